@@ -1,0 +1,253 @@
+"""TransformerConfig: everything that decides the shape of a network, frozen and validated once.
+
+Standard library only; knows no file format but its own json, no checkpoint and no tensor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tercet.errors import InputError
+
+CHOICES = {
+    "mixer": ("attention", "lstm"),
+    "positions": ("none", "learned", "sinusoidal", "rotary", "relative"),
+    "norm": ("layer", "rms"),
+    "norm_order": ("pre", "post"),
+    "activation": ("relu", "gelu", "gelu_tanh", "silu", "tanh"),
+    "transform": (None, "relu", "gelu", "gelu_tanh", "silu", "tanh"),
+    "pool": ("first", "mean", "last"),
+}
+HEADS = ("language", "masked", "pooler", "next_sentence", "classifier", "tagger", "span")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """Stretches rotary frequencies beyond the trained context. ``kind``: linear, yarn or llama3.
+
+    linear: Chen et al. 2023 (positions divided by ``factor``). yarn: Peng et al. 2023. llama3: the
+    smooth cut of Llama 3.1. ``attention_factor`` multiplies cosine and sine (YaRN's temperature).
+    """
+
+    kind: str
+    factor: float
+    original_context: int | None = None
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.kind == "dynamic":
+            raise InputError(
+                "rope scaling 'dynamic' is refused: its frequencies depend on the length seen so far, "
+                "so cached keys would differ from fresh ones; use 'yarn' or 'linear'"
+            )
+        if self.kind not in ("linear", "yarn", "llama3"):
+            raise InputError(f"rope scaling {self.kind!r} is unknown; use linear, yarn or llama3")
+        if not self.factor >= 1:
+            raise InputError(f"rope scaling factor {self.factor} must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """One architecture. Field names are the papers'; ``None`` means "derived", never "off" (but window)."""
+
+    # sizes
+    vocab_size: int  # rows of the token table
+    context_length: int  # longest sequence that the model states it can read
+    d_model: int
+    d_ff: int
+    n_heads: int
+    n_kv_heads: int | None = None  # grouped-query attention; None: n_heads
+    d_head: int | None = None  # None: d_model / n_heads
+    encoder_layers: int = 0
+    decoder_layers: int = 0
+    mixer: str = "attention"  # "lstm": the recurrent networks of model/recurrent.py
+
+    # special tokens
+    bos_id: int | None = None
+    eos_ids: tuple[int, ...] = ()
+    pad_id: int | None = None
+    start_id: int | None = None  # what an encoder-decoder's decoder reads first
+
+    # positions
+    positions: str = "learned"
+    position_offset: int = 0  # rows of the learned table that stand before position 0 (BART: 2)
+    sinusoid_halves: bool = False  # sines, then cosines (Marian) instead of interleaved (2017)
+    rope_theta: float = 10_000.0
+    rope_theta_local: float | None = None  # for local layers; None: rope_theta
+    rope_scaling: RopeScaling | None = None
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+
+    # norms
+    norm: str = "layer"
+    norm_order: str = "pre"
+    norm_eps: float = 1e-5
+    norm_bias: bool = True
+    embedding_norm: bool = False
+    first_norm: bool = True  # False: layer 0 attends to the raw embedding (ModernBERT)
+    final_norm: bool = True
+    qk_norm: bool = False
+
+    # embedding
+    token_types: int = 0
+    embedding_scale: bool = False  # times sqrt(d_model)
+
+    # attention
+    qkv_bias: bool = True
+    attention_bias: bool = True  # of the output projection
+    attention_scale: float | None = None  # None: d_head ** -0.5
+    window: int | None = None  # local layers see keys with |query - key| < window
+    local_layers: tuple[int, ...] = ()  # which layers use the window (and rope_theta_local)
+
+    # feed-forward
+    activation: str = "gelu"
+    gated: bool = False
+    ff_bias: bool = True
+
+    # output
+    heads: tuple[str, ...] = ("language",)
+    tie_embeddings: bool = True
+    output_bias: bool = False
+    output_scale: bool = False  # states times d_model ** -0.5 before a tied output (T5 v1.0)
+    transform: str | None = None  # activation of the masked head's dense layer; None: no such layer
+    transform_bias: bool = True
+    n_labels: int = 2  # classifier and tagger
+    pool: str = "first"  # what the classifier reads
+
+    # dropout and initialisation
+    dropout: float = 0.0  # residual branches and embedding
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0  # inside the feed-forward
+    head_dropout: float = 0.0
+    init_std: float | None = 0.02  # None: fan-in ** -0.5 (T5's table)
+
+    def __post_init__(self) -> None:
+        if self.n_kv_heads is None:
+            object.__setattr__(self, "n_kv_heads", self.n_heads)
+        if self.d_head is None:
+            if self.d_model % self.n_heads:
+                raise InputError(
+                    f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; state d_head"
+                )
+            object.__setattr__(self, "d_head", self.d_model // self.n_heads)
+        for name in ("eos_ids", "local_layers", "heads"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.rope_scaling, dict):
+            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+        self._check()
+
+    def _check(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(map(str, allowed))}"
+                )
+        for name in (
+            "vocab_size",
+            "context_length",
+            "d_model",
+            "d_ff",
+            "n_heads",
+            "n_kv_heads",
+            "d_head",
+        ):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
+                raise InputError(f"{name} {getattr(self, name)!r} must be a positive whole number")
+        if self.encoder_layers < 0 or self.decoder_layers < 0 or not self.n_layers:
+            raise InputError(
+                f"encoder_layers {self.encoder_layers} and decoder_layers {self.decoder_layers}: "
+                "neither may be negative, and one must be positive"
+            )
+        if self.n_heads % self.kv_heads:
+            raise InputError(
+                f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}"
+            )
+        if self.positions == "rotary" and self.head_width % 2:
+            raise InputError(f"rotary positions need an even d_head, not {self.d_head}")
+        if self.local_layers and not self.window:
+            raise InputError(
+                f"local_layers {self.local_layers} need a window; set window to a length in tokens"
+            )
+        if self.window is not None and self.window < 1:
+            raise InputError(f"window {self.window} must be 1 or more")
+        for name in ("dropout", "attention_dropout", "activation_dropout", "head_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} must be at least 0 and below 1")
+        unknown = [head for head in self.heads if head not in HEADS]
+        if unknown:
+            raise InputError(f"head {unknown[0]!r} is unknown; use some of {', '.join(HEADS)}")
+
+    # derived -----------------------------------------------------------------------------------
+
+    @property
+    def family(self) -> str:
+        """``encoder``, ``decoder`` or ``encoder-decoder``."""
+        if not self.decoder_layers:
+            return "encoder"
+        return "encoder-decoder" if self.encoder_layers else "decoder"
+
+    @property
+    def n_layers(self) -> int:
+        return self.encoder_layers + self.decoder_layers
+
+    @property
+    def kv_heads(self) -> int:
+        assert self.n_kv_heads is not None
+        return self.n_kv_heads
+
+    @property
+    def head_width(self) -> int:
+        assert self.d_head is not None
+        return self.d_head
+
+    # overlays and json ---------------------------------------------------------------------------
+
+    def replace(self, **changes: Any) -> TransformerConfig:
+        """A copy with some fields changed; an unknown name raises with the nearest known one."""
+        _known(changes)
+        sizes = {"d_model", "n_heads"} & changes.keys()
+        if sizes and "d_head" not in changes and self.d_head == self.d_model // self.n_heads:
+            changes["d_head"] = None
+        if "n_heads" in changes and "n_kv_heads" not in changes and self.n_kv_heads == self.n_heads:
+            changes["n_kv_heads"] = None
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; fields at their default are left out."""
+        full = dataclasses.asdict(self)
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        return {k: v for k, v in full.items() if v != defaults[k]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TransformerConfig:
+        _known(values)
+        return cls(**values)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> TransformerConfig:
+        return cls.from_dict(json.loads(text))
+
+
+def _known(values: dict[str, Any]) -> None:
+    names = [f.name for f in dataclasses.fields(TransformerConfig)]
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = (
+                f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(names)}"
+            )
+            raise InputError(f"configuration field {name!r} is unknown{hint}")

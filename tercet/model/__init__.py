@@ -1,0 +1,27 @@
+"""The network: no files, no text, no ranks, no tokenizer."""
+
+from __future__ import annotations
+
+import torch
+
+from tercet.config import TransformerConfig
+from tercet.model.cache import Cache
+from tercet.model.initialise import initialise
+from tercet.model.layout import Layout, flatten
+from tercet.model.recurrent import Recurrent
+from tercet.model.transformer import Transformer
+
+Network = Transformer | Recurrent
+
+__all__ = ["Cache", "Layout", "Network", "Recurrent", "Transformer", "build", "flatten"]
+
+
+def build(config: TransformerConfig, seed: int | None = 0) -> Network:
+    """A network of this shape, filled from ``seed``. ``seed=None`` leaves it on the meta device: shapes alone."""
+    with torch.device("meta"):
+        network = Recurrent(config) if config.mixer == "lstm" else Transformer(config)
+    if seed is not None:
+        network.to_empty(device="cpu")
+        network.tie()
+        initialise(network, config, seed)
+    return network

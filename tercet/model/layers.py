@@ -1,0 +1,70 @@
+"""The parts that work token by token: norms and feed-forwards. They never see a sequence."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tercet.config import TransformerConfig
+
+
+class Activation(nn.Module):
+    """relu, gelu (exact), gelu_tanh (Hendrycks & Gimpel 2016, the approximation), silu, tanh."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.function = {
+            "relu": F.relu,
+            "gelu": F.gelu,
+            "gelu_tanh": partial(F.gelu, approximate="tanh"),
+            "silu": F.silu,
+            "tanh": torch.tanh,
+        }[name]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+def norm(config: TransformerConfig, width: int | None = None) -> nn.Module:
+    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang & Sennrich 2019) over the last dimension."""
+    if config.norm == "rms":
+        return nn.RMSNorm(width or config.d_model, eps=config.norm_eps)
+    return nn.LayerNorm(width or config.d_model, eps=config.norm_eps, bias=config.norm_bias)
+
+
+class FeedForward(nn.Module):
+    """down(act(up(x))) (Vaswani et al. 2017, section 3.3)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.ff_bias)
+        self.activation = Activation(config.activation)
+        self.dropout = nn.Dropout(config.activation_dropout)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.ff_bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, D)
+        return self.down(self.dropout(self.activation(self.up(x))))  # (N, F) -> (N, D)
+
+
+class GatedFeedForward(nn.Module):
+    """down(act(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.ff_bias)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.ff_bias)
+        self.activation = Activation(config.activation)
+        self.dropout = nn.Dropout(config.activation_dropout)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.ff_bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, D)
+        return self.down(
+            self.dropout(self.activation(self.gate(x)) * self.up(x))
+        )  # (N, F) -> (N, D)

@@ -1,0 +1,238 @@
+"""One Transformer for three families. Everything between attention layers works token by token on (N, D).
+
+Alphabet: N tokens, B sequences, D model, H heads, G key-value heads, K head width, F feed-forward, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tercet.config import TransformerConfig
+from tercet.errors import InputError
+from tercet.model.attention import Attention, CrossAttention, Pattern, View
+from tercet.model.cache import Cache
+from tercet.model.heads import Heads
+from tercet.model.layers import FeedForward, GatedFeedForward, norm
+from tercet.model.layout import Layout
+from tercet.model.positions import Learned, Sinusoidal
+
+
+class Skip(nn.Module):
+    """A slot that holds nothing: gives back its first argument."""
+
+    def forward(self, x: Tensor, *context: Any) -> Tensor:
+        return x
+
+
+class Embedding(nn.Module):
+    """Token vectors -> what the first block reads: scaled, placed, typed, normed."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.scale = config.d_model**0.5 if config.embedding_scale else 1.0
+        self.positions: nn.Module = Skip()
+        if config.positions == "learned":
+            self.positions = Learned(config.context_length, config.d_model, config.position_offset)
+        if config.positions == "sinusoidal":
+            self.positions = Sinusoidal(config.d_model, config.sinusoid_halves)
+        self.types = (
+            TokenTypes(config.token_types, config.d_model) if config.token_types else Skip()
+        )
+        self.norm = norm(config) if config.embedding_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, layout: Layout, types: Tensor | None) -> Tensor:  # (N, D)
+        x = self.types(self.positions(x * self.scale, layout), types)
+        return self.dropout(self.norm(x))
+
+
+class TokenTypes(nn.Embedding):
+    """Which of the two texts of a pair a token belongs to (Devlin et al. 2019); type 0 when not told."""
+
+    def forward(self, x: Tensor, types: Tensor | None) -> Tensor:  # type: ignore[override]  # (N, D)
+        return x + (self.weight[0] if types is None else super().forward(types))
+
+
+class Sublayer(nn.Module):
+    """One residual step, with its norm before (Xiong et al. 2020) or after (Vaswani et al. 2017)."""
+
+    def __init__(self, config: TransformerConfig, layer: nn.Module, *, normed: bool = True) -> None:
+        super().__init__()
+        self.before = norm(config) if config.norm_order == "pre" and normed else nn.Identity()
+        self.layer = layer
+        self.dropout = nn.Dropout(config.dropout)
+        self.after = norm(config) if config.norm_order == "post" else nn.Identity()
+
+    def forward(self, x: Tensor, *context: Any) -> Tensor:  # (N, D)
+        return self.after(x + self.dropout(self.layer(self.before(x), *context)))
+
+
+class Block(nn.Module):
+    """Look around, look across (in a decoder that has an encoder), think."""
+
+    def __init__(self, config: TransformerConfig, *, across: bool, first: bool) -> None:
+        super().__init__()
+        feed_forward = GatedFeedForward(config) if config.gated else FeedForward(config)
+        self.attention = Sublayer(config, Attention(config), normed=config.first_norm or not first)
+        self.cross = Sublayer(config, CrossAttention(config)) if across else Skip()
+        self.feed_forward = Sublayer(config, feed_forward)
+
+    def forward(
+        self, x: Tensor, around: View, kept: Any, across: View | None, memory: Any
+    ) -> Tensor:
+        x = self.attention(x, around, kept)  # (N, D)
+        x = self.cross(x, across, memory)  # (N, D)
+        return self.feed_forward(x)  # (N, D)
+
+
+class Stack(nn.Module):
+    """An encoder or a decoder: embedding, blocks, final norm."""
+
+    def __init__(
+        self, config: TransformerConfig, n_layers: int, *, causal: bool, across: bool
+    ) -> None:
+        super().__init__()
+        self.embedding = Embedding(config)
+        local = [i in config.local_layers for i in range(n_layers)]
+        kinds = sorted(set(local))
+        self.patterns = nn.ModuleList(Pattern(config, causal=causal, local=kind) for kind in kinds)
+        self.kind = [kinds.index(i) for i in local]  # the pattern of each layer
+        self.blocks = nn.ModuleList(
+            Block(config, across=across, first=i == 0) for i in range(n_layers)
+        )
+        self.norm = norm(config) if config.final_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        types: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_layout: Layout | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        x = self.embedding(x, layout, types)  # (N, D)
+        views = [pattern(layout, x.dtype) for pattern in self.patterns]
+        across = (
+            None
+            if memory_layout is None
+            else View(layout, memory_layout, rectangular=cache is not None)
+        )
+        for i, block in enumerate(self.blocks):
+            kept = None if cache is None else cache.layers[i]
+            source = cache.cross[i] if cache is not None and cache.cross else memory
+            x = block(x, views[self.kind[i]], kept, across, source)  # (N, D)
+        return self.norm(x)
+
+
+class Transformer(nn.Module):
+    """Encoder, decoder or both, and the heads that its configuration names.
+
+    Ids are (N,), the tokens of all the sequences of a layout end to end; states are (N, D); logits (N, V).
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        both = config.family == "encoder-decoder"
+        self.encoder = self.decoder = None
+        if config.encoder_layers:
+            self.encoder = Stack(config, config.encoder_layers, causal=False, across=False)
+        if config.decoder_layers:
+            self.decoder = Stack(config, config.decoder_layers, causal=True, across=both)
+        self.heads = Heads(config)
+        self.tie()
+
+    def tie(self) -> None:
+        """Let output and input share one table where the architecture says so (again after a load)."""
+        self.heads.tie(self.tokens)
+
+    def encode(self, tokens: Tensor, layout: Layout, types: Tensor | None = None) -> Tensor:
+        """Encoder states (N, D). ``types``: (N,) which text of a pair each token belongs to."""
+        if self.encoder is None:
+            raise InputError(
+                "this model is a decoder: it has no encoder to read with; it can generate and score"
+            )
+        return self.encoder(self.tokens(tokens), layout, types)
+
+    def decode(
+        self,
+        tokens: Tensor,
+        layout: Layout,
+        *,
+        memory: Tensor | None = None,
+        memory_layout: Layout | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Decoder states (N, D), after what ``cache`` holds, over the encoder's states ``memory`` (N_S, D)."""
+        if self.decoder is None:
+            raise InputError(
+                "this model is an encoder: it cannot generate; it can fill, embed and attend"
+            )
+        if cache is not None:
+            assert cache.lengths == layout.past, (
+                f"the cache holds {cache.lengths}, the layout says {layout.past}"
+            )
+            memory_layout = cache.memory_layout
+        states = self.decoder(self.tokens(tokens), layout, None, memory, memory_layout, cache)
+        if cache is not None:
+            cache.lengths = layout.totals
+        return states
+
+    def new_cache(
+        self, n_sequences: int, *, memory: Tensor | None = None, memory_layout: Layout | None = None
+    ) -> Cache:
+        """An empty cache for ``decode``; the keys of ``memory`` are computed here, once for all steps."""
+        assert self.decoder is not None
+        cache = Cache(n_sequences, len(self.decoder.blocks))
+        if memory is not None and memory_layout is not None:
+            cache.remember(
+                [block.cross.layer.remember(memory) for block in self.decoder.blocks], memory_layout
+            )  # type: ignore[operator, union-attr]
+        return cache
+
+    def states(
+        self,
+        tokens: Tensor,
+        layout: Layout,
+        *,
+        source: Tensor | None = None,
+        source_layout: Layout | None = None,
+        types: Tensor | None = None,
+    ) -> Tensor:
+        """Last hidden states (N, D) of the last stack; ``source`` (N_S,) is what an encoder-decoder reads."""
+        if self.decoder is None:
+            return self.encode(tokens, layout, types)
+        if self.encoder is None:
+            return self.decode(tokens, layout)
+        if source is None or source_layout is None:
+            raise InputError(
+                "an encoder-decoder needs a source text beside its target; give source and source_layout"
+            )
+        return self.decode(
+            tokens, layout, memory=self.encode(source, source_layout), memory_layout=source_layout
+        )
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(N, D) -> (N, V), of the language or masked head."""
+        return self.heads.logits(states)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        layout: Layout,
+        *,
+        source: Tensor | None = None,
+        source_layout: Layout | None = None,
+        types: Tensor | None = None,
+        select: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (N, V), or (n, V) of the rows ``select`` alone (masked positions, say)."""
+        states = self.states(
+            tokens, layout, source=source, source_layout=source_layout, types=types
+        )
+        return self.heads.logits(states if select is None else states[select])
