@@ -48,8 +48,8 @@ class RopeScaling:
     def __post_init__(self) -> None:
         if self.kind == "dynamic":
             raise InputError(
-                "rope scaling 'dynamic' is refused: its frequencies depend on the length seen so far, "
-                "so cached keys would differ from fresh ones; use 'yarn' or 'linear'"
+                "rope scaling 'dynamic' is refused: its frequencies depend on the length seen "
+                "so far, so cached keys would differ from fresh ones; use 'yarn' or 'linear'"
             )
         if self.kind not in ("linear", "yarn", "llama3"):
             raise InputError(f"rope scaling {self.kind!r} is unknown; use linear, yarn or llama3")
@@ -59,7 +59,7 @@ class RopeScaling:
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """One architecture. Field names are the papers'; ``None`` means "derived", never "off" (but window)."""
+    """One architecture, in the papers' names. ``None``: derived, unless its line says more."""
 
     # sizes
     vocab_size: int  # rows of the token table
@@ -138,7 +138,8 @@ class TransformerConfig:
         if self.d_head is None:
             if self.d_model % self.n_heads:
                 raise InputError(
-                    f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; state d_head"
+                    f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; "
+                    "state d_head"
                 )
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         for name in ("eos_ids", "local_layers", "heads"):
@@ -151,7 +152,8 @@ class TransformerConfig:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(
-                    f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(map(str, allowed))}"
+                    f"{name} {getattr(self, name)!r} is unknown; "
+                    f"use one of {', '.join(map(str, allowed))}"
                 )
         for name in (
             "vocab_size",

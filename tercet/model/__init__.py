@@ -17,7 +17,7 @@ __all__ = ["Cache", "Layout", "Network", "Recurrent", "Transformer", "build", "f
 
 
 def build(config: TransformerConfig, seed: int | None = 0) -> Network:
-    """A network of this shape, filled from ``seed``. ``seed=None`` leaves it on the meta device: shapes alone."""
+    """A network of this shape, filled from ``seed``; None: shapes alone, on the meta device."""
     with torch.device("meta"):
         network = Recurrent(config) if config.mixer == "lstm" else Transformer(config)
     if seed is not None:

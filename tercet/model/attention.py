@@ -1,8 +1,8 @@
 """Self- and cross-attention over the flat stream, with one dispatch to the kernels.
 
-A Pattern knows how one kind of layer looks around (causal, window, positions). A View is that pattern on the
-layout of one pass: it is made once and shared by all layers of the kind. ``attend`` is the only place that
-calls a kernel.
+A Pattern knows how one kind of layer looks around (causal, window, positions). A View is that
+pattern on the layout of one pass: it is made once and shared by all layers of the kind. ``attend``
+is the only place that calls a kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tercet.model.positions import RelativeBuckets, Rotary, Turn, rotate
 
 
 class Pattern(nn.Module):
-    """How one kind of layer looks around: causal or not, within which window, knowing positions how."""
+    """How one kind of layer looks around: causal or not, how far, and how it knows positions."""
 
     def __init__(self, config: TransformerConfig, *, causal: bool, local: bool) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Pattern(nn.Module):
 
 
 class View:
-    """A pattern on the layouts of one pass. ``rectangular`` keys come from a cache as (B, G, S, K)."""
+    """A pattern on the layouts of one pass. ``rectangular``: a cache's keys, (B, G, S, K)."""
 
     def __init__(
         self,
@@ -97,10 +97,12 @@ class View:
     def stream(self, tiles: list[Tensor]) -> Tensor:
         """The (b, H, T, K) of each tile -> (N, H, K)."""
         x = torch.cat([tile.transpose(1, 2).flatten(0, 1) for tile in tiles])
-        return x if self.tiling.query_rows is None else Pick.apply(x, self.tiling.query_rows)  # type: ignore[return-value]
+        if self.tiling.query_rows is None:
+            return x
+        return Pick.apply(x, self.tiling.query_rows)  # type: ignore[return-value]
 
     def mask(self, index: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
-        """For a tile: what is added to scores (or a boolean), broadcast to (b, H, T, S); and is_causal."""
+        """For a tile: the kernel's mask, broadcast to (b, H, T, S) or None; and its is_causal."""
         if index not in self.masks:
             self.masks[index] = self._mask(self.tiling.tiles[index], dtype)
         return self.masks[index]
@@ -124,8 +126,8 @@ class View:
             visible = visible & (key <= query[..., None])  # (b, T, S)
         if self.window is not None:
             visible = visible & ((key - query[..., None]).abs() < self.window)
-            # a filler query beyond its sequence may see nothing; a softmax over nothing is NaN and would
-            # spoil the gradients of all, so it sees key 0 and is dropped
+            # a filler query beyond its sequence may see nothing; a softmax over nothing is NaN and
+            # would spoil the gradients of all, so it sees key 0 and is dropped
             visible = visible | ((query >= length[:, None])[..., None] & (key == 0))
         visible = visible[:, None]  # (b, 1, T, S)
         if self.buckets is None:
@@ -135,7 +137,7 @@ class View:
 
 
 class Pick(torch.autograd.Function):
-    """x[rows] for rows that differ: the gradient is copied to its place, where indexing would add atomically."""
+    """x[rows] for rows that differ: the gradient is copied to its place; indexing would add it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
@@ -151,7 +153,10 @@ class Pick(torch.autograd.Function):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, view: View, scale: float, dropout: float) -> Tensor:
-    """softmax(q k' * scale + mask) v (Vaswani et al. 2017, section 3.2): (N, H, K), keys (., G, K) -> (N, H, K)."""
+    """softmax(q k' * scale + mask) v (Vaswani et al. 2017, section 3.2).
+
+    q (N, H, K); k and v (N_S, G, K), or a cache's (B, G, S, K); out (N, H, K).
+    """
     tiles = []
     for i, (query, key, value) in enumerate(view.rectangles(q, k, v)):
         mask, causal = view.mask(i, q.dtype)
@@ -165,7 +170,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, view: View, scale: float, dropout: f
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, grouped keys (Ainslie et al. 2023), optional norms of queries and keys."""
+    """Multi-head self-attention, grouped keys (Ainslie et al. 2023), optional norms of queries and
+    keys.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -201,14 +208,17 @@ class Attention(nn.Module):
 
 
 class CrossAttention(Attention):
-    """Queries of the decoder over the encoder's states. Nothing turns: sides have positions of their own."""
+    """Queries of the decoder over the encoder's states. Nothing turns: sides have positions of
+    their own.
+    """
 
     def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """(N_S, D) -> keys and values (N_S, G, K), the same for every step of the decoder."""
         k = self.k_norm(self.k(memory).unflatten(-1, (-1, self.width)))
         return k, self.v(memory).unflatten(-1, (-1, self.width))
 
-    def project(self, x: Tensor, view: View, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    # type: ignore[override]
+    def project(self, x: Tensor, view: View, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
         k, v = memory if isinstance(memory, tuple) else self.remember(memory)
         return self.q_norm(self.q(x).unflatten(-1, (-1, self.width))), k, v
 
@@ -217,9 +227,11 @@ Memory = Tensor | tuple[Tensor, Tensor]  # encoder states, or the keys and value
 
 
 def attention_weights(network: nn.Module, call: Callable[[], Any]) -> dict[str, list[Tensor]]:
-    """What each attention layer looked at while ``call`` ran: its name -> for each sequence (H, T, S).
+    """What each attention layer looked at while ``call`` ran: its name -> for each sequence (H, T,
+    S).
 
-    The probabilities are computed again from each layer's inputs, so that the usual pass keeps its fast kernels.
+    The probabilities are computed again from each layer's inputs, so that the usual pass keeps its
+    fast kernels.
     """
     found: dict[str, list[Tensor]] = {}
     layers = {m: name for name, m in network.named_modules() if isinstance(m, Attention)}

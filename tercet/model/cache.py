@@ -1,6 +1,8 @@
-"""Keys and values of tokens already read: append, reorder (beams, finished sequences), rewind (speculation).
+"""Keys and values of tokens already read: append, reorder (beams, finished sequences), rewind
+(speculation).
 
-Sharing a prefix is ``reorder`` with a repeated row. The cache holds tensors and lengths; it knows no network.
+Sharing a prefix is ``reorder`` with a repeated row. The cache holds tensors and lengths; it knows
+no network.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ class LayerCache:
         self.v: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """New (N, G, K) in; out what attention reads: (B, G, S, K), or the stream itself in a first call."""
+        """New (N, G, K) in; out what attention reads: (B, G, S, K), or the stream itself in a
+        first call.
+        """
         longest = max(layout.totals)
         self.k = _written(_grown(self.k, k, layout.n_sequences, longest), k, layout)
         self.v = _written(_grown(self.v, v, layout.n_sequences, longest), v, layout)
@@ -38,7 +42,9 @@ class LayerCache:
 
 
 def _grown(kept: Tensor | None, new: Tensor, n_sequences: int, longest: int) -> Tensor:
-    """Room for ``longest`` tokens a sequence. Capacity doubles, so n steps copy O(n) and not O(n squared)."""
+    """Room for ``longest`` tokens a sequence. Capacity doubles, so n steps copy O(n) and not O(n
+    squared).
+    """
     held = 0 if kept is None else kept.shape[2]
     if kept is not None and longest <= held:
         return kept
@@ -61,8 +67,9 @@ def _written(room: Tensor, new: Tensor, layout: Layout) -> Tensor:
 class Cache:
     """What a decoder keeps between calls. ``lengths``: tokens held of each sequence.
 
-    ``cross``: for each layer the keys and values of the encoder's states, (B, G, S, K); ``memory_layout`` their
-    lengths. A pass over a cache is for inference: it writes in place and takes no gradients.
+    ``cross``: for each layer the keys and values of the encoder's states, (B, G, S, K);
+    ``memory_layout`` their lengths. A pass over a cache is for inference: it writes in place and
+    takes no gradients.
     """
 
     def __init__(self, n_sequences: int, n_layers: int) -> None:
@@ -84,7 +91,9 @@ class Cache:
         self.memory_layout = layout
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i becomes what row ``rows[i]`` was; rows may repeat (beams, shared prefixes) or drop out."""
+        """Row i becomes what row ``rows[i]`` was; rows may repeat (beams, shared prefixes) or drop
+        out.
+        """
         kept = rows.tolist()
         self.lengths = tuple(self.lengths[i] for i in kept)
         for layer in self.layers:

@@ -1,4 +1,6 @@
-"""Every starting distribution in one table. A network is built empty and filled here, from one seed."""
+"""Every starting distribution in one table. A network is built empty and filled here, from one
+seed.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 
-# The last matrix of a residual branch is drawn smaller, by (2 layers) ** -0.5, so that the sum of all branches
-# has the same size whatever the depth (Radford et al. 2019, section 2.3).
+# The last matrix of a residual branch is drawn smaller, by (2 layers) ** -0.5, so that the sum of
+# all branches has the same size whatever the depth (Radford et al. 2019, section 2.3).
 RESIDUAL = (".o.weight", ".down.weight")
 
 
@@ -46,7 +48,9 @@ def distribution(name: str, parameter: Tensor, config: TransformerConfig) -> tup
 
 
 def _fan_in(name: str, parameter: Tensor, config: TransformerConfig) -> float:
-    """Raffel et al. 2020's code: unit embeddings, fan-in matrices, queries smaller where scores are not scaled."""
+    """Raffel et al. 2020's code: unit embeddings, fan-in matrices, queries smaller where scores
+    are not scaled.
+    """
     if name == "tokens.weight":
         return 1.0
     if name.endswith("buckets.weight"):

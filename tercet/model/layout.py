@@ -1,7 +1,7 @@
 """Layout: where each sequence of a flat token stream begins, and how attention may tile it.
 
-A batch is all the tokens of all the sequences, end to end, as (N, ...). Packed documents are simply more
-sequences: nothing looks across a boundary. This file knows lengths and positions; no network.
+A batch is all the tokens of all the sequences, end to end, as (N, ...). Packed documents are simply
+more sequences: nothing looks across a boundary. This file knows lengths and positions; no network.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tercet.errors import InputError
 class Layout:
     """The lengths of B sequences that lie end to end in one stream of N tokens.
 
-    ``lengths``: tokens of each sequence in the stream (each at least 1). ``past``: tokens of each sequence
-    that came in earlier calls and lie in a cache; positions go on from there.
+    ``lengths``: tokens of each sequence in the stream (each at least 1). ``past``: tokens of each
+    sequence that came in earlier calls and lie in a cache; positions go on from there.
     """
 
     def __init__(
@@ -36,7 +36,8 @@ class Layout:
             raise InputError("a batch of 0 sequences cannot be run; give at least one")
         if min(self.lengths) < 1:
             raise InputError(
-                f"sequence {self.lengths.index(min(self.lengths))} is empty; give at least one token"
+                f"sequence {self.lengths.index(min(self.lengths))} is empty; give at least one "
+                f"token"
             )
         assert len(self.past) == len(self.lengths), (len(self.past), len(self.lengths))
         self.n_sequences = len(self.lengths)
@@ -109,14 +110,17 @@ class Tile:
 
 
 class Tiling:
-    """Cuts a ragged pair of layouts into rectangles of near-equal size, and finds each row's place there.
+    """Cuts a ragged pair of layouts into rectangles of near-equal size, and finds each row's place
+    there.
 
-    Lengths are rounded up to a grid of four steps an octave (65 ... 80 share a tile), so at most a quarter of a
-    side is padding. Equal lengths give one exact tile and no copy.
+    Lengths are rounded up to a grid of four steps an octave (65 ... 80 share a tile), so at most a
+    quarter of a side is padding. Equal lengths give one exact tile and no copy.
     """
 
     def __init__(self, queries: Layout, keys: Layout, *, single: bool = False) -> None:
-        """``single``: the keys are one rectangle already (a cache), so the queries become one too."""
+        """``single``: the keys are one rectangle already (a cache), so the queries become one
+        too.
+        """
         shapes: dict[tuple[int, int], list[int]] = {}
         for i, (t, s) in enumerate(zip(queries.lengths, keys.lengths, strict=True)):
             shape = (0, 0) if single or (queries.equal and keys.equal) else (_grid(t), _grid(s))

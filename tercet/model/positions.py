@@ -1,4 +1,6 @@
-"""Where a token stands: sinusoidal and learned tables, rotary angles with their scalings, relative buckets."""
+"""Where a token stands: sinusoidal and learned tables, rotary angles with their scalings, relative
+buckets.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ from tercet.model.layout import Layout
 
 
 class Table(nn.Module):
-    """A constant a position, computed once and kept for the longest sequence so far; in no checkpoint.
+    """A constant a position, computed once and kept for the longest sequence so far; in no
+    checkpoint.
 
-    Subclasses give ``compute(positions) -> (..., width)`` in float64; it is rounded once, to the type asked for.
+    Subclasses give ``compute(positions) -> (..., width)`` in float64; it is rounded once, to the
+    type asked for.
     """
 
     def __init__(self) -> None:
@@ -29,8 +33,8 @@ class Table(nn.Module):
         """(N, width), the table's row for each token."""
         longest, key = max(layout.totals), (layout.device, dtype)
         if key not in self.tables or len(self.tables[key]) < longest:
-            # a power of two, so that a growing text computes it seldom; never an inference tensor, since
-            # training may use the table after an evaluation made it
+            # a power of two, so that a growing text computes it seldom; never an inference tensor,
+            # since training may use the table after an evaluation made it
             with torch.inference_mode(False), torch.no_grad():
                 n = 1 << (longest - 1).bit_length()
                 positions = torch.arange(n, dtype=torch.float64, device=layout.device)
@@ -84,7 +88,8 @@ class Learned(nn.Embedding):
 class Rotary(Table):
     """Angles that turn pairs of query and key channels (Su et al. 2021), halves convention.
 
-    Frequencies are kept in float64 and cosines are rounded once, so that position 100,000 is as exact as 1.
+    Frequencies are kept in float64 and cosines are rounded once, so that position 100,000 is as
+    exact as 1.
     """
 
     def __init__(
@@ -126,7 +131,9 @@ Turn = tuple[Tensor, Tensor]
 
 
 def rotate(x: Tensor, turn: Turn) -> Tensor:
-    """(N, H, K): channel i and i + K / 2 are one plane, turned by the angle of the token's position."""
+    """(N, H, K): channel i and i + K / 2 are one plane, turned by the angle of the token's
+    position.
+    """
     cosine, sine = turn
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
@@ -141,7 +148,9 @@ def _llama3(plain: Tensor, scaling: RopeScaling, original: int) -> Tensor:
 
 
 def _yarn(plain: Tensor, scaling: RopeScaling, original: int, theta: float, d_head: int) -> Tensor:
-    """NTK by parts (Peng et al. 2023, section 3.2): channels that turn often are kept, slow ones stretched."""
+    """NTK by parts (Peng et al. 2023, section 3.2): channels that turn often are kept, slow ones
+    stretched.
+    """
 
     def channel(turns: float) -> float:
         return d_head * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
@@ -182,7 +191,9 @@ class RelativeBuckets(nn.Module):
         self.n_buckets, self.max_distance, self.causal = n_buckets, max_distance, causal
 
     def bucket(self, distance: Tensor) -> Tensor:
-        """key position - query position -> bucket. Half of the buckets are exact, half logarithmic."""
+        """key position - query position -> bucket. Half of the buckets are exact, half
+        logarithmic.
+        """
         n, offset = self.n_buckets, torch.zeros_like(distance)
         if self.causal:
             distance = (-distance).clamp(min=0)
@@ -191,7 +202,8 @@ class RelativeBuckets(nn.Module):
             offset = (distance > 0).long() * n
             distance = distance.abs()
         exact = n // 2
-        # float32 on purpose: the reference rounds here, and a bucket's edge must fall on the same distance
+        # float32 on purpose: the reference rounds here, and a bucket's edge must fall on the same
+        # distance
         log = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.max_distance / exact)
         far = exact + (log * (n - exact)).long()
         return offset + torch.where(distance < exact, distance, far.clamp(max=n - 1))

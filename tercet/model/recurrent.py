@@ -1,5 +1,6 @@
-"""What the Transformer is measured against: an LSTM language model and an LSTM encoder-decoder with additive
-attention, behind the same call signatures. A state at a time: no position waits for nothing."""
+"""What the Transformer is measured against: an LSTM language model and an LSTM encoder-decoder with
+additive attention, behind the same call signatures. A state at a time: no position waits for
+nothing."""
 
 from __future__ import annotations
 
@@ -165,7 +166,8 @@ class Recurrent(nn.Module):
             return self.decode(tokens, layout)
         if source is None or source_layout is None:
             raise InputError(
-                "an encoder-decoder needs a source text beside its target; give source and source_layout"
+                "an encoder-decoder needs a source text beside its target; give source and "
+                "source_layout"
             )
         return self.decode(
             tokens, layout, memory=self.encode(source, source_layout), memory_layout=source_layout

@@ -1,13 +1,14 @@
-"""One Transformer for three families. Everything between attention layers works token by token on (N, D).
+"""One Transformer for three families. Everything between attention layers works token by token on
+(N, D).
 
-Alphabet: N tokens, B sequences, D model, H heads, G key-value heads, K head width, F feed-forward, V vocabulary.
+Alphabet: N tokens, B sequences, D model, H heads, G key-value heads, K head width, F feed-forward,
+V vocabulary.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
@@ -50,14 +51,19 @@ class Embedding(nn.Module):
 
 
 class TokenTypes(nn.Embedding):
-    """Which of the two texts of a pair a token belongs to (Devlin et al. 2019); type 0 when not told."""
+    """Which of the two texts of a pair a token belongs to (Devlin et al. 2019); type 0 when not
+    told.
+    """
 
-    def forward(self, x: Tensor, types: Tensor | None) -> Tensor:  # type: ignore[override]  # (N, D)
+    # type: ignore[override]  # (N, D)
+    def forward(self, x: Tensor, types: Tensor | None) -> Tensor:
         return x + (self.weight[0] if types is None else super().forward(types))
 
 
 class Sublayer(nn.Module):
-    """One residual step, with its norm before (Xiong et al. 2020) or after (Vaswani et al. 2017)."""
+    """One residual step, with its norm before (Xiong et al. 2020) or after (Vaswani et al.
+    2017).
+    """
 
     def __init__(self, config: TransformerConfig, layer: nn.Module, *, normed: bool = True) -> None:
         super().__init__()
@@ -131,7 +137,8 @@ class Stack(nn.Module):
 class Transformer(nn.Module):
     """Encoder, decoder or both, and the heads that its configuration names.
 
-    Ids are (N,), the tokens of all the sequences of a layout end to end; states are (N, D); logits (N, V).
+    Ids are (N,), the tokens of all the sequences of a layout end to end; states are (N, D); logits
+    (N, V).
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -148,7 +155,9 @@ class Transformer(nn.Module):
         self.tie()
 
     def tie(self) -> None:
-        """Let output and input share one table where the architecture says so (again after a load)."""
+        """Let output and input share one table where the architecture says so (again after a
+        load).
+        """
         self.heads.tie(self.tokens)
 
     def encode(self, tokens: Tensor, layout: Layout, types: Tensor | None = None) -> Tensor:
@@ -168,7 +177,9 @@ class Transformer(nn.Module):
         memory_layout: Layout | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """Decoder states (N, D), after what ``cache`` holds, over the encoder's states ``memory`` (N_S, D)."""
+        """Decoder states (N, D), after what ``cache`` holds, over the encoder's states ``memory``
+        (N_S, D).
+        """
         if self.decoder is None:
             raise InputError(
                 "this model is an encoder: it cannot generate; it can fill, embed and attend"
@@ -186,7 +197,9 @@ class Transformer(nn.Module):
     def new_cache(
         self, n_sequences: int, *, memory: Tensor | None = None, memory_layout: Layout | None = None
     ) -> Cache:
-        """An empty cache for ``decode``; the keys of ``memory`` are computed here, once for all steps."""
+        """An empty cache for ``decode``; the keys of ``memory`` are computed here, once for all
+        steps.
+        """
         assert self.decoder is not None
         cache = Cache(n_sequences, len(self.decoder.blocks))
         if memory is not None and memory_layout is not None:
@@ -204,14 +217,17 @@ class Transformer(nn.Module):
         source_layout: Layout | None = None,
         types: Tensor | None = None,
     ) -> Tensor:
-        """Last hidden states (N, D) of the last stack; ``source`` (N_S,) is what an encoder-decoder reads."""
+        """Last hidden states (N, D) of the last stack; ``source`` (N_S,) is what an
+        encoder-decoder reads.
+        """
         if self.decoder is None:
             return self.encode(tokens, layout, types)
         if self.encoder is None:
             return self.decode(tokens, layout)
         if source is None or source_layout is None:
             raise InputError(
-                "an encoder-decoder needs a source text beside its target; give source and source_layout"
+                "an encoder-decoder needs a source text beside its target; give source and "
+                "source_layout"
             )
         return self.decode(
             tokens, layout, memory=self.encode(source, source_layout), memory_layout=source_layout
