@@ -1,0 +1,78 @@
+"""AdamW for tables and vectors, Muon for the matrices inside the network; state by parameter name.
+
+Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix; scaled to
+AdamW's typical update (Liu et al. 2025, "match_rms_adamw") both share one learning rate.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tercet.errors import InputError
+
+Parameters = list[tuple[str, nn.Parameter]]
+
+
+class Optimizer:
+    """One or two of torch's optimizers behind one learning rate.
+
+    ``kind``: "adamw" or "muon" (matrices inside blocks by Muon, all else by AdamW). Weight decay acts on
+    matrices only. ``betas`` are AdamW's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        kind: str = "adamw",
+        weight_decay: float = 0.1,
+        betas: tuple[float, float] = (0.9, 0.95),
+    ) -> None:
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        inner = [(name, p) for name, p in named if kind == "muon" and _inside(name, p)]
+        outer = [pair for pair in named if pair not in inner]
+        if kind not in ("adamw", "muon"):
+            raise InputError(f"optimizer {kind!r} is unknown; use adamw or muon")
+        groups = [
+            {"params": [p for _, p in outer if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for _, p in outer if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        self._parts: list[tuple[torch.optim.Optimizer, Parameters]] = [
+            (torch.optim.AdamW(groups, betas=betas, fused=True), outer)
+        ]
+        if inner:
+            muon = torch.optim.Muon(
+                [p for _, p in inner], weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+            self._parts.append((muon, inner))
+
+    def step(self, learning_rate: float) -> None:
+        """One update of every parameter, and no gradient left."""
+        for part, _ in self._parts:
+            for group in part.param_groups:
+                group["lr"] = learning_rate
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state, as ``<parameter>/<quantity>``."""
+        return {
+            f"{name}/{quantity}": value
+            for part, named in self._parts
+            for name, parameter in named
+            for quantity, value in part.state.get(parameter, {}).items()
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what ``tensors`` gave."""
+        for part, named in self._parts:
+            for name, parameter in named:
+                own = {key: value for key, value in tensors.items() if key.rpartition("/")[0] == name}
+                part.state[parameter] = {key.rpartition("/")[2]: own[key].clone() for key in own}
+
+
+def _inside(name: str, parameter: nn.Parameter) -> bool:
+    """A matrix of a block: not a table of tokens or positions, and not the output layer."""
+    return parameter.ndim == 2 and ".blocks." in name
