@@ -1,0 +1,47 @@
+# One environment, .venv/ in this folder. PYTHON=... chooses the Python it is made from.
+# A torch without CUDA where pip finds none by itself:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make quickstart
+
+PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
+USER_STAMP = .venv/tercet-installed
+DEV_STAMP = .venv/tercet-dev-installed
+
+.PHONY: quickstart test test-all check benchmark
+.DELETE_ON_ERROR:
+
+quickstart: $(USER_STAMP)
+	.venv/bin/python -m tercet quickstart
+
+test: $(DEV_STAMP)
+	.venv/bin/python -m pytest -m "not slow"
+
+test-all: $(DEV_STAMP)
+	.venv/bin/python -m pytest
+
+check: $(DEV_STAMP)
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m pyright
+
+benchmark: $(DEV_STAMP)
+	@if ls benchmarks/[a-z]*.py >/dev/null 2>&1; then \
+		for file in benchmarks/[a-z]*.py; do echo "== $$file"; .venv/bin/python $$file || exit 1; done; \
+	else echo "There is no benchmark yet: benchmarks/ is empty."; fi
+
+# Debian's Python can lack ensurepip; then its own pip fills the environment.
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Tercet needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 2; }
+	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --without-pip .venv \
+		&& $(PYTHON) -m pip --python .venv/bin/python install --quiet pip; }
+
+$(USER_STAMP): pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing Tercet into .venv (a few minutes the first time) ..."
+	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing Tercet and what its tests need into .venv ..."
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(USER_STAMP)

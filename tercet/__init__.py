@@ -1,0 +1,1 @@
+"""One Transformer for the three families: encoder, decoder, encoder-decoder."""
