@@ -1,0 +1,14 @@
+"""Settings that hold for every test: few threads, no network, properties tried the same way each time."""
+
+import os
+
+# Before torch is imported: small networks are slower on many threads than on two.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from hypothesis import settings
+
+settings.register_profile("tercet", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("tercet")
