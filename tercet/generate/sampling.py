@@ -1,0 +1,145 @@
+"""How the next token is chosen: pure functions from logits to ids.
+
+Randomness is no state here. A draw is a number in [0, 1) that depends on (seed, text, position)
+alone, so neither the batch that a text travels in nor its neighbours can change what it becomes.
+Knows no network, no cache and no text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tercet.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How adventurous the choice is. Temperature 0, the default, takes the likeliest token.
+
+    The order is `temperature`, `top_k`, `top_p`, `min_p`, each acting on what the one before left.
+
+    temperature: divides the logits; 1 is the model's own distribution.
+    top_k: keeps the k likeliest tokens (Fan et al. 2018, section 5.1), and whatever ties the last.
+    top_p: keeps the smallest set that holds this much probability (Holtzman et al. 2020).
+    min_p: keeps tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024).
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.temperature < math.inf):
+            raise InputError(
+                f"temperature {self.temperature} must be 0 (greedy) or above, such as 0.8"
+            )
+        if self.top_k is not None and (self.top_k < 1 or self.top_k != int(self.top_k)):
+            raise InputError(
+                f"top_k {self.top_k} must be a whole number of 1 or more; leave it out to keep all"
+            )
+        if self.top_p is not None and not (0 < self.top_p <= 1):
+            raise InputError(f"top_p {self.top_p} must be above 0 and at most 1, such as 0.95")
+        if self.min_p is not None and not (0 <= self.min_p <= 1):
+            raise InputError(f"min_p {self.min_p} must lie between 0 and 1, such as 0.05")
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """Tokens that a checkpoint's own settings forbid or force.
+
+    never: ids that are not to be chosen (a translation model's padding, for one).
+    first: the id that every text begins with (a language's name, a begin-of-text token).
+    last: the id that stands at the last place when a text fills all the tokens allowed.
+    """
+
+    never: tuple[int, ...] = ()
+    first: int | None = None
+    last: int | None = None
+
+    def apply(self, scores: Tensor, n_new: int, limits: Sequence[int]) -> Tensor:
+        """scores (B, V) with ruled-out tokens at -inf; `n_new` tokens stand, of `limits` (B)."""
+        if self == NO_RULES:
+            return scores
+        scores = scores.clone()
+        scores[:, list(self.never)] = -math.inf
+        if self.first is not None and n_new == 0:
+            scores[:] = -math.inf
+            scores[:, self.first] = 0.0
+        if self.last is not None:
+            rows = [row for row, limit in enumerate(limits) if limit == n_new + 1]
+            scores[rows] = -math.inf
+            scores[rows, self.last] = 0.0
+        return scores
+
+
+GREEDY = Sampling()
+NO_RULES = TokenRules()
+
+
+def choose(logits: Tensor, sampling: Sampling, *, draws: Tensor | None = None) -> Tensor:
+    """ids (B,) from logits (B, V). `draws` (B,), numbers in [0, 1), are needed above temperature 0.
+
+    A draw picks the token at whose stretch of the cumulative distribution, in the vocabulary's
+    order, it falls (inverse transform), so equal draws give equal tokens on every device.
+    """
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    assert draws is not None, "sampling above temperature 0 needs a draw for every row"
+    weights = distribution(logits, sampling).cumsum(-1)  # (B, V)
+    # The sum of all may end at 0.9999…: scaled by it, no draw can fall behind the last token.
+    reach = draws.to(weights).unsqueeze(-1) * weights[:, -1:]  # (B, 1)
+    return torch.searchsorted(weights, reach, right=True).squeeze(-1)
+
+
+def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Probabilities (B, V), float64, after temperature and filters; 0 where filtered out."""
+    scores = logits.double()
+    # Below the maximum, nothing can overflow, however small the temperature is.
+    scores = (scores - scores.amax(-1, keepdim=True)) / sampling.temperature
+    if sampling.top_k is not None:
+        lowest = scores.topk(min(sampling.top_k, scores.shape[-1]), -1).values[:, -1:]
+        scores = scores.masked_fill(scores < lowest, -math.inf)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        ascending, order = scores.sort(-1)
+        outside = ascending.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
+        outside[:, -1] = False  # the likeliest always stays
+        scores = scores.masked_fill(outside.scatter(-1, order, outside), -math.inf)
+    probabilities = scores.softmax(-1)
+    if sampling.min_p is not None:
+        least = sampling.min_p * probabilities.amax(-1, keepdim=True)
+        probabilities = probabilities.masked_fill(probabilities < least, 0.0)
+        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+    return probabilities
+
+
+def log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
+    """(B,): the model's own log-probability of each id: temperature 1, no filter, no rule."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+
+def identities(texts: Sequence[tuple[int, ...]]) -> list[bytes]:
+    """A key for each text: its content, and how many equal texts stand before it in the list.
+
+    So `[a, b]` in one call gives what `a` and `b` give in two, and copies of one prompt differ.
+    """
+    seen: dict[tuple[int, ...], int] = {}
+    keys = []
+    for text in texts:
+        seen[text] = seen.get(text, -1) + 1
+        keys.append(hashlib.blake2b(f"{seen[text]} {text}".encode(), digest_size=16).digest())
+    return keys
+
+
+def draw(seed: int, identity: bytes, position: int) -> float:
+    """The number in [0, 1) that belongs to one position of one text under one seed (53 bits)."""
+    counter = f"{seed} {position}".encode()
+    digest = hashlib.blake2b(counter, key=identity, digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53

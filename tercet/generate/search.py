@@ -1,0 +1,200 @@
+"""Beam search over one cache: many sources at once, each with its beams.
+
+Semantics are those of `transformers` 5 (its `_beam_search`), so that a checkpoint translates as
+its authors measured it; three of its rules decide ties and endings and are stated where they act.
+Scores are kept in float32 whatever the network's precision is, for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tercet.errors import InputError
+from tercet.generate.engine import (
+    AnyCache,
+    Finished,
+    Ids,
+    Text,
+    begin,
+    checked,
+    generate,
+    open_cache,
+    read,
+    writing,
+)
+from tercet.generate.sampling import NO_RULES, TokenRules
+from tercet.model import Network
+
+LOST = -1.0e9  # the score of a beam that is none: below every real one, yet a number
+
+
+@dataclass(frozen=True)
+class Beam:
+    """How wide to search and when to be content.
+
+    beams: hypotheses kept for each source; 1 is greedy.
+    length_penalty: a finished text scores sum of log-probabilities / new tokens ** penalty.
+    early_stopping: True ends as soon as `beams` texts are finished; False as soon as the best
+        open beam, scored at its present length, falls behind the worst finished text; "never"
+        only when it could not catch up at any length (exact for a penalty of 0 or less).
+    n_best: how many texts to return for each source.
+    """
+
+    beams: int = 5
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    n_best: int = 1
+
+    def __post_init__(self) -> None:
+        if self.beams < 1:
+            raise InputError(f"beams {self.beams} must be 1 or more")
+        if not 1 <= self.n_best <= self.beams:
+            raise InputError(
+                f"n_best {self.n_best} must lie between 1 and beams {self.beams}; widen the search"
+            )
+        if self.early_stopping not in (True, False, "never"):
+            raise InputError(
+                f"early_stopping {self.early_stopping!r} is unknown; use True, False or 'never'"
+            )
+
+
+USUAL = Beam()
+
+
+def beam_search(
+    network: Network,
+    prompts: Sequence[Ids] | None,
+    *,
+    sources: Sequence[Ids] | None = None,
+    beam: Beam = USUAL,
+    max_new_tokens: int | None = None,
+    eos_ids: Ids | None = None,
+    rules: TokenRules = NO_RULES,
+) -> list[list[Finished]]:
+    """The `n_best` texts of each prompt or source, best first; arguments as in `generate`.
+
+    A list is shorter than `n_best` where the rules leave fewer different texts.
+    """
+    if beam.beams == 1:
+        greedy = generate(
+            network,
+            prompts,
+            sources=sources,
+            max_new_tokens=max_new_tokens,
+            eos_ids=eos_ids,
+            rules=rules,
+        )
+        return [[text] for text in greedy]
+    prompts, sources = checked(network, prompts, sources)
+    texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens)
+    ends = tuple(network.config.eos_ids if eos_ids is None else eos_ids)
+    with writing(network):
+        cache = open_cache(network, len(texts), sources)
+        return _Search(beam, ends, rules, texts).run(network, cache)
+
+
+@dataclass(frozen=True)
+class _Hypothesis:
+    score: float
+    text: Finished
+
+
+class _Search:
+    """The state of a search. C beams a source; rows of the cache are (source, beam), flattened."""
+
+    def __init__(self, beam: Beam, ends: tuple[int, ...], rules: TokenRules, texts: list[Text]):
+        self.beam, self.rules, self.texts = beam, rules, texts
+        self.ends = torch.tensor(ends, dtype=torch.long)
+        # Every beam can end in as many ways as there are end tokens, and C must go on.
+        self.n_candidates = max(2, 1 + len(ends)) * beam.beams
+        self.done: list[list[_Hypothesis]] = [[] for _ in texts]
+
+    @torch.no_grad()
+    def run(self, network: Network, cache: AnyCache) -> list[list[Finished]]:
+        C = self.beam.beams
+        live = list(range(len(self.texts)))
+        logits = read(network, cache, [text.window for text in self.texts])  # (B, V)
+        cache.reorder(torch.arange(len(live), device=logits.device).repeat_interleave(C))
+        logits = logits.repeat_interleave(C, 0)  # (B C, V)
+        scores = torch.full((len(live), C), LOST, device=logits.device)  # (B, C), float32
+        scores[:, 0] = 0.0  # all beams are equal yet: continue the first one alone
+        ids = torch.empty(len(live), C, 0, dtype=torch.long, device=logits.device)  # (B, C, n)
+        logs = torch.empty(len(live), C, 0, device=logits.device)  # (B, C, n)
+        while True:
+            own = logits.float().log_softmax(-1)  # (B C, V)
+            ids, logs, scores, beams = self._grow(live, ids, logs, scores, own)
+            rows = [row for row, source in enumerate(live) if self._open(source, ids, scores[row])]
+            if not rows:
+                return [[h.text for h in done[: self.beam.n_best]] for done in self.done]
+            live = [live[row] for row in rows]
+            kept = torch.tensor(rows, device=logits.device)
+            ids, logs, scores, beams = (x[kept] for x in (ids, logs, scores, beams))
+            cache.reorder((kept.unsqueeze(-1) * C + beams).flatten())
+            logits = read(network, cache, ids[:, :, -1].reshape(-1, 1).tolist())  # (B C, V)
+
+    def _grow(
+        self, live: list[int], ids: Tensor, logs: Tensor, scores: Tensor, own: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One token more: finished texts go to `done`, the C best open ones are returned.
+
+        ids, logs (B, C, n), scores (B, C), own (B C, V) -> ids, logs (B, C, n + 1), scores (B, C)
+        and the beam (B, C) that each continues.
+        """
+        B, C, n = ids.shape
+        V = own.shape[-1]
+        limits = [self.texts[source].limit for source in live]
+        ruled = self.rules.apply(own, n, [limit for limit in limits for _ in range(C)])  # (B C, V)
+        total = (ruled.view(B, C, V) + scores.unsqueeze(-1)).view(B, C * V)
+        best, flat = total.topk(min(self.n_candidates, C * V))  # (B, M)
+        beams, tokens = flat // V, flat % V  # (B, M)
+        new_logs = own.view(B, C * V).gather(1, flat)  # (B, M)
+        ids = torch.cat([_take(ids, beams), tokens.unsqueeze(-1)], -1)  # (B, M, n + 1)
+        logs = torch.cat([_take(logs, beams), new_logs.unsqueeze(-1)], -1)  # (B, M, n + 1)
+        full = torch.tensor([limit == n + 1 for limit in limits], device=ids.device)  # (B,)
+        stops = torch.isin(tokens, self.ends.to(ids.device))  # (B, M)
+        ended = stops | full.unsqueeze(-1)  # (B, M)
+        self._collect(live, ids, logs, best, ended, stops)
+        going = (best + ended * LOST).topk(C)  # (B, C)
+        open_ids, open_logs = _take(ids, going.indices), _take(logs, going.indices)
+        return open_ids, open_logs, going.values, beams.gather(1, going.indices)
+
+    def _collect(
+        self, live: list[int], ids: Tensor, logs: Tensor, best: Tensor, ended: Tensor, stops: Tensor
+    ) -> None:
+        """Files the candidates that ended, if they are among the C best: the others are there
+        only so that C can go on. Every source keeps its C best texts, best first."""
+        C, n_new = self.beam.beams, ids.shape[-1]
+        found = (ended & (best > LOST))[:, :C].nonzero().tolist()
+        scores = (best / n_new**self.beam.length_penalty).tolist()
+        for row, column in found:
+            finish = "stop" if stops[row, column] else "length"
+            text = Finished(ids[row, column].tolist(), finish, logs[row, column].tolist())
+            done = self.done[live[row]]
+            done.append(_Hypothesis(scores[row][column], text))
+            done.sort(key=lambda hypothesis: -hypothesis.score)  # stable: of equals, the older
+            del done[C:]
+
+    def _open(self, source: int, ids: Tensor, scores: Tensor) -> bool:
+        """Whether a source, whose open beams score `scores` (C,), can still find better texts."""
+        done, limit, n_new = self.done[source], self.texts[source].limit, ids.shape[-1]
+        if n_new == limit:
+            return False
+        if len(done) < self.beam.beams:
+            return True
+        if self.beam.early_stopping is True:
+            return False
+        penalty = self.beam.length_penalty
+        # With a positive penalty a longer text divides its (negative) sum by more, so the most
+        # that "never" can hope for is the full length; the usual heuristic hopes for no more
+        # tokens than stand.
+        hoped = limit if self.beam.early_stopping == "never" and penalty > 0 else n_new
+        return (scores[0] / hoped**penalty).item() > done[-1].score
+
+
+def _take(x: Tensor, rows: Tensor) -> Tensor:
+    """x (B, C, n) at rows (B, M) of its second axis -> (B, M, n)."""
+    return x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

@@ -1,0 +1,202 @@
+"""Writing, from text to text: prompts become ids, ids become a Generation, and stop strings end it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tercet.errors import InputError
+from tercet.generate.engine import Finished, begin, checked, generate, stream
+from tercet.generate.sampling import NO_RULES, Sampling, TokenRules
+from tercet.generate.search import Beam, beam_search
+from tercet.model import Network
+from tercet.text import Tokenizer
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was written; ``str()`` is the text.
+
+    ids: the new tokens, an end-of-text token included. finish: "stop" (an end-of-text token or a stop
+    string), "length" (no room left), or "error" for an item of a list that could not be run, with the
+    reason in ``error``. log_probabilities: of each id, the model's own, natural. dropped: tokens at the
+    beginning that slid out of the model's sight.
+    """
+
+    text: str
+    ids: list[int] = field(default_factory=list)
+    finish: str = "error"
+    log_probabilities: list[float] = field(default_factory=list)
+    dropped: int = 0
+    error: str | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to write: the options that one call gives to all its texts."""
+
+    max_new_tokens: int | None = None
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    overflow: str = "error"
+
+    def __post_init__(self) -> None:
+        if any(not s for s in self.stop):
+            raise InputError("an empty stop string would end every text at once; leave it out")
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A network that writes, its tokenizer, and the rules of its checkpoint."""
+
+    network: Network
+    tokenizer: Tokenizer
+    ends: tuple[int, ...]
+    rules: TokenRules = NO_RULES
+
+    @property
+    def reads_source(self) -> bool:
+        """An encoder–decoder answers a source; a decoder goes on with a prompt."""
+        return self.network.config.family == "encoder-decoder"
+
+    def ids(self, text: str) -> list[int]:
+        """A prompt's or source's tokens. A decoder's prompt ends without an end-of-text token."""
+        if not text.strip():
+            raise InputError(f"the text {text!r} is empty; give at least one word")
+        ids = self.tokenizer.encode(text)
+        if not self.reads_source:
+            while len(ids) > 1 and ids[-1] in self.ends:
+                ids.pop()
+        return ids
+
+    def _sides(self, ids: list[list[int]]) -> tuple[list[list[int]] | None, list[list[int]] | None]:
+        return (None, ids) if self.reads_source else (ids, None)
+
+    def generate(self, texts: Sequence[str], request: Request) -> list[Generation]:
+        """One answer a text, in one ragged batch. Raises InputError for the first that cannot be run."""
+        streamers = [self.tokenizer.streamer() for _ in texts]
+        written = [""] * len(texts)
+
+        def stopped(index: int, ids: list[int]) -> bool:
+            if ids[-1] not in self.ends:
+                written[index] += streamers[index].put(ids[-1])
+            return cut(written[index], request.stop)[0]
+
+        prompts, sources = self._sides([self.ids(text) for text in texts])
+        finished = generate(
+            self.network,
+            prompts,
+            sources=sources,
+            max_new_tokens=request.max_new_tokens,
+            sampling=request.sampling,
+            seed=request.seed,
+            overflow=request.overflow,
+            eos_ids=self.ends,
+            rules=self.rules,
+            stopped=stopped if request.stop else None,
+        )
+        return [self._generation(text, request.stop) for text in finished]
+
+    def stream(self, text: str, request: Request) -> Iterator[str]:
+        """The same text in pieces, as soon as they are certain. Input is checked at the call."""
+        ids = self.ids(text)
+        tokens = stream(
+            self.network,
+            None if self.reads_source else ids,
+            source=ids if self.reads_source else None,
+            max_new_tokens=request.max_new_tokens,
+            sampling=request.sampling,
+            seed=request.seed,
+            overflow=request.overflow,
+            eos_ids=self.ends,
+            rules=self.rules,
+        )
+        return self._pieces(tokens, request.stop)
+
+    def _pieces(self, tokens: Iterator[int], stop: tuple[str, ...]) -> Iterator[str]:
+        streamer, held = self.tokenizer.streamer(), ""
+        for token in tokens:
+            held += "" if token in self.ends else streamer.put(token)
+            found, safe = cut(held, stop)
+            if safe:
+                yield held[:safe]
+            if found:
+                return
+            held = held[safe:]
+        held += streamer.end()
+        found, safe = cut(held, stop)
+        if rest := held[: safe if found else len(held)]:
+            yield rest
+
+    def translate(
+        self, texts: Sequence[str], beam: Beam, max_new_tokens: int | None
+    ) -> list[list[Generation]]:
+        """The best texts of a beam search for each source, best first."""
+        prompts, sources = self._sides([self.ids(text) for text in texts])
+        found = beam_search(
+            self.network,
+            prompts,
+            sources=sources,
+            beam=beam,
+            max_new_tokens=max_new_tokens,
+            eos_ids=self.ends,
+            rules=self.rules,
+        )
+        return [[self._generation(text, ()) for text in best] for best in found]
+
+    def sound(
+        self, texts: Sequence[str], max_new_tokens: int | None, overflow: str
+    ) -> tuple[list[int], dict[int, Generation]]:
+        """Which texts can be run, and for the others what is wrong with each: one bad line of a file
+        must not cost the rest. What would be wrong with every text (no tokens asked for) raises."""
+        good: list[int] = []
+        bad: dict[int, Generation] = {}
+        for i, text in enumerate(texts):
+            try:
+                prompts, sources = checked(self.network, *self._sides([self.ids(text)]))
+                begin(
+                    self.network,
+                    prompts,
+                    sources,
+                    max_new_tokens=max_new_tokens,
+                    overflow=overflow,
+                )
+                good.append(i)
+            except InputError as error:
+                if max_new_tokens is not None and max_new_tokens < 1:
+                    raise
+                bad[i] = Generation("", error=str(error))
+        return good, bad
+
+    def _generation(self, finished: Finished, stop: tuple[str, ...]) -> Generation:
+        ids = [i for i in finished.ids if i not in self.ends]
+        text = self.tokenizer.decode(ids)
+        found, end = cut(text, stop)
+        return Generation(
+            text[:end] if found else text,
+            finished.ids,
+            finished.finish,
+            finished.log_probabilities,
+            finished.dropped,
+        )
+
+
+def cut(text: str, stop: Sequence[str]) -> tuple[bool, int]:
+    """Whether a stop string stands in ``text``, and how many characters are certain to lie before one.
+
+    "Hello Us" with stop "User:" is certain up to "Hello ": what follows may begin the stop string.
+    """
+    found = [at for s in stop if (at := text.find(s)) >= 0]
+    if found:
+        return True, min(found)
+    safe = len(text)
+    for s in stop:
+        for n in range(min(len(s) - 1, len(text)), 0, -1):
+            if text.endswith(s[:n]):
+                safe = min(safe, len(text) - n)
+                break
+    return False, safe
