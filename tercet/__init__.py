@@ -1,1 +1,57 @@
-"""One Transformer for the three families: encoder, decoder, encoder-decoder."""
+"""One Transformer for the three families: encoder, decoder, encoder–decoder.
+
+Names only: each is imported when it is first asked for, so that `import tercet` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tercet.answers import Attention, CutWarning, Fill, Generation, Score
+    from tercet.config import TransformerConfig
+    from tercet.errors import InputError
+    from tercet.generate import Sampling
+    from tercet.language_model import LanguageModel, load
+    from tercet.presets import PRESETS
+    from tercet.text import Tokenizer, train_tokenizer
+
+__all__ = [
+    "PRESETS",
+    "Attention",
+    "CutWarning",
+    "Fill",
+    "Generation",
+    "InputError",
+    "LanguageModel",
+    "Sampling",
+    "Score",
+    "Tokenizer",
+    "TransformerConfig",
+    "load",
+    "train_tokenizer",
+]
+
+_HOMES = {
+    "answers": ("Attention", "CutWarning", "Fill", "Generation", "Score"),
+    "config": ("TransformerConfig",),
+    "errors": ("InputError",),
+    "generate": ("Sampling",),
+    "language_model": ("LanguageModel", "load"),
+    "presets": ("PRESETS",),
+    "text": ("Tokenizer", "train_tokenizer"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"tercet.{home}"), name)
+    raise AttributeError(f"module 'tercet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

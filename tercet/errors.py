@@ -1,5 +1,8 @@
 """The one error that users can mend. It knows nothing of what went wrong; the raiser writes the sentence."""
 
+import importlib
+from types import ModuleType
+
 
 class InputError(ValueError):
     """What was wrong, the offending value, and the remedy, in one line.
@@ -7,3 +10,18 @@ class InputError(ValueError):
     The command line prints it without a traceback and exits with 2. Our own mistakes are never an
     InputError: they keep their traceback.
     """
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """An optional package, imported where it is needed. Raises InputError with the extra's name.
+
+    A package that is there but whose own imports fail keeps its ImportError: that is no user's doing.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise InputError(
+            f"the package {error.name!r} is not installed; install it with: pip install 'tercet[{extra}]'"
+        ) from None

@@ -1,0 +1,160 @@
+"""The command `tercet`: finds the verb, turns its function's signature into flags, says what went wrong.
+
+A verb is a typed function in `jobs/`; its module is loaded when the verb runs, so that asking for
+help costs nothing. Knows no verb's business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import io
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from importlib import import_module
+
+from tercet.errors import InputError
+
+VERBS = {
+    "quickstart": ("tercet.jobs.quickstart:run", "train and use all three families, in minutes"),
+    "info": ("tercet.jobs.info:run", "what a model is, and the memory that it needs"),
+    "tokenizer train": ("tercet.jobs.tokenizer:train", "make a tokenizer from text files"),
+    "generate": ("tercet.jobs.generate:run", "continue a text"),
+    "fill": ("tercet.jobs.fill:run", "the likeliest words for each [MASK]"),
+    "translate": ("tercet.jobs.translate:run", "translate or summarise, by beam search"),
+    "attend": ("tercet.jobs.attend:run", "a page that shows who attends to whom"),
+    "embed": ("tercet.jobs.embed:run", "texts to vectors"),
+    "score": ("tercet.jobs.score:run", "how likely texts are: perplexity"),
+}
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str]) -> int:
+    """The exit code: 0, 2 for what the user can mend, 130 after Ctrl-C. Bugs keep their traceback."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = dispatch(args)
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        print("tercet: " + "; ".join(str(error).splitlines()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ntercet: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has left. Python would complain once more while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def dispatch(args: Sequence[str]) -> int:
+    """Runs a verb. Its function returns None, or an exit code where some items failed and others ran."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if args[0] == "--version":
+        from tercet import __version__
+
+        print(f"tercet {__version__}")
+        return 0
+    verb, rest = find_verb(args)
+    module, _, name = VERBS[verb][0].partition(":")
+    function = getattr(import_module(module), name)
+    return parse(function, verb, rest)() or 0
+
+
+def overview() -> str:
+    width = max(map(len, VERBS)) + 2
+    lines = [f"  {verb:{width}}{meaning}" for verb, (_, meaning) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: tercet VERB ...",
+            "",
+            "One Transformer for three families: encoder, decoder, encoder-decoder.",
+            "",
+            *lines,
+            "",
+            "tercet VERB --help tells more, with an example. Start with: tercet quickstart",
+        ]
+    )
+
+
+def find_verb(args: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb, of one word or two, and the arguments behind it."""
+    for words in (2, 1):
+        verb = " ".join(args[:words])
+        if verb in VERBS:
+            return verb, list(args[words:])
+    parts = [verb for verb in VERBS if verb.startswith(f"{args[0]} ")]
+    if parts:
+        raise InputError(f"'tercet {args[0]}' needs a second word: {', '.join(parts)}")
+    near = difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"the verbs are {', '.join(VERBS)}"
+    raise InputError(f"there is no verb {args[0]!r}; {hint}")
+
+
+def parse(
+    function: Callable[..., int | None], verb: str, args: Sequence[str]
+) -> Callable[[], int | None]:
+    """The function with its arguments filled in from flags. Raises InputError for those that do not fit."""
+    import tyro
+
+    @functools.wraps(function)  # keeps signature and docstring, which become flags and help
+    def bind(*positional: object, **flags: object) -> Callable[[], int | None]:
+        return functools.partial(function, *positional, **flags)
+
+    program = f"tercet {verb}"
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(
+                bind,
+                prog=program,
+                description=_description(function),
+                args=args,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise  # --help
+        raise InputError(f"{_one_line(complaint.getvalue())}; see {program} --help") from None
+
+
+def _description(function: Callable[..., object]) -> str:
+    """The docstring down to its arguments; the parser would leave the example out."""
+    return inspect.cleandoc(function.__doc__ or "").partition("\nArgs:")[0].strip()
+
+
+def _one_line(box: str) -> str:
+    """What the parser says in a framed box of several lines, in one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    rows = [row.strip("│╭╮╰╯ ") for row in text.splitlines()[1:]]
+    rules = [i for i, row in enumerate(rows) if row and not row.strip("─")] or [len(rows)]
+    said = " ".join(" ".join(rows[: rules[0]]).split()).partition(" Got errors:")[0].rstrip(".")
+    rest = " ".join(" ".join(rows[rules[0] :]).split())
+    value = re.match(r"Error parsing (\S+?):? .*from \['(.*)'\]", said)
+    if value:
+        said = f"{value[1]} {value[2]!r} is not understood"
+    meant = re.search(r"Perhaps you meant:\D*?(--[\w-]+)", rest)
+    said += f" (did you mean {meant[1]}?)" if meant else ""
+    return said[:1].lower() + said[1:]
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:  # type: ignore[no-untyped-def]
+    """Ours are sentences for the user; those of the libraries keep their form."""
+    if category.__module__.startswith("tercet"):
+        print(f"tercet: {message}", file=sys.stderr)
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        print(text, end="", file=file or sys.stderr)
