@@ -1,0 +1,98 @@
+"""Reading text, a line or a block at a time: plain UTF-8, gzip, or standard input.
+
+Every place that takes text from a file comes through here, so that a file which is not UTF-8 is
+always answered with its name and the line's number. Knows nothing of tokens.
+"""
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tercet.errors import InputError
+
+STDIN = "-"
+BYTE_ORDER_MARK = "\ufeff"
+
+
+def lines(path: Path | str) -> Iterator[str]:
+    """The lines of a UTF-8 file, without their line ends ("\\n" or "\\r\\n").
+
+    `path` is a file, a `.gz` file (unpacked on the way), or "-" for standard input. Holds one line
+    in memory. Raises InputError for a missing or unreadable file, and for bytes that are not UTF-8
+    with file and line number.
+    """
+    for line, _ in _decoded(path):
+        yield line.removesuffix("\n").removesuffix("\r")
+
+
+def blocks(path: Path | str, *, characters: int = 1 << 16) -> Iterator[tuple[str, int]]:
+    """Whole lines with their line ends, gathered to at least `characters`; and the bytes of the
+    file read so far (of the packed file for `.gz`), for a progress bar.
+
+    Line ends and blank lines are text too (a tokenizer learns them), so nothing is stripped.
+    """
+    gathered: list[str] = []
+    size = 0
+    consumed = 0
+    for line, consumed in _decoded(path):
+        gathered.append(line)
+        size += len(line)
+        if size >= characters:
+            yield "".join(gathered), consumed
+            gathered, size = [], 0
+    if gathered:
+        yield "".join(gathered), consumed
+
+
+def _decoded(path: Path | str) -> Iterator[tuple[str, int]]:
+    """Each line with its line end, decoded, and the bytes of the file consumed so far."""
+    name = "standard input" if str(path) == STDIN else str(path)
+    with _opened(path) as (raw, unpacked):
+        number = 0
+        try:
+            for number, line in enumerate(unpacked, 1):
+                text = _decode(line, name, number)
+                yield text, (raw.tell() if raw.seekable() else 0)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(
+                f"{name}: not a whole gzip file after line {number} ({error}); pack or copy it anew"
+            ) from error
+
+
+def _decode(line: bytes, name: str, number: int) -> str:
+    """One line's text; the byte-order mark that some editors put first is no text."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        guess = "utf-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin1"
+        raise InputError(
+            f"{name}, line {number}: byte 0x{line[error.start]:02x} at position {error.start + 1}"
+            f" is not UTF-8; convert it, for example: iconv -f {guess} -t utf-8"
+        ) from error
+    return text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[tuple[IO[bytes], Iterable[bytes]]]:
+    """The raw file (for the position) and the file to read lines from; often the same one."""
+    if str(path) == STDIN:
+        yield sys.stdin.buffer, sys.stdin.buffer
+        return
+    try:
+        raw = Path(path).open("rb")  # noqa: SIM115 (closed below)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; check the name, or give - to read from standard input"
+        ) from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; name the text files in it") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    with raw:
+        yield raw, (gzip.GzipFile(fileobj=raw) if Path(path).suffix == ".gz" else raw)

@@ -1,0 +1,217 @@
+"""The tokenizer: text to ids and back, the special ids, and the folder it is kept in.
+
+What splits the text is an engine (`engine.py`, `sentence_pieces.py`); the roles of the special
+tokens come from the folder's settings (`special.py`). Knows nothing of models and their contexts
+beyond `max_length`, the maximum that the folder states; cutting is `overflow.py`'s.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tercet.errors import InputError
+from tercet.text.engine import BYTE_TOKEN, WORD_MARK, Engine
+from tercet.text.files import engine_from_folder
+from tercet.text.special import ROLES, max_length_of, read_settings, roles_of
+from tercet.text.streamer import Streamer
+
+# The class name under which Hugging Face's AutoTokenizer takes tokenizer.json as it is.
+PLAIN_CLASS = "PreTrainedTokenizerFast"
+# Settings that tokenizer.json already embodies; repeated, they would be applied to it again.
+EMBODIED = ("add_bos_token", "add_eos_token", "added_tokens_decoder", "auto_map", "tokenizer_file")
+READABLE = str.maketrans({" ": WORD_MARK, "\n": "⏎", "\t": "⇥", "\r": "␍"})
+
+
+class Tokenizer:
+    """Text to ids and back.
+
+    vocab_size   the largest id + 1
+    max_length   the longest text in tokens, special ones included, that the folder states, or None
+    roles        role ("bos", "eos", "unk", "sep", "pad", "cls", "mask") -> spelling or None
+    settings     tokenizer_config.json as read; `chat_template` among it is kept when saving
+    """
+
+    def __init__(self, engine: Engine, settings: dict[str, Any]) -> None:
+        self._engine = engine
+        self.settings = settings
+        self.max_length = max_length_of(settings)
+        self.roles = roles_of(settings, engine.special)
+        (
+            self.bos_id,
+            self.eos_id,
+            self.unk_id,
+            self.sep_id,
+            self.pad_id,
+            self.cls_id,
+            self.mask_id,
+        ) = (
+            None if self.roles[role] is None else engine.token_id(self.roles[role] or "")
+            for role in ROLES
+        )
+        self._special_ids = frozenset(engine.special.values())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Tokenizer":
+        """The tokenizer in a model's folder; the formats are listed in `files.py`.
+
+        Raises InputError for a folder without a tokenizer or with a damaged one, and for
+        SentencePiece models where the optional package is missing.
+        """
+        folder = Path(folder)
+        settings = read_settings(folder)
+        return cls(engine_from_folder(folder, settings), settings)
+
+    @property
+    def vocab_size(self) -> int:
+        """The largest id + 1: what a model's embedding must hold."""
+        return self._engine.vocab_size
+
+    @cached_property
+    def target(self) -> "Tokenizer":
+        """The tokenizer of the language translated into: this one, unless the folder has two."""
+        engine = self._engine.target()
+        return self if engine is self._engine else Tokenizer(engine, self.settings)
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token by its spelling in the vocabulary, or None."""
+        return self._engine.token_id(token)
+
+    # Text to ids
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """The ids of one text; `special` adds what the model expects around it ([CLS] ... [SEP]).
+
+        Special tokens spelled out in the text are recognised. Raises InputError for text that is
+        not Unicode (half a surrogate pair).
+        """
+        _check([text])
+        return self._engine.encode(text, special)
+
+    def encode_batch(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """The ids of each text, on all cores."""
+        _check(texts)
+        return self._engine.encode_batch(texts, special)
+
+    def encode_pair(self, first: str, second: str) -> tuple[list[int], list[int]]:
+        """Ids of two texts in one, with the special tokens between and around, and token types."""
+        _check([first, second])
+        return self._engine.encode_pair(first, second)
+
+    @cached_property
+    def special_counts(self) -> tuple[int, int]:
+        """How many special tokens `encode` puts before and after a text: `fit`'s `special`."""
+        whole, plain = self.encode("a"), self.encode("a", special=False)
+        before = next(
+            place for place in range(len(whole)) if whole[place : place + len(plain)] == plain
+        )
+        return before, len(whole) - before - len(plain)
+
+    # Ids to text
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text of some ids. Ids beyond the vocabulary (models round it up) have no text.
+
+        Raises InputError for a negative id.
+        """
+        ids = [int(token) for token in ids]
+        if ids and min(ids) < 0:
+            raise InputError(f"token id {min(ids)} is negative; ids are 0..{self.vocab_size - 1}")
+        return self._engine.decode(ids, skip_special)
+
+    def streamer(self, *, skip_special: bool = True) -> Streamer:
+        """`put(id) -> str` and `end() -> str`: the text of `decode` as soon as it is certain."""
+        return Streamer(
+            lambda ids: self._engine.decode(ids, skip_special),
+            skip=lambda token: skip_special and token in self._special_ids,
+            wait=lambda token: BYTE_TOKEN.fullmatch(self._engine.token(token) or "") is not None,
+        )
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each token as a label for an axis: "▁" where a word begins, "⏎" for a line's end, the
+        bytes in hexadecimal where a token is a part of a character."""
+        return [self._piece(int(token)) for token in ids]
+
+    def _piece(self, token_id: int) -> str:
+        token = self._engine.token(token_id)
+        if token is None:
+            return f"#{token_id}"
+        if token_id in self._special_ids:
+            return token
+        return self._engine.readable(token).translate(READABLE)
+
+    # The folder
+
+    def save(self, folder: Path | str) -> None:
+        """Write the tokenizer's files and `tokenizer_config.json` into a folder, which is made.
+
+        `transformers.AutoTokenizer.from_pretrained(folder)` opens it with the same ids. A file is
+        replaced only once the new one is whole. Raises InputError where it cannot be written.
+        """
+        folder = Path(folder)
+        config = json.dumps(self._saved_settings(), indent=2, ensure_ascii=False) + "\n"
+        files = self._engine.files() | {"tokenizer_config.json": config.encode()}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in files.items():
+                _write(folder / name, content)
+        except OSError as error:
+            raise InputError(
+                f"{folder}: the tokenizer cannot be written ({error.strerror}); free some space or"
+                " choose another folder"
+            ) from error
+
+    @cached_property
+    def hash(self) -> str:
+        """Of everything that decides the ids: equal hashes, equal ids. 64 hexadecimal digits."""
+        digest = hashlib.sha256(json.dumps(self.roles, sort_keys=True).encode())
+        for name, content in sorted(self._engine.files().items()):
+            digest.update(name.encode() + b"\0" + content)
+        return digest.hexdigest()
+
+    def _saved_settings(self) -> dict[str, Any]:
+        """tokenizer_config.json: what was loaded, the roles written out (null where there is none,
+        so that nobody guesses)."""
+        settings = dict(self.settings)
+        if "tokenizer.json" in self._engine.files():
+            settings = {key: value for key, value in settings.items() if key not in EMBODIED}
+            settings["tokenizer_class"] = PLAIN_CLASS
+        settings |= {f"{role}_token": self.roles[role] for role in ROLES}
+        settings.pop("model_max_length", None)
+        if self.max_length is not None:
+            settings["model_max_length"] = self.max_length
+        settings.setdefault("clean_up_tokenization_spaces", False)
+        return settings
+
+
+def _check(texts: Sequence[str]) -> None:
+    """Refuse what is no list of texts, and text that has no UTF-8 form."""
+    if isinstance(texts, str):
+        raise InputError(f"expected a list of texts, got one text: {texts[:40]!r}; write [text]")
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"expected a text, got {type(text).__name__} {text!r:.40}")
+        try:
+            if not text.isascii():
+                text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"text has half a surrogate pair, {text[error.start]!r} at character {error.start};"
+                " read the text anew, or clean it: text.encode(errors='replace').decode()"
+            ) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file by a whole new one, or leave the old one as it is."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
