@@ -165,7 +165,10 @@ class Pairs:
     def __call__(self, step: int) -> list[Batch]:
         drawn = sample_order(self.seed, step * self.rows, self.rows, len(self.pairs))
         pairs = [self.pairs[sample] for _, sample in drawn]
-        return [self._batch(pairs[i : i + self.micro_batch]) for i in range(0, len(pairs), self.micro_batch)]
+        return [
+            self._batch(pairs[i : i + self.micro_batch])
+            for i in range(0, len(pairs), self.micro_batch)
+        ]
 
     def _batch(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Batch:
         source, source_layout = flatten([[*source, self.end_id] for source, _ in pairs])

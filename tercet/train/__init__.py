@@ -5,4 +5,13 @@ from tercet.train.loop import Recipe, State, fit
 from tercet.train.objectives import accuracy, cross_entropy
 from tercet.train.optimizers import Optimizer
 
-__all__ = ["Optimizer", "Recipe", "State", "accuracy", "cross_entropy", "fit", "load_latest", "save_step"]
+__all__ = [
+    "Optimizer",
+    "Recipe",
+    "State",
+    "accuracy",
+    "cross_entropy",
+    "fit",
+    "load_latest",
+    "save_step",
+]

@@ -50,11 +50,15 @@ def load_latest(folder: Path, model: nn.Module, optimizer: Optimizer) -> State |
         moments = load_file(source / "optimizer.safetensors")
         state = State(**json.loads((source / "state.json").read_text(encoding="utf-8")))
     except Exception as error:
-        raise InputError(f"checkpoint {source} cannot be read ({error}); remove {folder} to start anew") from error
+        raise InputError(
+            f"checkpoint {source} cannot be read ({error}); remove {folder} to start anew"
+        ) from error
     named = dict(model.named_parameters())
     if named.keys() != weights.keys():
         odd = sorted(named.keys() ^ weights.keys())
-        raise InputError(f"checkpoint {source} belongs to another model: {', '.join(odd[:5])}; remove {folder}")
+        raise InputError(
+            f"checkpoint {source} belongs to another model: {', '.join(odd[:5])}; remove {folder}"
+        )
     with torch.no_grad():
         for name, parameter in named.items():
             parameter.copy_(weights[name])

@@ -65,7 +65,9 @@ class State:
     seconds: float = 0.0  # spent in steps
     tokens: int = 0  # read
     losses: list[float] = field(default_factory=list)  # nats a target, of each step
-    times: list[float] = field(default_factory=list)  # seconds since the start, at the end of each step
+    times: list[float] = field(
+        default_factory=list
+    )  # seconds since the start, at the end of each step
 
     @property
     def done(self) -> bool:
@@ -101,7 +103,9 @@ def fit(
             batches = data(state.step)
             targets = world.sum(sum(batch.n_targets for batch in batches))  # all micro-batches
             if not targets:
-                raise InputError(f"step {state.step} has no targets; give longer rows or more of them")
+                raise InputError(
+                    f"step {state.step} has no targets; give longer rows or more of them"
+                )
             loss = 0.0
             for number, (last, batch) in enumerate(_mark_last(batches)):
                 torch.manual_seed(keyed(recipe.seed, state.step, world.rank, number))  # dropout

@@ -69,7 +69,9 @@ class Optimizer:
         """Take back what ``tensors`` gave."""
         for part, named in self._parts:
             for name, parameter in named:
-                own = {key: value for key, value in tensors.items() if key.rpartition("/")[0] == name}
+                own = {
+                    key: value for key, value in tensors.items() if key.rpartition("/")[0] == name
+                }
                 part.state[parameter] = {key.rpartition("/")[2]: own[key].clone() for key in own}
 
 

@@ -1,0 +1,71 @@
+"""What a person sees of a run: a bar on a terminal, a line every half minute elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from tercet.train.loop import State
+
+EVERY = 30.0  # seconds between lines
+RECENT = 20  # steps that the shown loss and speed are averaged over
+
+
+class Watch:
+    """An action for every step: ``with Watch("decoder") as watch: fit(..., actions=[(1, watch)])``.
+
+    ``left`` gives the seconds to the end of the whole job where a run is one part of it.
+    """
+
+    def __init__(
+        self, label: str, *, quiet: bool = False, left: Callable[[], float] | None = None
+    ) -> None:
+        self.label, self.quiet, self._left = label, quiet, left
+        self._said = time.monotonic()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Watch:
+        if not self.quiet and sys.stdout.isatty():
+            words = TextColumn("{task.description}")
+            self._bar = Progress(words, BarColumn(), TextColumn("{task.fields[facts]}"))
+            self._bar.start()
+            self._task = self._bar.add_task(self.label, total=None, facts="measuring the speed")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, state: State) -> None:
+        if self._bar is not None:
+            self._bar.update(
+                self._task, total=state.steps, completed=state.step, facts=self._facts(state)
+            )
+        elif not self.quiet and time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
+            steps = "?" if state.steps is None else f"{state.steps:,}"
+            print(
+                f"  {self.label}: step {state.step:,} of {steps}, {self._facts(state)}", flush=True
+            )
+
+    def _facts(self, state: State) -> str:
+        recent = state.losses[-RECENT:]
+        facts = f"loss {sum(recent) / len(recent):.3f}, {state.tokens_per_second:,.0f} tokens/s"
+        if state.steps is not None:
+            facts += f", {clock(state.seconds / state.step * (state.steps - state.step))} left"
+        return facts + (f", {clock(self._left())} in all" if self._left else "")
+
+
+def clock(seconds: float) -> str:
+    """75.3 -> "1:15"."""
+    whole = max(0, round(seconds))
+    return f"{whole // 60}:{whole % 60:02d}"
