@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": set(),
     "data": {"text", "model.layout"},
     "train": {"model.layout", "data"},
-    "generate": {"model", "text"},
+    "generate": {"answers", "model", "text"},
     "represent": {"represent"},
     "represent.encode": {"model", "text", "data"},
     "represent.collection": {"text", "data", "represent.encode", "language_model"},

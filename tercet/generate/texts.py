@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from tercet.answers import Generation
 from tercet.errors import InputError
 from tercet.generate.engine import Finished, begin, checked, generate, stream
 from tercet.generate.sampling import NO_RULES, Sampling, TokenRules
 from tercet.generate.search import Beam, beam_search
 from tercet.model import Network
 from tercet.text import Tokenizer
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What was written; ``str()`` is the text.
-
-    ids: the new tokens, an end-of-text token included. finish: "stop" (an end-of-text token or a stop
-    string), "length" (no room left), or "error" for an item of a list that could not be run, with the
-    reason in ``error``. log_probabilities: of each id, the model's own, natural. dropped: tokens at the
-    beginning that slid out of the model's sight.
-    """
-
-    text: str
-    ids: list[int] = field(default_factory=list)
-    finish: str = "error"
-    log_probabilities: list[float] = field(default_factory=list)
-    dropped: int = 0
-    error: str | None = None
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -78,7 +58,7 @@ class Writer:
 
     def generate(self, texts: Sequence[str], request: Request) -> list[Generation]:
         """One answer a text, in one ragged batch. Raises InputError for the first that cannot be run."""
-        streamers = [self.tokenizer.streamer() for _ in texts]
+        streamers = [self.tokenizer.target.streamer() for _ in texts]
         written = [""] * len(texts)
 
         def stopped(index: int, ids: list[int]) -> bool:
@@ -118,7 +98,7 @@ class Writer:
         return self._pieces(tokens, request.stop)
 
     def _pieces(self, tokens: Iterator[int], stop: tuple[str, ...]) -> Iterator[str]:
-        streamer, held = self.tokenizer.streamer(), ""
+        streamer, held = self.tokenizer.target.streamer(), ""
         for token in tokens:
             held += "" if token in self.ends else streamer.put(token)
             found, safe = cut(held, stop)
@@ -174,7 +154,7 @@ class Writer:
 
     def _generation(self, finished: Finished, stop: tuple[str, ...]) -> Generation:
         ids = [i for i in finished.ids if i not in self.ends]
-        text = self.tokenizer.decode(ids)
+        text = self.tokenizer.target.decode(ids)
         found, end = cut(text, stop)
         return Generation(
             text[:end] if found else text,

@@ -1,0 +1,67 @@
+"""What the methods of a LanguageModel return: plain data, no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was written; ``str()`` is the text.
+
+    ids: the new tokens, an end-of-text token included. finish: "stop" (an end-of-text token or a stop
+    string), "length" (no room left), or "error" for an item of a list that could not be run, with the
+    reason in ``error``. log_probabilities: of each id, the model's own, natural. dropped: tokens at the
+    beginning that slid out of the model's sight.
+    """
+
+    text: str
+    ids: list[int] = field(default_factory=list)
+    finish: str = "error"
+    log_probabilities: list[float] = field(default_factory=list)
+    dropped: int = 0
+    error: str | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A token for a mask, its probability, and the text with it in place."""
+
+    token: str
+    probability: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probability (natural) of each token given those before it; None where nothing stands before.
+
+    ``perplexity``: exp of minus their mean; lower is better, 1 is certainty.
+    """
+
+    ids: list[int]
+    pieces: list[str]
+    log_probabilities: list[float | None]
+
+    @property
+    def perplexity(self) -> float:
+        known = [p for p in self.log_probabilities if p is not None]
+        return math.exp(-sum(known) / len(known)) if known else math.nan
+
+
+@dataclass(frozen=True)
+class Attention:
+    """weights: numpy (layers, heads, queries, keys) float32, each row a distribution over ``keys``."""
+
+    queries: list[str]
+    keys: list[str]
+    weights: Any
+
+
+class CutWarning(UserWarning):
+    """Some texts were longer than the model's context; says how many lost how much."""

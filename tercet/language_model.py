@@ -1,0 +1,362 @@
+"""LanguageModel: a network, its tokenizer and what the two do together. ``tercet.load`` returns one.
+
+Text comes in and goes out here; ids stay inside. What a family cannot do raises with what it can.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tercet import hf
+from tercet.answers import Attention, CutWarning, Fill, Score
+from tercet.config import TransformerConfig
+from tercet.errors import InputError
+from tercet.generate import Beam, Sampling
+from tercet.generate.texts import Request, Writer
+from tercet.model import Network, flatten
+from tercet.model.attention import attention_weights
+from tercet.represent.encode import BATCH_TOKENS, batches, encode
+from tercet.text import CutReport, Tokenizer, Window, fit
+
+GREEDY = Sampling()
+SCORED_ROWS = 512  # rows of logits held at once while scoring: 512 x 50,257 float32 are 103 MB
+
+
+def load(
+    path_or_name: str | Path,
+    *,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    allow_pickle: bool = False,
+) -> LanguageModel:
+    """A model from a Hugging Face folder, or from the hub when ``owner/name`` is no folder.
+
+    dtype: "float32" (None), "bfloat16" ... allow_pickle: read ``*.bin`` weights, with
+    ``torch.load(weights_only=True)``, where there are no others. Raises InputError for whatever is
+    wrong with the folder.
+    """
+    if isinstance(dtype, str):
+        named = getattr(torch, dtype, None)
+        if not isinstance(named, torch.dtype) or not named.is_floating_point:
+            raise InputError(f"dtype {dtype!r} is unknown; use float32, bfloat16, float16 or float64")
+        dtype = named
+    folder = hf.find(path_or_name, allow_pickle=allow_pickle)
+    network, extras = hf.load(folder, dtype=dtype, device=device, allow_pickle=allow_pickle)
+    return LanguageModel(network, Tokenizer.load(folder), extras)
+
+
+class LanguageModel:
+    """``config``, ``tokenizer``, ``network`` are the parts; the methods are what they do together."""
+
+    def __init__(
+        self, network: Network, tokenizer: Tokenizer, extras: hf.Extras | None = None
+    ) -> None:
+        self.network, self.tokenizer = network.eval(), tokenizer
+        self.extras = extras or hf.Extras()
+        if tokenizer.vocab_size > self.config.vocab_size:
+            raise InputError(
+                f"the tokenizer has {tokenizer.vocab_size:,} tokens but the model's table only "
+                f"{self.config.vocab_size:,} rows; use the tokenizer that belongs to the model"
+            )
+        eos = tokenizer.eos_id
+        self.writer = Writer(
+            network,
+            tokenizer,
+            self.config.eos_ids or (() if eos is None else (eos,)),
+            self.extras.rules,
+        )
+
+    @property
+    def config(self) -> TransformerConfig:
+        return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.tokens.weight.device
+
+    @property
+    def can(self) -> tuple[str, ...]:
+        """The methods that this model's family and heads allow."""
+        able = ["embed"]
+        if "masked" in self.config.heads:
+            able.append("fill")
+        if "language" in self.config.heads:
+            able += ["generate", "stream"]
+            able.append("score" if self.config.family == "decoder" else "translate")
+        if self.config.mixer == "attention":
+            able.append("attention")
+        return tuple(able)
+
+    def save(self, folder: str | Path) -> None:
+        """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions."""
+        hf.save(self.network, Path(folder), self.extras)
+        self.tokenizer.save(Path(folder))
+
+    # representation ------------------------------------------------------------------------------
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        pool: str | None = None,
+        overflow: str | None = None,
+        prompt: str | None = None,
+    ) -> np.ndarray:
+        """One vector a text: (B, D) float32; (D,) for a single string.
+
+        pool: first ([CLS]), mean or last; None: as the model's folder says, else mean. overflow: None
+        keeps the start of the texts in a list and refuses a single one; ``slide`` is the mean over
+        windows weighted by tokens. prompt: one of the folder's prompts ("query"), put before each text.
+        """
+        self._must("embed")
+        texts, one = self._listed(texts)
+        settings = self.extras.embedding
+        before = settings.prompt(prompt)
+        windows, owners = self._windows(
+            [before + text for text in texts], overflow or ("error" if one else "keep-start")
+        )
+        how = pool or settings.pool or "mean"
+        if how not in ("first", "mean", "last"):
+            raise InputError(f"pool {how!r} is unknown; use first, mean or last")
+        vectors = encode(self.network, [window.ids for window in windows], how).numpy()
+        weights = np.array([max(1, window.weight) for window in windows], dtype=np.float32)
+        means = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
+        np.add.at(means, owners, vectors * weights[:, None])
+        means /= np.bincount(owners, weights)[:, None].astype(np.float32)
+        if settings.normalise:
+            means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        return means[0] if one else means
+
+    @torch.inference_mode()
+    def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
+        """The likeliest tokens for ``[MASK]``, best first; a list for each mask when there are several.
+
+        ``[MASK]`` stands for the tokenizer's own mask token, however that is spelt.
+        """
+        self._must("fill")
+        tokenizer, mask = self.tokenizer, self.tokenizer.mask_id
+        if mask is None:
+            raise InputError("the model's tokenizer has no mask token, so there is nothing to fill")
+        if top_k < 1:
+            raise InputError(f"top_k {top_k} must be 1 or more")
+        ids = self._whole(text.replace("[MASK]", tokenizer.pieces([mask])[0]))
+        places = [i for i, token in enumerate(ids) if token == mask]
+        if not places:
+            raise InputError(f"the text {text!r} has no mask; put [MASK] where a token is wanted")
+        tokens, layout = flatten([ids], self.device)
+        logits = self.network(tokens, layout, select=torch.tensor(places, device=self.device))
+        best = logits.float().softmax(-1).topk(min(top_k, logits.shape[-1]))  # (M, k)
+        filled = []
+        for place, values, choices in zip(
+            places, best.values.tolist(), best.indices.tolist(), strict=True
+        ):
+            options = []
+            for value, choice in zip(values, choices, strict=True):
+                whole = tokenizer.decode([*ids[:place], choice, *ids[place + 1 :]])
+                options.append(Fill(tokenizer.decode([choice]).strip(), value, whole))
+            filled.append(options)
+        return filled[0] if len(filled) == 1 else filled
+
+    @torch.inference_mode()
+    def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
+        """The exact attention weights over a text: "encoder", "decoder", "cross", as the family has.
+
+        target: what an encoder–decoder's decoder reads; None: what it writes itself.
+        """
+        self._must("attention")
+        ids, written = self._whole(text), []
+        tokens, layout = flatten([ids], self.device)
+        inputs: dict[str, Any] = {}
+        if self.writer.reads_source:
+            if target is None:
+                written = self.writer.generate([text], Request())[0].ids
+            else:
+                written = self.tokenizer.target.encode(target)
+            assert self.config.start_id is not None
+            written = [self.config.start_id, *written][: self.config.context_length]
+            inputs = {"source": tokens, "source_layout": layout}
+            tokens, layout = flatten([written], self.device)
+        maps = attention_weights(
+            self.network, lambda: self.network.states(tokens, layout, **inputs)
+        )
+        read, wrote = self.tokenizer.pieces(ids), self.tokenizer.target.pieces(written or ids)
+        found: dict[str, Attention] = {}
+        for kind, (queries, keys) in {
+            "encoder": (read, read),
+            "decoder": (wrote, wrote),
+            "cross": (wrote, read),
+        }.items():
+            side = "encoder." if kind == "encoder" else "decoder."
+            part = ".cross." if kind == "cross" else ".attention."
+            layers = [w[0] for name, w in maps.items() if name.startswith(side) and part in name]
+            if layers:
+                found[kind] = Attention(queries, keys, torch.stack(layers).float().cpu().numpy())
+        return found
+
+    # generation ----------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        max_new_tokens: int | None = None,
+        sampling: Sampling = GREEDY,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        overflow: str = "error",
+    ) -> Any:
+        """Goes on with a prompt (decoder) or answers a text (encoder–decoder): a Generation, or a list.
+
+        max_new_tokens: None runs to the edge of the context and reports ``length``. stop: strings that
+        end a text and are left out of it. seed: decides, with the prompt, a sampled text. overflow:
+        ``error``, or ``slide``, which drops the oldest tokens. In a list, an item that cannot be run has
+        ``finish == "error"`` and says why in ``error``; the others go on.
+        """
+        self._must("generate")
+        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
+        texts, one = self._listed(prompt)
+        if one:
+            return self.writer.generate(texts, request)[0]
+        good, answers = self.writer.sound(texts, max_new_tokens, overflow)
+        if good:
+            written = self.writer.generate([texts[i] for i in good], request)
+            answers.update(zip(good, written, strict=True))
+        return [answers[i] for i in range(len(texts))]
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int | None = None,
+        sampling: Sampling = GREEDY,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        overflow: str = "error",
+    ) -> Iterator[str]:
+        """The text of ``generate`` in pieces, as it is written."""
+        self._must("stream")
+        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
+        return self.writer.stream(prompt, request)
+
+    def translate(
+        self,
+        texts: str | Sequence[str],
+        *,
+        beams: int = 5,
+        length_penalty: float = 1.0,
+        early_stopping: bool | str = False,
+        n_best: int = 1,
+        max_new_tokens: int | None = None,
+    ) -> Any:
+        """A Generation a text by beam search, or a list of the ``n_best`` each when that is above 1.
+
+        length_penalty: the exponent of the length by which a finished text's log-probability is
+        divided. early_stopping: True, False or "never", see ``Beam``. In a list, an item that cannot be
+        run has ``finish == "error"``; the others go on.
+        """
+        self._must("translate")
+        beam = Beam(beams, length_penalty, early_stopping, n_best)
+        listed, one = self._listed(texts)
+        good, bad = ([0], {}) if one else self.writer.sound(listed, max_new_tokens, "error")
+        best = {i: [answer] for i, answer in bad.items()}
+        if good:
+            found = self.writer.translate([listed[i] for i in good], beam, max_new_tokens)
+            best.update(zip(good, found, strict=True))
+        lists = [best[i] if n_best > 1 else best[i][0] for i in range(len(listed))]
+        return lists[0] if one else lists
+
+    @torch.inference_mode()
+    def score(self, texts: str | Sequence[str], *, overflow: str | None = None) -> Any:
+        """How probable each token is after those before it, and the perplexity: a Score, or a list.
+
+        overflow: None refuses a single text beyond the context, and lets those of a list slide by half
+        a context, each token scored once.
+        """
+        self._must("score")
+        texts, one = self._listed(texts)
+        windows, owners = self._windows(texts, overflow or ("error" if one else "slide"), half=True)
+        ids = [self.tokenizer.encode(text) for text in texts]
+        values: list[list[float | None]] = [[None] * len(text) for text in ids]
+        for rows in batches([len(window.ids) for window in windows], BATCH_TOKENS):
+            tokens, layout = flatten([windows[i].ids for i in rows], self.device)
+            states = self.network.states(tokens, layout)  # (N, D)
+            parts = zip(
+                states.split(SCORED_ROWS), tokens.roll(-1).split(SCORED_ROWS), strict=True
+            )
+            found: list[float] = []
+            for part, following in parts:
+                logs = self.network.logits(part).float().log_softmax(-1)  # (512, V)
+                found += logs.gather(1, following[:, None])[:, 0].tolist()
+            for i, start in zip(rows, layout.starts, strict=True):
+                for place in windows[i].counts:
+                    if place:  # nothing stands before the first token
+                        at = windows[i].positions[place]
+                        values[owners[i]][at] = found[start + place - 1]
+        scores = [
+            Score(text, self.tokenizer.pieces(text), value)
+            for text, value in zip(ids, values, strict=True)
+        ]
+        return scores[0] if one else scores
+
+    # the pieces ----------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> int:
+        """Tokens of the longest text that the model states it reads."""
+        stated = (self.extras.embedding.max_length, self.tokenizer.max_length)
+        return min([self.config.context_length, *(n for n in stated if n)])
+
+    def _must(self, method: str) -> None:
+        if method not in self.can:
+            raise InputError(
+                f"this model ({self.config.family}; heads: {', '.join(self.config.heads) or 'none'})"
+                f" cannot {method}; it can {', '.join(self.can)}"
+            )
+
+    def _listed(self, texts: str | Sequence[str]) -> tuple[list[str], bool]:
+        one = isinstance(texts, str)
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        if not listed:
+            raise InputError("an empty list holds no text; give at least one")
+        return listed, one
+
+    def _whole(self, text: str) -> list[int]:
+        return self._windows([text], "error")[0][0].ids
+
+    def _windows(
+        self, texts: list[str], policy: str, *, half: bool = False
+    ) -> tuple[list[Window], list[int]]:
+        """The windows of all texts, and the text of each; warns of what was cut."""
+        report, windows, owners = CutReport(), [], []
+        for i, (text, ids) in enumerate(
+            zip(texts, self.tokenizer.encode_batch(texts), strict=True)
+        ):
+            name = "the text" if len(texts) == 1 else f"text {i + 1} of {len(texts)}"
+            if not text.strip():
+                raise InputError(f"{name} is empty ({text!r}); give at least one word")
+            special = self.tokenizer.special_counts
+            stride = max(1, (self.limit - sum(special)) // 2) if half else None
+            found = fit(
+                ids,
+                self.limit,
+                policy,  # type: ignore[arg-type]
+                special=special,
+                stride=stride,
+                report=report,
+                name=name,
+            )
+            windows += found
+            owners += [i] * len(found)
+        if str(report):
+            warnings.warn(f"{report} (overflow {policy!r})", CutWarning, stacklevel=3)
+        return windows, owners
+
+
+def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
+    return (stop,) if isinstance(stop, str) else tuple(stop)

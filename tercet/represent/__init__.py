@@ -1,0 +1,1 @@
+"""Vectors for texts. Collections and topics come with a later issue."""

@@ -1,0 +1,48 @@
+"""Token ids in, pooled vectors out, in batches of near-equal length. Knows no text and no policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from tercet.model import Network, flatten
+
+BATCH_TOKENS = 4_096
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices of texts, longest first, so many at a time as hold at most ``budget`` tokens.
+
+    Longest first, because a budget that is too large for the memory then fails at once.
+    """
+    batch: list[int] = []
+    tokens = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and tokens + lengths[i] > budget:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(i)
+        tokens += lengths[i]
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def encode(
+    network: Network, texts: Sequence[Sequence[int]], pool: str, *, budget: int = BATCH_TOKENS
+) -> Tensor:
+    """(B, D) float32 on the CPU, in the caller's order. ``pool``: first, mean or last.
+
+    An encoder–decoder is read by its encoder, a decoder by its last hidden states.
+    """
+    network.eval()
+    device = network.tokens.weight.device
+    read = network.states if network.encoder is None else network.encode
+    vectors = torch.empty(len(texts), network.tokens.embedding_dim)
+    for rows in batches([len(ids) for ids in texts], budget):
+        tokens, layout = flatten([texts[i] for i in rows], device)
+        pooled = network.heads.pooled(read(tokens, layout), layout, pool)  # (b, D)
+        vectors[torch.tensor(rows)] = pooled.float().cpu()
+    return vectors

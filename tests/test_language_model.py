@@ -1,0 +1,236 @@
+"""The face: what each method gives, and what each says when asked for what cannot be."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tercet
+from tercet.config import TransformerConfig
+from tercet.errors import InputError
+from tercet.model import build
+from tercet.text import Tokenizer, train_tokenizer
+
+SENTENCES = [
+    "The quick brown fox jumps over the lazy dog.",
+    "A loop repeats its body while the condition holds.",
+    "Every token of a sequence looks at every other.",
+] * 20
+SIZES = dict(d_model=32, d_ff=48, n_heads=4, context_length=32)
+FAMILIES = {
+    "encoder": dict(
+        encoder_layers=2, heads=("masked",), tie_embeddings=False, positions="rotary", norm="rms",
+        gated=True, activation="silu", qkv_bias=False, attention_bias=False, ff_bias=False,
+    ),
+    "decoder": dict(
+        decoder_layers=2, positions="rotary", norm="rms", gated=True, activation="silu",
+        qk_norm=True, qkv_bias=False, attention_bias=False, ff_bias=False,
+    ),
+    "encoder-decoder": dict(
+        encoder_layers=1, decoder_layers=2, positions="relative", norm="rms", gated=True,
+        activation="gelu_tanh", qkv_bias=False, attention_bias=False, ff_bias=False,
+        attention_scale=1.0, init_std=None, tie_embeddings=False,
+    ),
+}  # fmt: skip
+
+
+def tokenizer_for(family: str) -> Tokenizer:
+    kind = "wordpiece" if family == "encoder" else "bpe"
+    return train_tokenizer(SENTENCES, kind=kind, vocab_size=400, special=family)
+
+
+def model_for(family: str) -> tercet.LanguageModel:
+    tokenizer = tokenizer_for(family)
+    config = TransformerConfig(
+        vocab_size=tokenizer.vocab_size,
+        eos_ids=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+        pad_id=tokenizer.pad_id,
+        start_id=tokenizer.pad_id if family == "encoder-decoder" else None,
+        **SIZES,  # type: ignore[arg-type]
+        **FAMILIES[family],  # type: ignore[arg-type]
+    )
+    return tercet.LanguageModel(build(config), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, tercet.LanguageModel]:
+    return {family: model_for(family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def encoder(models):
+    return models["encoder"]
+
+
+@pytest.fixture(scope="module")
+def decoder(models):
+    return models["decoder"]
+
+
+@pytest.fixture(scope="module")
+def translator(models):
+    return models["encoder-decoder"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_and_loaded_is_the_same(models, family: str, tmp_path: Path) -> None:
+    models[family].save(tmp_path)
+    again = tercet.load(tmp_path)
+    assert again.config == models[family].config
+    assert np.array_equal(again.embed(SENTENCES[:3]), models[family].embed(SENTENCES[:3]))
+
+
+def test_embed_gives_vectors_in_the_callers_order(encoder) -> None:
+    texts = [SENTENCES[0], "dog", SENTENCES[1]]
+    vectors = encoder.embed(texts)
+    assert vectors.shape == (3, 32) and vectors.dtype == np.float32
+    for vector, text in zip(vectors, texts):
+        assert np.allclose(vector, encoder.embed(text), atol=1e-5)
+    assert not np.allclose(encoder.embed("dog", pool="first"), encoder.embed("dog", pool="last"))
+
+
+def test_embed_says_what_it_cut(encoder) -> None:
+    long = "dog " * 100
+    with pytest.warns(tercet.CutWarning, match="50 % of texts lost .* % of their tokens"):
+        kept = encoder.embed([long, "dog"])
+    cut = encoder.embed(encoder.tokenizer.decode(encoder.tokenizer.encode(long)[1:31]))
+    assert np.allclose(kept[0], cut, atol=1e-5)
+    slid = encoder.embed([long], overflow="slide")
+    assert slid.shape == (1, 32) and not np.allclose(slid[0], kept[0], atol=1e-6)
+    with pytest.raises(InputError, match=r"102 tokens .* takes 32.*keep-start.*slide"):
+        encoder.embed(long)
+
+
+def test_fill_ranks_tokens(encoder) -> None:
+    best = encoder.fill("The quick [MASK] fox.", top_k=3)
+    assert len(best) == 3
+    assert best[0].probability >= best[1].probability >= best[2].probability > 0
+    assert best[0].token in best[0].text and "[MASK]" not in best[0].text
+    both = encoder.fill("The [MASK] brown [MASK].", top_k=2)
+    assert [len(options) for options in both] == [2, 2]
+
+
+def test_generate_one_many_and_streamed(decoder) -> None:
+    one = decoder.generate("The quick", max_new_tokens=6)
+    assert one.finish in ("stop", "length") and len(one.ids) == len(one.log_probabilities) <= 6
+    assert str(one) == one.text
+    many = decoder.generate(["The quick", "A loop"], max_new_tokens=6)
+    assert many[0] == one or np.allclose(many[0].log_probabilities, one.log_probabilities, atol=1e-4)
+    assert "".join(decoder.stream("The quick", max_new_tokens=6)) == one.text
+    sampling = tercet.Sampling(temperature=1.0, top_k=20)
+    a, b, c = (
+        decoder.generate("The", max_new_tokens=8, sampling=sampling, seed=seed) for seed in (1, 1, 2)
+    )
+    assert a == b and a.ids != c.ids
+
+
+def test_generation_runs_to_the_edge_and_says_so(decoder) -> None:
+    prompt = decoder.tokenizer.encode("The quick")
+    whole = decoder.generate("The quick", sampling=tercet.Sampling(temperature=2.0), seed=3)
+    if whole.finish == "length":
+        assert len(prompt) + len(whole.ids) == 32
+    slid = decoder.generate("The quick", max_new_tokens=50, overflow="slide")
+    assert slid.finish == "stop" or (len(slid.ids) == 50 and slid.dropped > 0)
+
+
+def test_stop_strings_end_a_text_and_are_left_out(decoder) -> None:
+    sampling = tercet.Sampling(temperature=1.5)
+    free = decoder.generate("The quick", max_new_tokens=20, sampling=sampling, seed=5)
+    stop = free.text[len(free.text) // 2 :][:3]
+    held = decoder.generate("The quick", max_new_tokens=20, sampling=sampling, seed=5, stop=stop)
+    assert held.finish == "stop" and held.text == free.text[: free.text.index(stop)]
+    pieces = decoder.stream("The quick", max_new_tokens=20, sampling=sampling, seed=5, stop=[stop])
+    assert "".join(pieces) == held.text
+
+
+def test_score_counts_each_token_once(decoder) -> None:
+    text = SENTENCES[0]
+    score = decoder.score(text)
+    assert score.log_probabilities[0] is None and all(p < 0 for p in score.log_probabilities[1:])
+    assert len(score.pieces) == len(score.ids) == len(score.log_probabilities)
+    mean = sum(score.log_probabilities[1:]) / (len(score.ids) - 1)
+    assert score.perplexity == pytest.approx(math.exp(-mean))
+    long = " ".join(SENTENCES[:12])
+    (slid,) = decoder.score([long])
+    assert [p is None for p in slid.log_probabilities] == [True] + [False] * (len(slid.ids) - 1)
+    start = decoder.score(decoder.tokenizer.decode(slid.ids[:20]))
+    assert np.allclose(start.log_probabilities[1:20], slid.log_probabilities[1:20], atol=1e-4)
+    with pytest.raises(InputError, match="takes 32"):
+        decoder.score(long)
+
+
+def test_translate_gives_one_or_n_best(translator) -> None:
+    one = translator.translate("A loop", max_new_tokens=5)
+    assert isinstance(one, tercet.Generation) and len(one.ids) <= 5
+    lists = translator.translate(["A loop", "dog"], beams=4, n_best=3, max_new_tokens=5)
+    assert [len(best) for best in lists] == [3, 3]
+    assert lists[0][0].ids != lists[0][1].ids
+
+
+def test_attention_is_a_distribution(models) -> None:
+    for family, kinds in {
+        "encoder": {"encoder"},
+        "decoder": {"decoder"},
+        "encoder-decoder": {"encoder", "decoder", "cross"},
+    }.items():
+        maps = models[family].attention("The quick brown fox.")
+        assert set(maps) == kinds
+        for found in maps.values():
+            layers, heads, queries, keys = found.weights.shape
+            assert heads == 4 and queries == len(found.queries) and keys == len(found.keys)
+            assert np.allclose(found.weights.sum(-1), 1, atol=1e-5)
+    upper = np.triu_indices(len(models["decoder"].attention("The quick")["decoder"].keys), 1)
+    assert (models["decoder"].attention("The quick")["decoder"].weights[:, :, *upper] == 0).all()
+    given = models["encoder-decoder"].attention("The quick", target="dog")
+    assert given["cross"].queries[1:] == models["encoder-decoder"].tokenizer.pieces(
+        models["encoder-decoder"].tokenizer.encode("dog")
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "call", "words"),
+    [
+        ("encoder", lambda m: m.generate("x"), "cannot generate; it can embed, fill"),
+        ("encoder", lambda m: m.score("x"), "cannot score"),
+        ("decoder", lambda m: m.fill("x [MASK]"), "cannot fill; it can embed, generate"),
+        ("decoder", lambda m: m.translate("x"), "cannot translate"),
+        ("encoder-decoder", lambda m: m.fill("x [MASK]"), "cannot fill"),
+        ("encoder", lambda m: m.embed([]), "empty list"),
+        ("encoder", lambda m: m.embed(""), "is empty"),
+        ("encoder", lambda m: m.embed(["dog", " "]), "text 2 of 2 is empty"),
+        ("encoder", lambda m: m.embed("dog", pool="max"), "pool 'max'.*first, mean or last"),
+        ("encoder", lambda m: m.embed("dog", overflow="cut"), "overflow policy 'cut'"),
+        ("encoder", lambda m: m.embed("dog", prompt="query"), "prompt 'query'"),
+        ("encoder", lambda m: m.fill("no place"), r"put \[MASK\]"),
+        ("encoder", lambda m: m.fill("[MASK]", top_k=0), "top_k 0"),
+        ("decoder", lambda m: m.generate(""), "is empty"),
+        ("decoder", lambda m: m.generate([]), "empty list"),
+        ("decoder", lambda m: m.generate("dog", max_new_tokens=0), "max_new_tokens 0"),
+        ("decoder", lambda m: m.generate("dog", max_new_tokens=-3), "max_new_tokens -3"),
+        ("decoder", lambda m: m.generate(["dog"], max_new_tokens=0), "max_new_tokens 0"),
+        ("decoder", lambda m: m.generate("dog " * 40), "no room"),
+        ("decoder", lambda m: m.generate("dog", max_new_tokens=99), "99.*context of 32"),
+        ("decoder", lambda m: m.generate("dog", stop=""), "empty stop"),
+        ("decoder", lambda m: tercet.Sampling(temperature=-1), "temperature -1"),
+        ("encoder-decoder", lambda m: m.translate("dog", beams=0), "beams 0"),
+        ("encoder-decoder", lambda m: m.translate("dog", n_best=9), "n_best 9"),
+    ],
+)
+def test_bad_input_is_named(models, family: str, call, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        call(models[family])
+
+
+def test_a_bad_item_does_not_cost_the_others(decoder, translator) -> None:
+    answers = decoder.generate(["The quick", "dog " * 60, ""], max_new_tokens=4)
+    assert [a.finish == "error" for a in answers] == [False, True, True]
+    assert "context" in answers[1].error and "is empty" in answers[2].error
+    answers = translator.translate(["dog", ""], max_new_tokens=4)
+    assert answers[0].finish != "error" and "is empty" in answers[1].error
+
+
+def test_a_tokenizer_larger_than_the_table_is_refused(decoder) -> None:
+    small = build(decoder.config.replace(vocab_size=100))
+    with pytest.raises(InputError, match=r"tokenizer has \d+ tokens .* 100 rows"):
+        tercet.LanguageModel(small, decoder.tokenizer)

