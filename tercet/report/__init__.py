@@ -1,0 +1,47 @@
+"""Pages from plain data: self-contained HTML with plots and attention maps.
+
+Knows nothing of models, tokenizers or runs: numbers, strings and arrays come in, a file goes out.
+"""
+
+from tercet.report.attention import attention_map
+from tercet.report.bars import bar_plot
+from tercet.report.markup import Html
+from tercet.report.page import Page
+from tercet.report.pieces import (
+    Fact,
+    answers,
+    code,
+    commands,
+    difference,
+    facts,
+    fill,
+    fold,
+    sample,
+    side_by_side,
+    table,
+    text,
+)
+from tercet.report.plots import Series, line_plot
+from tercet.report.scales import Axis
+
+__all__ = [
+    "Axis",
+    "Fact",
+    "Html",
+    "Page",
+    "Series",
+    "answers",
+    "attention_map",
+    "bar_plot",
+    "code",
+    "commands",
+    "difference",
+    "facts",
+    "fill",
+    "fold",
+    "line_plot",
+    "sample",
+    "side_by_side",
+    "table",
+    "text",
+]
