@@ -11,10 +11,10 @@ from typing import Any
 class Generation:
     """What was written; ``str()`` is the text.
 
-    ids: the new tokens, an end-of-text token included. finish: "stop" (an end-of-text token or a stop
-    string), "length" (no room left), or "error" for an item of a list that could not be run, with the
-    reason in ``error``. log_probabilities: of each id, the model's own, natural. dropped: tokens at the
-    beginning that slid out of the model's sight.
+    ids: the new tokens, an end-of-text token included. finish: "stop" (an end-of-text token or a
+    stop string), "length" (no room left), or "error" for an item of a list that could not be run,
+    with the reason in ``error``. log_probabilities: of each id, the model's own, natural. dropped:
+    tokens at the beginning that slid out of the model's sight.
     """
 
     text: str
@@ -39,7 +39,8 @@ class Fill:
 
 @dataclass(frozen=True)
 class Score:
-    """Log-probability (natural) of each token given those before it; None where nothing stands before.
+    """Log-probability (natural) of each token given those before it; None where nothing stands
+    before.
 
     ``perplexity``: exp of minus their mean; lower is better, 1 is certainty.
     """
@@ -56,7 +57,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Attention:
-    """weights: numpy (layers, heads, queries, keys) float32, each row a distribution over ``keys``."""
+    """weights: numpy (layers, heads, queries, keys) float32, each row a distribution over
+    ``keys``.
+    """
 
     queries: list[str]
     keys: list[str]

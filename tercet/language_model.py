@@ -1,4 +1,5 @@
-"""LanguageModel: a network, its tokenizer and what the two do together. ``tercet.load`` returns one.
+"""LanguageModel: a network, its tokenizer and what the two do together. ``tercet.load`` returns
+one.
 
 Text comes in and goes out here; ids stay inside. What a family cannot do raises with what it can.
 """
@@ -44,7 +45,9 @@ def load(
     if isinstance(dtype, str):
         named = getattr(torch, dtype, None)
         if not isinstance(named, torch.dtype) or not named.is_floating_point:
-            raise InputError(f"dtype {dtype!r} is unknown; use float32, bfloat16, float16 or float64")
+            raise InputError(
+                f"dtype {dtype!r} is unknown; use float32, bfloat16, float16 or float64"
+            )
         dtype = named
     folder = hf.find(path_or_name, allow_pickle=allow_pickle)
     network, extras = hf.load(folder, dtype=dtype, device=device, allow_pickle=allow_pickle)
@@ -52,7 +55,9 @@ def load(
 
 
 class LanguageModel:
-    """``config``, ``tokenizer``, ``network`` are the parts; the methods are what they do together."""
+    """``config``, ``tokenizer``, ``network`` are the parts; the methods are what they do
+    together.
+    """
 
     def __init__(
         self, network: Network, tokenizer: Tokenizer, extras: hf.Extras | None = None
@@ -110,9 +115,10 @@ class LanguageModel:
     ) -> np.ndarray:
         """One vector a text: (B, D) float32; (D,) for a single string.
 
-        pool: first ([CLS]), mean or last; None: as the model's folder says, else mean. overflow: None
-        keeps the start of the texts in a list and refuses a single one; ``slide`` is the mean over
-        windows weighted by tokens. prompt: one of the folder's prompts ("query"), put before each text.
+        pool: first ([CLS]), mean or last; None: as the model's folder says, else mean. overflow:
+        None keeps the start of the texts in a list and refuses a single one; ``slide`` is the mean
+        over windows weighted by tokens. prompt: one of the folder's prompts ("query"), put before
+        each text.
         """
         self._must("embed")
         texts, one = self._listed(texts)
@@ -135,7 +141,8 @@ class LanguageModel:
 
     @torch.inference_mode()
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
-        """The likeliest tokens for ``[MASK]``, best first; a list for each mask when there are several.
+        """The likeliest tokens for ``[MASK]``, best first; a list for each mask when there are
+        several.
 
         ``[MASK]`` stands for the tokenizer's own mask token, however that is spelt.
         """
@@ -165,7 +172,8 @@ class LanguageModel:
 
     @torch.inference_mode()
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
-        """The exact attention weights over a text: "encoder", "decoder", "cross", as the family has.
+        """The exact attention weights over a text: "encoder", "decoder", "cross", as the family
+        has.
 
         target: what an encoder–decoder's decoder reads; None: what it writes itself.
         """
@@ -211,11 +219,14 @@ class LanguageModel:
         seed: int = 0,
         overflow: str = "error",
     ) -> Any:
-        """Goes on with a prompt (decoder) or answers a text (encoder–decoder): a Generation, or a list.
+        """Goes on with a prompt (decoder) or answers a text (encoder–decoder): a Generation, or a
+        list.
 
-        max_new_tokens: None runs to the edge of the context and reports ``length``. stop: strings that
-        end a text and are left out of it. seed: decides, with the prompt, a sampled text. overflow:
-        ``error``, or ``slide``, which drops the oldest tokens. In a list, an item that cannot be run has
+        max_new_tokens: None runs to the edge of the context and reports ``length``. stop: strings
+        that end a text and are left out of it. seed: decides, with the prompt, a sampled text.
+        overflow:
+        ``error``, or ``slide``, which drops the oldest tokens. In a list, an item that cannot be
+        run has
         ``finish == "error"`` and says why in ``error``; the others go on.
         """
         self._must("generate")
@@ -254,11 +265,12 @@ class LanguageModel:
         n_best: int = 1,
         max_new_tokens: int | None = None,
     ) -> Any:
-        """A Generation a text by beam search, or a list of the ``n_best`` each when that is above 1.
+        """A Generation a text by beam search, or a list of the ``n_best`` each when that is above
+        1.
 
         length_penalty: the exponent of the length by which a finished text's log-probability is
-        divided. early_stopping: True, False or "never", see ``Beam``. In a list, an item that cannot be
-        run has ``finish == "error"``; the others go on.
+        divided. early_stopping: True, False or "never", see ``Beam``. In a list, an item that
+        cannot be run has ``finish == "error"``; the others go on.
         """
         self._must("translate")
         beam = Beam(beams, length_penalty, early_stopping, n_best)
@@ -275,8 +287,8 @@ class LanguageModel:
     def score(self, texts: str | Sequence[str], *, overflow: str | None = None) -> Any:
         """How probable each token is after those before it, and the perplexity: a Score, or a list.
 
-        overflow: None refuses a single text beyond the context, and lets those of a list slide by half
-        a context, each token scored once.
+        overflow: None refuses a single text beyond the context, and lets those of a list slide by
+        half a context, each token scored once.
         """
         self._must("score")
         texts, one = self._listed(texts)
@@ -286,9 +298,7 @@ class LanguageModel:
         for rows in batches([len(window.ids) for window in windows], BATCH_TOKENS):
             tokens, layout = flatten([windows[i].ids for i in rows], self.device)
             states = self.network.states(tokens, layout)  # (N, D)
-            parts = zip(
-                states.split(SCORED_ROWS), tokens.roll(-1).split(SCORED_ROWS), strict=True
-            )
+            parts = zip(states.split(SCORED_ROWS), tokens.roll(-1).split(SCORED_ROWS), strict=True)
             found: list[float] = []
             for part, following in parts:
                 logs = self.network.logits(part).float().log_softmax(-1)  # (512, V)
@@ -315,7 +325,8 @@ class LanguageModel:
     def _must(self, method: str) -> None:
         if method not in self.can:
             raise InputError(
-                f"this model ({self.config.family}; heads: {', '.join(self.config.heads) or 'none'})"
+                f"this model ({self.config.family}; heads: {', '.join(self.config.heads) or "
+                f"'none'})"
                 f" cannot {method}; it can {', '.join(self.can)}"
             )
 

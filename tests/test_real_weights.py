@@ -105,8 +105,6 @@ def test_retrieval_benchmark(encoder) -> None:
 def test_the_story_goes_on() -> None:
     model = tercet.load(STORIES)
     story = model.generate("Once upon a time", max_new_tokens=40)
-    expected = (
-        ", there was a little girl named Lily. She loved to play outside in the park."
-    )
+    expected = ", there was a little girl named Lily. She loved to play outside in the park."
     assert str(story).startswith(expected)
     assert "".join(model.stream("Once upon a time", max_new_tokens=40)) == story.text

@@ -1,4 +1,6 @@
-"""Writing, from text to text: prompts become ids, ids become a Generation, and stop strings end it."""
+"""Writing, from text to text: prompts become ids, ids become a Generation, and stop strings end
+it.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class Writer:
         return (None, ids) if self.reads_source else (ids, None)
 
     def generate(self, texts: Sequence[str], request: Request) -> list[Generation]:
-        """One answer a text, in one ragged batch. Raises InputError for the first that cannot be run."""
+        """One answer a text, in one ragged batch. Raises InputError for the first that cannot be
+        run.
+        """
         streamers = [self.tokenizer.target.streamer() for _ in texts]
         written = [""] * len(texts)
 
@@ -131,9 +135,9 @@ class Writer:
     def sound(
         self, texts: Sequence[str], max_new_tokens: int | None, overflow: str
     ) -> tuple[list[int], dict[int, Generation]]:
-        """Which texts can be run, and for the others what is wrong with each: one bad line of a file
-        must not cost the rest. What would be wrong with every text (no tokens asked for) raises."""
-        good: list[int] = []
+        """Which texts can be run, and for the others what is wrong with each: one bad line of a
+        file must not cost the rest. What would be wrong with every text (no tokens asked for)
+        raises.""" good: list[int] = []
         bad: dict[int, Generation] = {}
         for i, text in enumerate(texts):
             try:
@@ -166,7 +170,8 @@ class Writer:
 
 
 def cut(text: str, stop: Sequence[str]) -> tuple[bool, int]:
-    """Whether a stop string stands in ``text``, and how many characters are certain to lie before one.
+    """Whether a stop string stands in ``text``, and how many characters are certain to lie before
+    one.
 
     "Hello Us" with stop "User:" is certain up to "Hello ": what follows may begin the stop string.
     """

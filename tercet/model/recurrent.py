@@ -45,10 +45,10 @@ class Recurrence(nn.Module):
         packed = pack_padded_sequence(
             padded, torch.tensor(layout.lengths), batch_first=True, enforce_sorted=False
         )
-        out, state = self.lstm(packed, state)
+        out, after = self.lstm(packed, state)
         padded, _ = pad_packed_sequence(out, batch_first=True)  # (B, T, D)
         steps = layout.positions - torch.tensor(layout.past, device=layout.device)[layout.sequence]
-        return self.dropout(padded[layout.sequence, steps]), state  # (N, D)
+        return self.dropout(padded[layout.sequence, steps]), after  # (N, D)
 
 
 class AdditiveAttention(nn.Module):

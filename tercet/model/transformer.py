@@ -203,9 +203,8 @@ class Transformer(nn.Module):
         assert self.decoder is not None
         cache = Cache(n_sequences, len(self.decoder.blocks))
         if memory is not None and memory_layout is not None:
-            cache.remember(
-                [block.cross.layer.remember(memory) for block in self.decoder.blocks], memory_layout
-            )  # type: ignore[operator, union-attr]
+            layers = [m for m in self.decoder.modules() if isinstance(m, CrossAttention)]
+            cache.remember([layer.remember(memory) for layer in layers], memory_layout)
         return cache
 
     def states(

@@ -1,4 +1,6 @@
-"""Token ids in, pooled vectors out, in batches of near-equal length. Knows no text and no policy."""
+"""Token ids in, pooled vectors out, in batches of near-equal length. Knows no text and no
+policy.
+"""
 
 from __future__ import annotations
 
