@@ -14,6 +14,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from tercet.errors import InputError
 from tercet.text.engine import Engine, LibraryEngine, library_from_file
+from tercet.text.sentence_pieces import SOURCE, sentence_piece_engine
 from tercet.text.special import ROLES, SPELLINGS, named_tokens, spelling
 
 FORMATS = (
@@ -35,10 +36,8 @@ def engine_from_folder(folder: Path, settings: Mapping[str, Any]) -> Engine:
         _add_named(engine, settings)
         _honour_ends(engine, settings)
         return engine
-    if (folder / "source.spm").is_file() or list(folder.glob("*.model")):
-        from tercet.text.sentence_pieces import engine_from_folder as sentencepiece_engine
-
-        return sentencepiece_engine(folder, settings)
+    if (folder / SOURCE).is_file() or list(folder.glob("*.model")):
+        return sentence_piece_engine(folder, settings)
     if (folder / "vocab.txt").is_file():
         return _wordpiece(folder / "vocab.txt", settings)
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():

@@ -83,7 +83,7 @@ def _opened(path: Path | str) -> Iterator[tuple[IO[bytes], Iterable[bytes]]]:
         yield sys.stdin.buffer, sys.stdin.buffer
         return
     try:
-        raw = Path(path).open("rb")  # noqa: SIM115 (closed below)
+        raw = Path(path).open("rb")
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; check the name, or give - to read from standard input"

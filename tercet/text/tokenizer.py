@@ -7,13 +7,13 @@ beyond `max_length`, the maximum that the folder states; cutting is `overflow.py
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tercet.errors import InputError
+from tercet.files import written_folder
 from tercet.text.engine import BYTE_TOKEN, WORD_MARK, Engine
 from tercet.text.files import engine_from_folder
 from tercet.text.special import ROLES, max_length_of, read_settings, roles_of
@@ -148,21 +148,14 @@ class Tokenizer:
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer's files and `tokenizer_config.json` into a folder, which is made.
 
-        `transformers.AutoTokenizer.from_pretrained(folder)` opens it with the same ids. A file is
-        replaced only once the new one is whole. Raises InputError where it cannot be written.
+        `transformers.AutoTokenizer.from_pretrained(folder)` opens it with the same ids. Old
+        files stay until the new ones are whole. Raises InputError where it cannot be written.
         """
-        folder = Path(folder)
         config = json.dumps(self._saved_settings(), indent=2, ensure_ascii=False) + "\n"
         files = self._engine.files() | {"tokenizer_config.json": config.encode()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with written_folder(folder) as scratch:
             for name, content in files.items():
-                _write(folder / name, content)
-        except OSError as error:
-            raise InputError(
-                f"{folder}: the tokenizer cannot be written ({error.strerror}); free some space or"
-                " choose another folder"
-            ) from error
+                (scratch / name).write_bytes(content)
 
     @cached_property
     def hash(self) -> str:
@@ -202,16 +195,3 @@ def _check(texts: Sequence[str]) -> None:
                 f"text has half a surrogate pair, {text[error.start]!r} at character {error.start};"
                 " read the text anew, or clean it: text.encode(errors='replace').decode()"
             ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file by a whole new one, or leave the old one as it is."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
