@@ -1,4 +1,4 @@
-"""The command `tercet`: finds the verb, turns its function's signature into flags, says what went wrong.
+"""The command `tercet`: finds the verb, makes flags of its function, says what went wrong.
 
 A verb is a typed function in `jobs/`; its module is loaded when the verb runs, so that asking for
 help costs nothing. Knows no verb's business.
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def run(args: Sequence[str]) -> int:
-    """The exit code: 0, 2 for what the user can mend, 130 after Ctrl-C. Bugs keep their traceback."""
+    """The exit code: 0, 2 for what the user can mend, 130 after Ctrl-C. Bugs are raised."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -59,7 +59,7 @@ def run(args: Sequence[str]) -> int:
 
 
 def dispatch(args: Sequence[str]) -> int:
-    """Runs a verb. Its function returns None, or an exit code where some items failed and others ran."""
+    """Runs a verb. Its function returns an exit code where some items failed and others ran."""
     if not args or args[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
@@ -107,7 +107,7 @@ def find_verb(args: Sequence[str]) -> tuple[str, list[str]]:
 def parse(
     function: Callable[..., int | None], verb: str, args: Sequence[str]
 ) -> Callable[[], int | None]:
-    """The function with its arguments filled in from flags. Raises InputError for those that do not fit."""
+    """The function with its arguments filled in. Raises InputError for flags that do not fit."""
     import tyro
 
     @functools.wraps(function)  # keeps signature and docstring, which become flags and help

@@ -1,4 +1,4 @@
-"""The one error that users can mend. It knows nothing of what went wrong; the raiser writes the sentence."""
+"""The one error that users can mend. The raiser knows what went wrong and writes the sentence."""
 
 import importlib
 from types import ModuleType
@@ -15,7 +15,7 @@ class InputError(ValueError):
 def require(module: str, extra: str) -> ModuleType:
     """An optional package, imported where it is needed. Raises InputError with the extra's name.
 
-    A package that is there but whose own imports fail keeps its ImportError: that is no user's doing.
+    A package that is there but whose own imports fail keeps its ImportError: no user's doing.
     """
     try:
         return importlib.import_module(module)
@@ -23,5 +23,6 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
         raise InputError(
-            f"the package {error.name!r} is not installed; install it with: pip install 'tercet[{extra}]'"
+            f"the package {error.name!r} is not installed; "
+            f"install it with: pip install 'tercet[{extra}]'"
         ) from None

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tercet.errors import InputError
@@ -27,48 +26,45 @@ LOCK = ".lock"
 def written(path: str | Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; renamed to `path` when the block ends well.
 
-    The suffix is kept, since writers such as numpy's look at it. Raises InputError where the place
-    cannot be written or the disk is full; `path` then holds what it held before.
+    Missing parent folders are made. The suffix is kept, since writers such as numpy's look at it.
+    Raises InputError where the place cannot be written or the disk is full; `path` then holds what
+    it held before.
     """
     path = Path(path)
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield beside
-        beside.chmod(0o666 & ~_umask())
-        _sync(beside)
-        beside.replace(path)
-    except OSError as error:
-        raise InputError(refusal(path, error)) from error
+        with _refusals(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+            _sync(beside)
+            beside.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 
 @contextmanager
 def written_folder(folder: str | Path) -> Iterator[Path]:
-    """Yields an empty folder inside `folder` to write to; its files move up when the block ends well.
+    """Yields an empty folder inside `folder` to write to; its files move up when all are whole.
 
-    All the files are whole before the first is moved, so that a failed save of a model leaves the
-    old weights beside the old config. Files of other names in `folder` stay. Raises as `written`.
+    Nothing is moved before everything is written, so that a failed save of a model leaves the old
+    weights beside the old config. Files of other names in `folder` stay. Raises as `written` does.
     """
     folder = Path(folder)
-    scratch = None
+    scratch = folder / f".saving-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-        yield scratch
-        files = sorted(path for path in scratch.rglob("*") if path.is_file())
-        for path in files:
-            path.chmod(0o666 & ~_umask())
-            _sync(path)
-        for path in files:
-            target = folder / path.relative_to(scratch)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-    except OSError as error:
-        raise InputError(refusal(folder, error)) from error
+        with _refusals(folder):
+            scratch.mkdir(parents=True)
+            yield scratch
+            files = sorted(path for path in scratch.rglob("*") if path.is_file())
+            for path in files:
+                _sync(path)
+            for path in files:
+                target = folder / path.relative_to(scratch)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
     finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
@@ -78,11 +74,9 @@ def locked(folder: str | Path) -> Iterator[None]:
     The kernel drops the lock with the process, however it ends: nothing is left to clean up.
     """
     folder = Path(folder)
-    try:
+    with _refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("a+")
-    except OSError as error:
-        raise InputError(refusal(folder, error)) from error
     with file:
         if fcntl is not None:
             try:
@@ -103,21 +97,22 @@ def locked(folder: str | Path) -> Iterator[None]:
             file.truncate(0)
 
 
-def refusal(path: Path, error: OSError) -> str:
-    """The sentence for a place that could not be written."""
-    return f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place"
+@contextmanager
+def _refusals(place: Path) -> Iterator[None]:
+    """What the system refuses, as an InputError about `place`."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and tokenizers are written in Rust and raise types of their own.
+        if not isinstance(error, OSError) and "(os error" not in str(error):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(
+            f"{place}: cannot be written ({reason}); free some space or choose another place"
+        ) from error
 
 
 def _sync(path: Path) -> None:
     """To the disk, so that the rename cannot overtake the contents when the power goes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
