@@ -324,10 +324,10 @@ class LanguageModel:
 
     def _must(self, method: str) -> None:
         if method not in self.can:
+            heads = ", ".join(self.config.heads) or "none"
             raise InputError(
-                f"this model ({self.config.family}; heads: {', '.join(self.config.heads) or "
-                f"'none'})"
-                f" cannot {method}; it can {', '.join(self.can)}"
+                f"this model ({self.config.family}; heads: {heads}) cannot {method}; "
+                f"it can {', '.join(self.can)}"
             )
 
     def _listed(self, texts: str | Sequence[str]) -> tuple[list[str], bool]:

@@ -137,7 +137,9 @@ class Writer:
     ) -> tuple[list[int], dict[int, Generation]]:
         """Which texts can be run, and for the others what is wrong with each: one bad line of a
         file must not cost the rest. What would be wrong with every text (no tokens asked for)
-        raises.""" good: list[int] = []
+        raises.
+        """
+        good: list[int] = []
         bad: dict[int, Generation] = {}
         for i, text in enumerate(texts):
             try:
