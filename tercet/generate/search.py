@@ -16,16 +16,12 @@ from torch import Tensor
 from tercet.errors import InputError
 from tercet.generate.engine import (
     AnyCache,
-    Finished,
-    Ids,
-    Text,
-    begin,
-    checked,
     generate,
     open_cache,
     read,
     writing,
 )
+from tercet.generate.prompts import Finished, Ids, Text, begin, checked
 from tercet.generate.sampling import NO_RULES, TokenRules
 from tercet.model import Network
 

@@ -1,0 +1,241 @@
+"""Beam search against `transformers`, token for token in float64, and its own laws."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from typing import Any
+
+import oracles
+import pytest
+import torch
+
+from tercet import hf
+from tercet.errors import InputError
+from tercet.generate import Beam, TokenRules, beam_search, generate
+from tercet.model import flatten
+
+EOS, PAD, NEW = 2, 1, 9
+N_INPUTS = 50
+ARCHITECTURES = ["gpt2", "t5", "bart", "marian"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The same random weights, theirs and ours, and an end token that they choose often."""
+
+    theirs: Any
+    ours: Any
+    ends: tuple[int, ...]
+
+    @property
+    def both(self) -> bool:
+        return self.ours.config.family == "encoder-decoder"
+
+
+@functools.cache
+def pair(name: str, folder: str) -> Pair:
+    oracle = oracles.ORACLES[name]
+    if name == "t5":  # transformers 5 sizes the decoder's cache by the encoder's layers
+        oracle = dataclasses.replace(oracle, settings=oracle.settings | {"num_decoder_layers": 2})
+    theirs = oracle.build()
+    theirs.save_pretrained(folder)
+    ours = hf.load(folder)[0].eval().double()
+    both = Pair(theirs.double(), ours, ())
+    # Random weights hardly ever choose a given token, and a search that ends nowhere shows
+    # nothing: so the two tokens that most texts contain are called ends.
+    written = [text.ids for text in generate(ours, **texts(both, N_INPUTS), max_new_tokens=NEW)]
+    counts = torch.zeros(oracles.VOCABULARY)
+    for ids in written:
+        counts[list(set(ids))] += 1
+    usual = counts[oracles.N_SPECIAL :].argsort(descending=True)[:2] + oracles.N_SPECIAL
+    return dataclasses.replace(both, ends=tuple(usual.tolist()))
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def models(request, tmp_path_factory) -> Pair:
+    return pair(request.param, str(tmp_path_factory.getbasetemp() / request.param))
+
+
+def texts(models: Pair, n: int) -> dict[str, Any]:
+    """The first n random inputs, 1 to 9 tokens long, as prompts or as sources."""
+    generator = torch.Generator().manual_seed(1)
+    sizes = torch.randint(1, 10, (N_INPUTS,), generator=generator).tolist()
+    rows = [
+        torch.randint(oracles.N_SPECIAL, oracles.VOCABULARY, (size,), generator=generator).tolist()
+        for size in sizes
+    ][:n]
+    return {"prompts": None, "sources": rows} if models.both else {"prompts": rows}
+
+
+def theirs(models: Pair, n: int, ends: tuple[int, ...], **settings: Any) -> list[list[int]]:
+    """The new ids that `transformers` writes, n_best for each input, padding cut off."""
+    rows = texts(models, n)["sources" if models.both else "prompts"]
+    ids, mask = oracles.pad(rows, PAD)
+    if not models.both:  # a decoder's prompts must end together
+        ids, mask = (
+            torch.stack([x.roll(len(x) - len(r)) for x, r in zip(side, rows)])
+            for side in (ids, mask)
+        )
+    with torch.no_grad():
+        written = models.theirs.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=NEW,
+            eos_token_id=list(ends),
+            pad_token_id=PAD,
+            do_sample=False,
+            **settings,
+        )
+    written = written[:, 1 if models.both else ids.shape[1] :].tolist()
+    stops = [[place for place, token in enumerate(row) if token in ends] for row in written]
+    return [row[: stop[0] + 1] if stop else row for row, stop in zip(written, stops)]
+
+
+def ours(models: Pair, n: int, ends: tuple[int, ...], beam: Beam, **asked: Any) -> list[list[int]]:
+    found = beam_search(
+        models.ours, **texts(models, n), beam=beam, max_new_tokens=NEW, eos_ids=ends, **asked
+    )
+    return [text.ids for best in found for text in best]
+
+
+# against transformers --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+@pytest.mark.parametrize("length_penalty", [0.6, 1.0, 2.0])
+def test_four_best_equal_transformers(models, length_penalty, early_stopping):
+    expected = theirs(
+        models,
+        N_INPUTS,
+        models.ends[:1],
+        num_beams=4,
+        num_return_sequences=4,
+        length_penalty=length_penalty,
+        early_stopping=early_stopping,
+    )
+    beam = Beam(4, length_penalty, early_stopping, n_best=4)
+    assert ours(models, N_INPUTS, models.ends[:1], beam) == expected
+    if length_penalty < 1:  # above, long texts win and hardly one ends
+        assert len({len(row) for row in expected}) > 2
+
+
+def test_one_beam_equals_transformers_greedy(models):
+    expected = theirs(models, N_INPUTS, models.ends, num_beams=1)
+    assert ours(models, N_INPUTS, models.ends, Beam(1)) == expected
+
+
+def test_several_end_tokens(models):
+    expected = theirs(models, 10, models.ends, num_beams=3, num_return_sequences=2)
+    assert ours(models, 10, models.ends, Beam(3, n_best=2)) == expected
+
+
+def test_negative_penalty_and_no_end(models):
+    for ends, penalty, early in itertools.product(
+        [models.ends[:1], ()], [-1.0, 0.0], [False, "never"]
+    ):
+        settings = {"length_penalty": penalty, "early_stopping": early}
+        expected = theirs(models, 5, ends or (0,), num_beams=3, **settings) if ends else None
+        written = ours(models, 5, ends, Beam(3, penalty, early))
+        assert written == expected if ends else {len(row) for row in written} == {NEW}
+
+
+@pytest.mark.parametrize("models", ["bart", "marian"], indirect=True)
+def test_rules_equal_transformers(models):
+    """Forced first and last tokens (BART), suppressed ones (Marian), greedy and with beams."""
+    ends = models.ends[:1]
+    rules = TokenRules(never=(models.ends[1], PAD), first=11, last=ends[0])
+    for beams in (1, 4):
+        expected = theirs(
+            models,
+            10,
+            ends,
+            num_beams=beams,
+            num_return_sequences=beams,
+            bad_words_ids=[[models.ends[1]], [PAD]],
+            forced_bos_token_id=11,
+            forced_eos_token_id=ends[0],
+        )
+        assert ours(models, 10, ends, Beam(beams, n_best=beams), rules=rules) == expected
+        assert {(row[0], row[-1]) for row in expected} == {(11, ends[0])}
+
+
+# laws ------------------------------------------------------------------------------------------
+
+
+def test_batch_of_one_equals_batch_of_many(models):
+    asked = texts(models, 6)
+    rows = asked["sources" if models.both else "prompts"]
+    beam = Beam(4, 1.0, n_best=3)
+    together = beam_search(models.ours, **asked, beam=beam, max_new_tokens=NEW)
+    for row, best in zip(rows, together):
+        alone: dict[str, Any] = (
+            {"prompts": None, "sources": [row]} if models.both else {"prompts": [row]}
+        )
+        (single,) = beam_search(models.ours, **alone, beam=beam, max_new_tokens=NEW)
+        assert [text.ids for text in single] == [text.ids for text in best]
+
+
+def test_log_probabilities_rank_the_texts(models):
+    """They are the model's own, by a pass without a cache, and order the list."""
+    asked = texts(models, 4)
+    rows = asked["sources" if models.both else "prompts"]
+    beam = Beam(4, 0.6, n_best=4)
+    for row, best in zip(
+        rows, beam_search(models.ours, **asked, beam=beam, max_new_tokens=NEW, eos_ids=models.ends)
+    ):
+        scores = [sum(text.log_probabilities) / len(text.ids) ** 0.6 for text in best]
+        assert scores == sorted(scores, reverse=True)
+        for text in best:
+            before = [models.ours.config.start_id] if models.both else row
+            tokens, layout = flatten([[*before, *text.ids[:-1]]])
+            source = dict(zip(("source", "source_layout"), flatten([row]))) if models.both else {}
+            with torch.no_grad():
+                logits = models.ours(tokens, layout, **source)[len(before) - 1 :]
+            expected = logits.log_softmax(-1).gather(1, torch.tensor(text.ids)[:, None])[:, 0]
+            assert text.log_probabilities == pytest.approx(expected.tolist(), abs=1e-5)
+            assert (text.finish == "stop") == (text.ids[-1] in models.ends)
+            assert text.finish == "stop" or len(text.ids) == NEW
+
+
+@pytest.mark.parametrize("models", ["gpt2", "marian"], indirect=True)
+def test_runs_to_the_edge_of_ragged_prompts(models):
+    """Without a number, every prompt has its own room; the longest run fills the context."""
+    long = [[5 + i % 80 for i in range(size)] for size in (205, 209, 207)]
+    asked: dict[str, Any]
+    if models.both:
+        asked = {"prompts": [[2, *row[:-1]] for row in long], "sources": long}
+    else:
+        asked = {"prompts": long}
+    found = beam_search(models.ours, **asked, beam=Beam(3), eos_ids=())
+    assert [(len(t.ids), t.finish) for (t,) in found] == [(n, "length") for n in (6, 2, 4)]
+
+
+def test_training_goes_on_after_a_search(models):
+    models.ours.train()
+    ours(models, 1, (), Beam(2))
+    assert models.ours.training
+    models.ours.eval()
+
+
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"beams": 0}, "beams 0"),
+        ({"beams": -1}, "beams -1"),
+        ({"beams": 3, "n_best": 4}, "n_best 4"),
+        ({"n_best": 0}, "n_best 0"),
+        ({"early_stopping": "often"}, "'often'"),
+    ],
+)
+def test_beam_refuses(values, named):
+    with pytest.raises(InputError, match=named):
+        Beam(**values)
+
+
+@pytest.mark.parametrize("models", ["gpt2"], indirect=True)
+def test_more_beams_than_tokens(models):
+    """A search wider than the vocabulary finds every text once, and says so by its length."""
+    (best,) = beam_search(models.ours, [[5]], beam=Beam(120, n_best=120), max_new_tokens=1)
+    assert len({tuple(text.ids) for text in best}) == len(best) == oracles.VOCABULARY
