@@ -1,0 +1,44 @@
+"""The verb `attend`: a page with the attention maps of every layer and head over one text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from tercet.jobs.flags import Model, Text, say, unset
+
+TITLES = {
+    "encoder": "The encoder reads: each token looks at all the others",
+    "decoder": "The decoder writes: each token looks back only",
+    "cross": "The decoder looks at the encoder's text",
+}
+
+
+def run(
+    model: Model,
+    text: Text,
+    *,
+    target: Annotated[str | None, unset("TEXT")] = None,
+    out: Annotated[Path, arg(metavar="FILE")] = Path("attention.html"),
+) -> None:
+    """Writes a page that shows who attends to whom: every layer, every head, the exact weights.
+
+      tercet attend runs/quickstart/encoder "The cat sat on the mat." --out cat.html
+
+    Args:
+        target: what an encoder-decoder's decoder reads; without it, what the model writes itself
+        out: the page, one file that opens in any browser
+    """
+    from tercet.report import Page, attention_map
+
+    said = text.one()
+    network = model.load()
+    maps = network.attention(said, target)
+    page = Page("Attention", kicker=f"tercet attend {model.model}", lead=said)
+    for kind, found in maps.items():
+        title = TITLES[kind]
+        page.section(title, attention_map(found.weights, found.queries, found.keys, title=title))
+    page.write(out)
+    say(f"{out}: {len(maps)} {'map' if len(maps) == 1 else 'maps'}; open it in a browser")

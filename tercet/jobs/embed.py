@@ -1,0 +1,52 @@
+"""The verb `embed`: a vector a text, into a file of numpy's or as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from tercet.errors import InputError
+from tercet.files import written
+from tercet.jobs.flags import Files, Model, print_json, say, unset
+from tercet.text import Overflow
+
+
+def run(
+    model: Model,
+    files: Files,
+    *,
+    out: Annotated[Path, arg(metavar="FILE")] = Path("embeddings.npy"),
+    pool: Annotated[Literal["first", "mean", "last"] | None, unset("{first,mean,last}")] = None,
+    prompt: Annotated[str | None, unset("NAME")] = None,
+    overflow: Annotated[Overflow | None, unset("POLICY")] = None,
+    json: bool = False,
+) -> None:
+    """Turns texts into vectors: float32, a row a text, in the order of the lines.
+
+      tercet embed sentence-model lines.txt --out lines.npy
+      tercet embed sentence-model --text "Where is the library?" --json
+
+    Args:
+        out: where the array goes (numpy.load reads it)
+        pool: the first token, the mean of all, or the last; without it, what the model asks for
+        prompt: one of the model's own prompts, such as query, put before each text
+        overflow: texts beyond the context: error, keep-start, keep-end, middle-out or slide;
+            without it files keep the start, and what was cut is counted
+        json: a JSON object a line to standard output instead of a file
+    """
+    import numpy as np
+
+    texts = files.read()
+    if not json and out.suffix != ".npy":
+        raise InputError(f"--out {out}: the array is a .npy file; name it so, or ask for --json")
+    vectors = model.load().embed(texts, pool=pool, overflow=overflow, prompt=prompt)
+    vectors = np.atleast_2d(vectors)  # (B, D)
+    if json:
+        for text, vector in zip([texts] if isinstance(texts, str) else texts, vectors):
+            print_json({"text": text, "vector": [float(f"{value:.9g}") for value in vector]})
+        return
+    with written(out) as path:
+        np.save(path, vectors)
+    say(f"{out}: {len(vectors):,} x {vectors.shape[1]:,} float32")

@@ -1,0 +1,150 @@
+"""The arguments that several verbs share, and how texts come in and results go out.
+
+Loads no torch until a model is asked for, so that every verb's --help is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from tercet.errors import InputError
+from tercet.text.read import STDIN, lines
+
+if TYPE_CHECKING:
+    from tercet.answers import Generation
+    from tercet.generate import Sampling
+    from tercet.language_model import LanguageModel
+
+
+def unset(metavar: str) -> Any:
+    """A flag whose default is "not given"."""
+    return arg(metavar=metavar, help_behavior_hint="")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")]
+    """a folder, or a model of the Hugging Face hub: owner/name"""
+    allow_pickle: bool = False
+    """read *.bin weights where there are no others; only from an owner whom you trust"""
+
+    def load(self) -> LanguageModel:
+        from tercet.language_model import load
+
+        return load(self.model, allow_pickle=self.allow_pickle)
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text on the command line, or many from a file."""
+
+    text: Annotated[Positional[str | None], unset("TEXT")] = None
+    """the text; - reads it from standard input"""
+    file: Annotated[str | None, unset("FILE")] = None
+    """a file with a text a line instead; - for standard input"""
+
+    def read(self) -> str | list[str]:
+        """A string for one text, a list for a file's lines."""
+        if (self.text is None) == (self.file is None):
+            said = "neither" if self.text is None else "both"
+            raise InputError(f"give a TEXT or --file FILE, not {said}; - stands for standard input")
+        if self.file is not None:
+            return _some(list(lines(self.file)), self.file)
+        assert self.text is not None
+        return "\n".join(lines(STDIN)) if self.text == STDIN else self.text
+
+    def one(self) -> str:
+        """For verbs that show a single text."""
+        texts = self.read()
+        if isinstance(texts, list) and len(texts) > 1:
+            raise InputError(f"{self.file}: holds {len(texts)} lines; this verb takes one text")
+        return texts if isinstance(texts, str) else texts[0]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Many texts: files with a text a line."""
+
+    files: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="FILE...", help_behavior_hint="")
+    ] = ()
+    """files with a text a line; - for standard input"""
+    text: Annotated[str | None, unset("TEXT")] = None
+    """one text, given here, instead of files"""
+
+    def read(self) -> str | list[str]:
+        """A string for --text, a list for files. Raises InputError for an empty line, by number."""
+        if bool(self.files) == (self.text is not None):
+            said = "both" if self.files else "neither"
+            raise InputError(f"give a FILE or --text TEXT, not {said}; - stands for standard input")
+        if self.text is not None:
+            return self.text
+        texts = []
+        for name in self.files:
+            for number, line in enumerate(lines(name), 1):
+                if not line.strip():
+                    raise InputError(f"{name}, line {number}: is empty; take the line out")
+                texts.append(line)
+        return _some(texts, ", ".join(self.files))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the next token is chosen."""
+
+    temperature: Annotated[float, arg(metavar="X")] = 0.0
+    """0 takes the likeliest token each time; higher is more adventurous"""
+    top_k: Annotated[int | None, unset("K")] = None
+    """choose among the K likeliest tokens only"""
+    top_p: Annotated[float | None, unset("P")] = None
+    """choose among the fewest tokens that hold this share of the probability"""
+    min_p: Annotated[float | None, unset("P")] = None
+    """leave out tokens less likely than this share of the likeliest"""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """another seed, another text; the same seed, the same text"""
+
+    def sampling(self) -> Sampling:
+        from tercet.generate import Sampling
+
+        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p)
+
+
+def _some(texts: list[str], name: str) -> list[str]:
+    if not texts:
+        raise InputError(f"{name}: is empty; give a file with a text a line")
+    return texts
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One object a line. What is no number (the perplexity of a single token) becomes null."""
+    plain = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()
+    }
+    print(json.dumps(plain, ensure_ascii=False), flush=True)
+
+
+def one_line(text: str) -> str:
+    r"""A text that holds line breaks as a line: \n for each, so that lines still count texts."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def say(sentence: str) -> None:
+    """To the user, beside the results."""
+    print(f"tercet: {sentence}", file=sys.stderr)
+
+
+def failures(answers: Sequence[Generation]) -> int:
+    """Says which texts of a list could not be run, and why. The exit code: 2 if there were any."""
+    failed = [(i, answer.error) for i, answer in enumerate(answers, 1) if answer.finish == "error"]
+    for number, error in failed:
+        say(f"text {number}: {error}")
+    return 2 if failed else 0
