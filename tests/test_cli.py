@@ -1,0 +1,411 @@
+"""The command: verbs, flags and help; what a mistake looks like; every verb on small models."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tercet import cli
+from tercet.config import TransformerConfig
+from tercet.language_model import LanguageModel, load
+from tercet.model import build
+from tercet.text import train_tokenizer
+
+SENTENCE = "the cat sat on the mat while the dog slept"
+TEXTS = [SENTENCE, "a list of numbers", "the third of May"]
+ROWS = {  # each family's row of the table of architectures, small
+    "encoder": {"encoder_layers": 2, "heads": ("masked",), "context_length": 32},
+    "decoder": {"decoder_layers": 2, "qk_norm": True, "context_length": 32},
+    "encoder-decoder": {"encoder_layers": 1, "decoder_layers": 1, "context_length": 64},
+}
+PLAIN = {  # what these rows share: no bias anywhere, gates, an output table of its own
+    "norm": "rms",
+    "norm_bias": False,
+    "gated": True,
+    "ff_bias": False,
+    "qkv_bias": False,
+    "attention_bias": False,
+    "tie_embeddings": False,
+}
+ROTARY = {**PLAIN, "positions": "rotary", "activation": "silu"}
+RELATIVE = {
+    **PLAIN,
+    "positions": "relative",
+    "activation": "gelu_tanh",
+    "attention_scale": 1.0,
+    "norm_eps": 1e-6,
+    "start_id": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A folder for each family: random weights, a tokenizer learned from a few sentences."""
+    folders = {}
+    for family, row in ROWS.items():
+        tokenizer = train_tokenizer(TEXTS * 3, vocab_size=400, special=family)
+        config = TransformerConfig(
+            vocab_size=tokenizer.vocab_size,
+            d_model=32,
+            d_ff=64,
+            n_heads=4,
+            eos_ids=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+            pad_id=tokenizer.pad_id,
+            **{**(RELATIVE if family == "encoder-decoder" else ROTARY), **row},
+        )
+        folder = tmp_path_factory.mktemp(family)
+        LanguageModel(build(config, seed=0), tokenizer).save(folder)
+        folders[family] = str(folder)
+    return folders
+
+
+def tercet(*args: str, timeout: int = 120, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tercet", *args],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        **options,
+    )
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """The command in this process: (exit code, stdout, stderr)."""
+
+    def call(*args: str) -> tuple[int, str, str]:
+        code = cli.run(args)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+# help, verbs and mistakes ------------------------------------------------------------------------
+
+
+def test_help_is_there_in_half_a_second():
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = tercet("--help")
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0 and all(verb in done.stdout for verb in cli.VERBS)
+    assert min(seconds) < 0.5
+
+
+def test_no_verb_is_a_cry_for_help(run):
+    assert run() == run("--help") and run("--version")[1].startswith("tercet ")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_help_with_an_example_that_it_understands(verb: str, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.run([*verb.split(), "--help"])
+    said = capsys.readouterr().out
+    assert end.value.code == 0 and "usage: tercet " + verb in said
+    example = next(line for line in said.splitlines() if line.startswith(f"  tercet {verb}"))
+    module, _, name = cli.VERBS[verb][0].partition(":")
+    function = getattr(__import__(module, fromlist=[name]), name)
+    assert callable(cli.parse(function, verb, shlex.split(example)[1 + len(verb.split()) :]))
+
+
+def test_help_of_a_verb_loads_no_torch():
+    program = (
+        "import sys; from tercet import cli\n"
+        "try: cli.run(['generate', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["genrate"], "there is no verb 'genrate'; did you mean 'generate'?"),
+        (["xyzzy"], "there is no verb 'xyzzy'; the verbs are quickstart, info,"),
+        (["tokenizer"], "'tercet tokenizer' needs a second word: tokenizer train"),
+        (["fill"], "missing from tercet fill: MODEL"),
+        (["generate", "m", "t", "--temprature", "1"], "--temprature"),
+        (["generate", "m", "t", "--top-k", "many"], "--top-k 'many' is not understood"),
+        (["generate", "m", "t", "--overflow", "sometimes"], "'sometimes'"),
+        (["generate", "m"], "give a TEXT or --file FILE, not neither"),
+        (["embed", "m"], "give a FILE or --text TEXT, not neither"),
+        (["generate", "no-such-folder", "text"], "no-such-folder: there is no such folder"),
+        (["generate", "m", "t", "--temperature", "-1"], "temperature -1.0 must be 0 (greedy)"),
+        (["generate", "m", "t", "--top-p", "1.5"], "top_p 1.5 must be above 0 and at most 1"),
+        (["embed", "m", "no-such-file"], "no-such-file: no such file"),
+        (["embed", "m", "--text", "a", "--out", "a.csv"], "--out a.csv: the array is a .npy file"),
+        (["tokenizer", "train"], "FILE"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(args: list[str], said: str, run):
+    code, out, err = run(*args)
+    assert code == 2 and out == "" and err.count("\n") == 1
+    assert err.startswith("tercet: ") and said in err
+
+
+def test_a_flag_that_is_nearly_right_is_suggested(run):
+    assert "--temperature" in run("generate", "m", "t", "--temprature", "1")[2]
+
+
+def test_a_mistake_in_the_shell_shows_no_traceback():
+    done = tercet("info", "no-such-folder")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("tercet: ") and done.stderr.count("\n") == 1
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr(cli, "dispatch", lambda args: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.run(["info"])
+
+
+def test_control_c_is_a_line_and_130(monkeypatch, run):
+    def stopped(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "dispatch", stopped)
+    assert run("info") == (130, "", "\ntercet: stopped\n")
+
+
+def test_a_reader_that_leaves_is_no_error():
+    program = (
+        "import sys; from tercet import cli\n"
+        "cli.dispatch = lambda args: [print('x' * 100) for _ in range(10_000)] and 0\n"
+        "sys.exit(cli.run([]))"
+    )
+    done = subprocess.run(
+        f"{sys.executable} -c {json.dumps(program)} | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "x" * 100 + "\n" and done.stderr == ""
+
+
+# the verbs ---------------------------------------------------------------------------------------
+
+
+def test_generate_streams_what_it_returns(models, run):
+    folder = models["decoder"]
+    flags = ("--max-new-tokens", "8", "--temperature", "0.9", "--top-k", "50", "--seed", "3")
+    code, out, _ = run("generate", folder, "the cat", *flags)
+    assert code == 0
+    code, found, _ = run("generate", folder, "the cat", *flags, "--json")
+    found = json.loads(found)
+    assert found["text"] == out.removesuffix("\n") and found["prompt"] == "the cat"
+    assert found["finish"] in ("stop", "length") and len(found["ids"]) <= 8
+    assert len(found["log_probabilities"]) == len(found["ids"])
+
+
+def test_a_file_gives_a_line_each_and_a_bad_one_does_not_stop_the_rest(models, run, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text(f"the cat\n{SENTENCE * 20}\n\na list\n")
+    code, out, err = run(
+        "generate", models["decoder"], "--file", str(file), "--max-new-tokens", "4"
+    )
+    lines = out.split("\n")
+    assert code == 2 and len(lines) == 5 and lines[1] == lines[2] == ""
+    assert "tercet: text 2: " in err and "tercet: text 3: " in err
+    alone = run("generate", models["decoder"], "a list", "--max-new-tokens", "4", "--json")[1]
+    assert json.loads(alone)["text"].replace("\n", "\\n") == lines[3]
+
+
+def test_a_dash_reads_standard_input(models, run, monkeypatch):
+    flags = ("--max-new-tokens", "4")
+    direct = run("generate", models["decoder"], "the cat", *flags)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the cat\n")))
+    assert run("generate", models["decoder"], "-", *flags) == direct
+
+
+def test_fill_gives_words_with_their_probabilities(models, run):
+    text = "the cat sat on the [MASK]"
+    code, out, _ = run("fill", models["encoder"], text, "--top-k", "3")
+    assert code == 0 and len(out.splitlines()) == 3 and "%" in out
+    found = json.loads(run("fill", models["encoder"], text, "--top-k", "3", "--json")[1])
+    chances = [fill["probability"] for fill in found["masks"][0]]
+    assert chances == sorted(chances, reverse=True) and len(chances) == 3
+
+
+def test_translate_gives_the_best_or_several(models, run):
+    flags = ("--beams", "3", "--max-new-tokens", "5")
+    code, out, _ = run("translate", models["encoder-decoder"], "the third of May", *flags)
+    assert code == 0 and out.count("\n") == 1
+    best = run("translate", models["encoder-decoder"], "the third of May", *flags, "--n-best", "2")
+    assert best[1].splitlines()[0] == out.removesuffix("\n") and best[1].count("\n") == 2
+
+
+def test_embed_writes_an_array_in_the_order_of_the_lines(models, run, tmp_path):
+    file, out = tmp_path / "lines.txt", tmp_path / "made" / "lines.npy"
+    file.write_text("\n".join(TEXTS) + "\n")
+    code, _, err = run("embed", models["encoder"], str(file), "--out", str(out))
+    assert code == 0 and "3 x 32 float32" in err
+    vectors = np.load(out)
+    assert vectors.shape == (3, 32) and vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, load(models["encoder"]).embed(TEXTS))
+    rows = run("embed", models["encoder"], str(file), "--json")[1].splitlines()
+    assert [json.loads(row)["text"] for row in rows] == TEXTS
+    np.testing.assert_array_equal(np.float32(json.loads(rows[2])["vector"]), vectors[2])
+
+
+def test_what_embed_cuts_is_counted(models, run, tmp_path):
+    (tmp_path / "long.txt").write_text("\n".join([*TEXTS, SENTENCE * 20]))
+    args = (
+        "embed",
+        models["encoder"],
+        str(tmp_path / "long.txt"),
+        "--out",
+        str(tmp_path / "v.npy"),
+    )
+    code, _, err = run(*args)
+    assert code == 0 and "25" in err and "% of" in err and err.startswith("tercet: ")
+
+
+def test_score_gives_perplexity_and_each_token(models, run, tmp_path):
+    file = tmp_path / "lines.txt"
+    file.write_text("\n".join(TEXTS))
+    code, out, _ = run("score", models["decoder"], str(file))
+    assert code == 0 and len(out.splitlines()) == 4 and "(all 3 texts)" in out
+    found = json.loads(run("score", models["decoder"], "--text", SENTENCE, "--json")[1])
+    known = [value for _, value in found["tokens"] if value is not None]
+    assert found["perplexity"] == pytest.approx(np.exp(-np.mean(known)))
+
+
+@pytest.mark.parametrize(
+    ("family", "kinds"), [("encoder", 1), ("decoder", 1), ("encoder-decoder", 3)]
+)
+def test_attend_writes_a_page(family: str, kinds: int, models, run, tmp_path):
+    out = tmp_path / "page.html"
+    code, _, err = run("attend", models[family], "the cat sat", "--out", str(out))
+    assert code == 0 and f"{kinds} map" in err
+    assert out.read_text().count('<figure class="attention"') == kinds
+
+
+def test_tokenizer_train_writes_a_folder(run, tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(TEXTS * 3))
+    code, _, err = run(
+        *("tokenizer", "train", str(tmp_path / "text.txt"), "--out", str(tmp_path / "tokenizer")),
+        *("--kind", "wordpiece", "--special", "encoder", "--vocab-size", "120"),
+    )
+    assert code == 0 and "wordpiece" in err
+    assert (tmp_path / "tokenizer" / "tokenizer.json").is_file()
+
+
+def test_info_says_what_a_model_is(models, run):
+    for family, folder in models.items():
+        found = json.loads(run("info", folder, "--json")[1])
+        assert found["family"] == family
+        parameters = sum(p.numel() for p in load(folder).network.parameters())
+        assert found["parameters"]["total"] == parameters
+        code, out, _ = run("info", folder)
+        assert code == 0 and f"{parameters:,}" in out and family in out
+
+
+# bad input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "family", "can"),
+    [
+        ("generate", "encoder", "fill"),
+        ("fill", "decoder", "generate"),
+        ("translate", "decoder", "score"),
+    ],
+)
+def test_what_a_family_cannot_do_says_what_it_can(verb: str, family: str, can: str, models, run):
+    code, out, err = run(verb, models[family], "a [MASK]")
+    assert code == 2 and out == "" and f"cannot {verb}; it can " in err and can in err
+
+
+def test_a_file_that_is_not_utf8_names_the_line(models, run, tmp_path):
+    (tmp_path / "latin.txt").write_bytes("one\ntwo\ncaf\xe9\n".encode("latin1"))
+    for args in (
+        ("embed", str(tmp_path / "latin.txt")),
+        ("generate", "--file", str(tmp_path / "latin.txt")),
+    ):
+        code, _, err = run(args[0], models["decoder"], *args[1:])
+        assert code == 2 and "latin.txt, line 3: byte 0xe9" in err and "iconv" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("generate", ""), "empty"),
+        (("generate", "the cat", "--max-new-tokens", "0"), "0"),
+        (("generate", "the cat", "--max-new-tokens", "-3"), "-3"),
+        (("generate", "the cat", "--max-new-tokens", "500"), "500"),
+        (("generate", SENTENCE * 9), "32"),
+        (("score", "--text", SENTENCE * 9), "32"),
+        (("score", "--text", " "), "empty"),
+        (("attend", SENTENCE * 9), "32"),
+    ],
+)
+def test_bad_text_and_lengths_are_a_line_with_the_value(args, said: str, models, run, tmp_path):
+    code, out, err = run(args[0], models["decoder"], *args[1:])
+    assert code == 2 and out == "" and err.count("\n") == 1 and said in err
+
+
+def test_an_empty_line_is_named(models, run, tmp_path):
+    (tmp_path / "gap.txt").write_text("one\n\ntwo\n")
+    code, _, err = run("embed", models["encoder"], str(tmp_path / "gap.txt"))
+    assert code == 2 and "gap.txt, line 2: is empty" in err
+    (tmp_path / "nothing.txt").write_text("")
+    assert (
+        "nothing.txt: is empty" in run("embed", models["encoder"], str(tmp_path / "nothing.txt"))[2]
+    )
+
+
+def test_an_output_that_cannot_be_written_is_named(models, run, tmp_path):
+    (tmp_path / "file").write_text("")
+    bad = str(tmp_path / "file" / "below")
+    for args in (
+        ("embed", models["encoder"], "--text", "a", "--out", bad + ".npy"),
+        ("attend", models["encoder"], "a cat", "--out", bad + ".html"),
+    ):
+        code, _, err = run(*args)
+        assert code == 2 and bad in err and err.count("\n") == 1, err
+
+
+def test_a_disk_that_fills_up_while_a_model_is_saved_leaves_the_old_one(models, tmp_path):
+    load(models["decoder"]).save(tmp_path / "saved")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "saved").iterdir()}
+    program = (
+        "import resource, sys, tercet\n"
+        "model = tercet.load(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: model.save(sys.argv[2])\n"
+        "except tercet.InputError as error: print(error); sys.exit(2)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, models["decoder"], str(tmp_path / "saved")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "saved" in done.stdout, done.stdout + done.stderr
+    assert {p.name: p.read_bytes() for p in (tmp_path / "saved").iterdir()} == before
+
+
+def test_control_c_while_generating(models):
+    running = subprocess.Popen(
+        [sys.executable, "-m", "tercet", "generate", models["decoder"], "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    time.sleep(2.0)  # the text is still awaited
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130 and err.decode().strip() == "tercet: stopped"
