@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from tercet import hf
+from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Beam, TokenRules, beam_search, generate
-from tercet.model import flatten
+from tercet.model import build, flatten
 
 EOS, PAD, NEW = 2, 1, 9
 N_INPUTS = 50
@@ -239,3 +240,23 @@ def test_more_beams_than_tokens(models):
     """A search wider than the vocabulary finds every text once, and says so by its length."""
     (best,) = beam_search(models.ours, [[5]], beam=Beam(120, n_best=120), max_new_tokens=1)
     assert len({tuple(text.ids) for text in best}) == len(best) == oracles.VOCABULARY
+
+
+def test_a_search_that_keeps_everything_finds_the_likeliest_text():
+    """Against the enumeration of all 85 texts of up to three tokens, of which 1 is the end."""
+    config = TransformerConfig(
+        vocab_size=5, context_length=8, d_model=8, d_ff=8, n_heads=2, decoder_layers=1, init_std=1.0
+    )
+    network = build(config, seed=1).eval()
+    scores = {}
+    for n in (0, 1, 2):
+        for body in itertools.product((0, 2, 3, 4), repeat=n):
+            for last in (1,) if n < 2 else range(5):
+                tokens = [3, *body, last]
+                with torch.no_grad():
+                    own = network(*flatten([tokens[:-1]])).log_softmax(-1)
+                scores[tuple(tokens[1:])] = own.gather(1, torch.tensor(tokens[1:])[:, None]).sum()
+    expected = sorted(scores, key=lambda ids: -scores[ids] / len(ids) ** 0.6)
+    beam = Beam(60, 0.6, "never", n_best=60)
+    (found,) = beam_search(network, [[3]], beam=beam, max_new_tokens=3, eos_ids=(1,))
+    assert [tuple(text.ids) for text in found] == expected[:60]
