@@ -21,7 +21,7 @@ from tercet.report.markup import number
 from tercet.report.scales import Scale, scale_of, tick_labels
 
 NASTY = "<script>alert('x')</script> & \"quotes\" \x00\ud800 </title> 日本 👩‍🚀"
-VOID = {"meta", "link", "br", "hr", "img", "input", "line", "path", "rect", "circle"}
+VOID = {"meta", "link"}
 SENTENCE = "the cat that chased the mice was very tired of it .".split()
 
 
@@ -71,7 +71,7 @@ def quickstart_page() -> report.Page:
         )
     )
     steps = list(range(0, 1200, 2))
-    held = list(range(0, 1200, 200))
+    held = [0, 200, 400, 600, 800, 1000]
     page.section(
         "What was learned",
         "Loss is in nats a token; a faint line is the loss of single batches, the bold one its "
@@ -141,8 +141,8 @@ def quickstart_page() -> report.Page:
         "A docstring, completed",
         report.sample(
             'def read(self, size=-1):\n    """Read at most size',
-            " bytes, returned as a bytes object.\n\n    If the size argument is negative, read until "
-            'EOF is reached."""',
+            " bytes, returned as a bytes object.\n\n    If the size argument is negative, "
+            'read until EOF is reached."""',
             note="decoder, greedy",
         ),
     )

@@ -18,6 +18,12 @@ from tercet.report.markup import Html, join, tag, visible
 
 LEVELS = 254  # bytes 1 ... 255 are the weights (k / 254)^2 for k = 0 ... 254
 LARGEST = 24_000_000  # weights a map; base64 makes 32 MB of them, and browsers get slow beyond
+_HOW = (
+    "A row is a token that looks, a column what it looks at; a row’s weights add up to 100 %. "
+    "Empty cells weigh exactly nothing: they are masked. Point at a cell or a token to read it, "
+    "click to keep it, walk with the arrow keys. Weights are kept in 8 bits on a square-root "
+    "scale, each within 0.4 percentage points of the exact one."
+)
 Weights = Any  # (layers, H, T, S): nested sequences, an array, a tensor, or a list of (H, T, S)
 
 
@@ -91,8 +97,8 @@ def _shape(layers: list[list[list[list[float]]]], n_queries: int, n_keys: int) -
         heights = {len(head) for head in layer}
         if len(layer) != n_heads or heights != {n_queries} or widths != {n_keys}:
             raise InputError(
-                f"layer {i} has {len(layer)} heads of {sorted(heights)} × {sorted(widths)} weights, "
-                f"wanted {n_heads} of {n_queries} × {n_keys}: queries × keys, as labelled"
+                f"layer {i} has {len(layer)} heads of {sorted(heights)} × {sorted(widths)} "
+                f"weights, wanted {n_heads} of {n_queries} × {n_keys}: queries × keys, as labelled"
             )
     if math.prod(shape) > LARGEST:
         raise InputError(
@@ -141,13 +147,7 @@ def _figure(data: dict[str, Any], title: str, note: str) -> Html:
         tag("div", class_="attention-read", aria_hidden="true"),
         tag("p", class_="attention-said", role="status"),
         tag("noscript", tag("p", "The map is drawn by a script in this page; allow it to see it.")),
-        tag(
-            "p",
-            "A row is a token that looks, a column what it looks at; a row's weights add up to "
-            "100 %. Empty cells weigh exactly nothing: they are masked. Weights are kept in 8 bits "
-            "on a square-root scale, each within 0.4 percentage points of the exact one.",
-            class_="plot-note",
-        ),
+        tag("details", tag("summary", "How to read this"), tag("p", _HOW), class_="how"),
         tag("script", Html(text), type="application/json"),
         class_="attention",
         style=f"--rows:{n_queries};--columns:{n_keys};--cell:{_cell_size(n_queries, n_keys)}px",
@@ -160,7 +160,7 @@ def _count(n: int, noun: str) -> str:
 
 def _cell_size(n_queries: int, n_keys: int) -> int:
     """Pixels a cell: as large as a column of the page allows, never too small to point at."""
-    return max(11, min(30, 640 // max(n_queries, n_keys)))
+    return max(11, min(36, 600 // max(n_queries, n_keys)))
 
 
 def _overview(n_layers: int, n_heads: int) -> Html:
@@ -170,7 +170,9 @@ def _overview(n_layers: int, n_heads: int) -> Html:
         join(tag("span", str(i + 1)), *(_thumbnail(i, h) for h in range(n_heads)))
         for i in range(n_layers)
     ]
-    grid = tag("div", *corner, *rows, class_="thumbnails", style=f"--heads:{n_heads}")
+    side = 4.2 if n_heads <= 4 else 3.4 if n_heads <= 8 else 2.6
+    style = f"--heads:{n_heads};--thumbnail:{side}rem"
+    grid = tag("div", *corner, *rows, class_="thumbnails", style=style)
     label = tag("p", "All heads", tag("span", "layers down, heads across"), class_="small-title")
     mean = tag("button", "Mean of the layer’s heads", type="button", class_="mean")
     return tag("div", label, grid, mean, class_="overview")

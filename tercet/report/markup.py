@@ -9,9 +9,10 @@ import html
 import math
 import re
 
-_VOID = {"meta", "link", "br", "hr", "img", "input", "line", "path", "rect", "circle"}
-# Control characters and lone surrogates are no legal HTML and would break the write. Text that comes
-# out of a half-trained network is full of them, so they are shown instead: pictures, or U+FFFD.
+_VOID = {"meta", "link"}
+_SHAPES = {"path", "rect"}  # in SVG an empty element closes itself, or it swallows what follows
+# Control characters and lone surrogates are no legal HTML and would break the write. What a
+# half-trained network writes is full of them, so they are shown instead: pictures, or U+FFFD.
 _ILLEGAL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
@@ -49,8 +50,10 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
             continue
         key = key.rstrip("_").replace("_", "-")
         pairs.append(f" {key}" if value is True else f' {key}="{escape(str(value))}"')
-    opening = f"<{name}{''.join(pairs)}>"
-    return Html(opening if name in _VOID else f"{opening}{join(*children)}</{name}>")
+    opening = f"<{name}{''.join(pairs)}"
+    if name in _SHAPES:
+        return Html(opening + "/>")
+    return Html(opening + ">" if name in _VOID else f"{opening}>{join(*children)}</{name}>")
 
 
 def inline(text: object) -> Html:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tercet.errors import InputError
-from tercet.report.markup import Html, join, legal, number, tag
+from tercet.report.markup import Html, legal, number, tag
 from tercet.report.scales import Axis, Scale, scale_of, tick_labels
 
 COLOURS = 6
@@ -114,27 +114,28 @@ def _curve(series: Series, points: list[tuple[float, float]], up: Scale) -> _Cur
         while gapped and math.isnan(gapped[-1][1]):
             gapped.pop()
         return _Curve(series, [], _thinned(gapped))
-    mean = list(zip((p[0] for p in finite), _centred([p[1] for p in finite], series.smooth)))
+    width = min(series.smooth, len(finite) // 4 + 1)  # a short curve keeps its shape
+    mean = list(zip((p[0] for p in finite), _centred([p[1] for p in finite], width)))
     return _Curve(series, _thinned(finite), _thinned(mean))
 
 
 def _centred(values: list[float], width: int) -> list[float]:
-    """Means over windows of `width` points; at the ends the window shrinks on both sides alike."""
+    """Means over windows of `width` points; at the start the window shrinks evenly."""
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)
     means = []
     for i in range(len(values)):
         half = min(width // 2, i, len(values) - 1 - i)
-        # The last points lean back instead of shrinking to one, or the end of a noisy curve,
-        # the value that people read, would be its noisiest.
-        start = max(0, min(i - half, len(values) - max(width // 2, 1)))
+        # The last points lean back instead of shrinking to one: the end of a curve is the value
+        # that people read, and it must not be the noisiest.
+        start = max(0, min(i - half, len(values) - width))
         means.append((sums[i + half + 1] - sums[start]) / (i + half + 1 - start))
     return means
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most MOST_POINTS points: of each stretch the lowest and the highest, so no spike is lost."""
+    """At most MOST_POINTS points: the lowest and highest of each stretch, so no spike is lost."""
     if len(points) <= MOST_POINTS:
         return points
     stretch = math.ceil(2 * len(points) / (MOST_POINTS - 2))
