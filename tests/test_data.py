@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tercet.data import CausalText, Masking, MaskedText, Pairs, Rows, sample_order
+from tercet.data import CausalText, MaskedText, Masking, Pairs, Rows, sample_order
 from tercet.errors import InputError
 
 TEXT = torch.arange(1000)

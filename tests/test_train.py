@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tercet.config import TransformerConfig
-from tercet.data import CausalText, Masking, MaskedText, Pairs, Rows
+from tercet.data import CausalText, MaskedText, Masking, Pairs, Rows
 from tercet.errors import InputError
 from tercet.model import build
 from tercet.train import Optimizer, Recipe, State, cross_entropy, fit, load_latest, save_step

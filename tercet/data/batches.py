@@ -1,7 +1,8 @@
 """Batches over the flat token stream: rows of text for the next token or for masks, and pairs.
 
-Each source is called with a step and answers with that step's micro-batches; the same step gives the
-same batches, whoever asks and whenever. What a batch is cut into (``micro_batch``) changes no sample.
+Each source is called with a step and answers with that step's micro-batches; the same step gives
+the same batches, whoever asks and whenever. What a batch is cut into (``micro_batch``) changes no
+sample.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from tercet.model.layout import Layout, flatten
 
 @dataclass(frozen=True)
 class Batch:
-    """What an objective sees. ``select``: the rows of the stream that ``targets`` belong to; None: all.
+    """What an objective sees. ``select``: the rows of the stream that ``targets`` belong to;
+    None: all.
 
     ``source`` and its layout are what the encoder of an encoder-decoder reads.
     """
@@ -98,8 +100,8 @@ class CausalText:
 class Masking:
     """BERT's masking (Devlin et al. 2019, section 3.1), token by token.
 
-    Of all tokens, ``rate`` are targets; of those ``replaced`` read as the mask token, ``shuffled`` as a
-    random one, and the rest as themselves. ``protected`` ids are never targets.
+    Of all tokens, ``rate`` are targets; of those ``replaced`` read as the mask token,
+    ``shuffled`` as a random one, and the rest as themselves. ``protected`` ids are never targets.
     """
 
     mask_id: int
@@ -123,7 +125,7 @@ class Masking:
 
 @dataclass(frozen=True)
 class MaskedText:
-    """Rows with some tokens hidden; only the hidden places are targets. Masks follow (seed, step)."""
+    """Rows with some tokens hidden, the only targets. Masks follow (seed, step)."""
 
     rows: Rows
     masking: Masking

@@ -23,7 +23,7 @@ def generator(*key: int | str) -> torch.Generator:
 
 
 def sample_order(seed: int, first: int, count: int, n_samples: int) -> list[tuple[int, int]]:
-    """(epoch, sample) of the ``count`` draws from number ``first``; each epoch is a new permutation."""
+    """(epoch, sample) of ``count`` draws from number ``first``; each epoch is permuted anew."""
     return [
         (place // n_samples, permutation(seed, place // n_samples, n_samples)[place % n_samples])
         for place in range(first, first + count)

@@ -154,7 +154,7 @@ def ordinal_words(number: int) -> str:
 
 
 def year_words(year: int) -> str:
-    """1984 -> "nineteen eighty-four", 1905 -> "nineteen oh five", 2007 -> "two thousand and seven"."""
+    """1984 -> "nineteen eighty-four", 1905 -> "nineteen oh five", 2007 as the number."""
     century, rest = divmod(year, 100)
     if century == 20 and rest < 10:
         return number_words(year)
@@ -176,7 +176,8 @@ def date_words(day: date, form: int) -> str:
 def dates_and_numbers(count: int, seed: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """``count`` training pairs (words, ISO form), and twenty dates of which none is among them.
 
-    Three pairs in four are dates. A day is held out whole: no other way of writing it is trained on.
+    Three pairs in four are dates. A day is held out whole: no other way of writing it is trained
+    on.
     """
     draw = random.Random(seed)
     days = [_FIRST_DAY + timedelta(n) for n in range((_LAST_DAY - _FIRST_DAY).days + 1)]

@@ -29,7 +29,7 @@ class Trigram:
         self._unigram = _unigram(counts1)
 
     def log_probabilities(self, tokens: Ids) -> NDArray[np.float64]:
-        """Natural logarithms of P(token | two before), for all tokens but the first two: (N - 2,)."""
+        """Natural logarithms of P(token | two before), of all but the first two: (N - 2,)."""
         v, tokens = self._vocab_size, tokens.astype(np.int64)
         pairs = tokens[1:-1] * v + tokens[2:]
         triples = tokens[:-2] * v * v + pairs

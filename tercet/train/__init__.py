@@ -1,4 +1,4 @@
-"""The training step, its objectives and optimizers. Sees batches and a model; no family, no text."""
+"""The training step, objectives and optimizers. Sees batches and a model; no family, no text."""
 
 from tercet.train.checkpoint import load_latest, save_step
 from tercet.train.loop import Recipe, State, fit

@@ -1,7 +1,7 @@
 """Checkpoints: ``step-N/`` is written and synced, then the small file ``latest`` is replaced.
 
-Weights and optimizer state by parameter name in safetensors, numbers in JSON; never a pickle. A crash at any
-moment leaves the previous checkpoint and the word that points to it.
+Weights and optimizer state by parameter name in safetensors, numbers in JSON; never a pickle. A
+crash at any moment leaves the previous checkpoint and the word that points to it.
 """
 
 from __future__ import annotations

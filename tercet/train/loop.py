@@ -1,7 +1,8 @@
 """The training step, on one screen, and the clock that decides how many there are.
 
-The loop knows objectives only as sums, data only as a function of the step, and what should happen now and
-then only as a list of (every, action). A step is a pure function of the state and its number.
+The loop knows objectives only as sums, data only as a function of the step, and what should
+happen now and then only as a list of (every, action). A step is a pure function of the state and
+its number.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PROBE_STEPS = 4
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Give ``steps``, or ``seconds``: then the speed is measured once and fixes the steps."""
+    """How to train, for ``steps`` or for ``seconds``: then the measured speed fixes the steps."""
 
     learning_rate: float
     steps: int | None = None
@@ -92,8 +93,11 @@ def fit(
     actions: Sequence[tuple[int, Action]] = (),
     world: World | None = None,
 ) -> State:
-    """Train from ``state`` to the end of ``recipe``. The first Ctrl-C ends the step it meets, runs every
-    action once more and raises KeyboardInterrupt."""
+    """Train from ``state`` to the end of ``recipe``; the state at the end.
+
+    The first Ctrl-C ends the step it meets, runs every action once more and raises
+    KeyboardInterrupt. Raises InputError for a step without targets.
+    """
     state, world = state or State(), world or World()
     state.steps = state.steps or recipe.steps
     model.train()
@@ -148,7 +152,7 @@ def _mark_last(items: Iterable[Item]) -> Iterator[tuple[bool, Item]]:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set the event; a second Ctrl-C stops at once. Elsewhere than in the main thread: nothing."""
+    """Ctrl-C and SIGTERM set the event; a second one stops at once. Only the main thread can."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

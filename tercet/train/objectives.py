@@ -1,7 +1,7 @@
 """What a step minimises. An objective returns a SUM over the batch's targets, in nats.
 
-The loop divides once, by all the targets of the whole step; so the gradient does not depend on how the
-step was cut. One function serves the three families: they differ in their batches.
+The loop divides once, by all the targets of the whole step; so the gradient does not depend on
+how the step was cut. One function serves the three families: they differ in their batches.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ Parameters = list[tuple[str, nn.Parameter]]
 class Optimizer:
     """One or two of torch's optimizers behind one learning rate.
 
-    ``kind``: "adamw" or "muon" (matrices inside blocks by Muon, all else by AdamW). Weight decay acts on
-    matrices only. ``betas`` are AdamW's.
+    ``kind``: "adamw" or "muon" (matrices inside blocks by Muon, all else by AdamW). Weight decay
+    acts on matrices only. ``betas`` are AdamW's.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, a line every half minute elsewhere, or nothing."""
+"""What a person sees of a run: a bar on a terminal, else a line every half minute."""
 
 from __future__ import annotations
 

@@ -1,0 +1,309 @@
+"""The quickstart's text, tokenizers and four networks: what is built and how it is trained."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from tercet.config import TransformerConfig
+from tercet.data import Batch, CausalText, MaskedText, Masking, Pairs, Rows
+from tercet.jobs.quickstart_corpus import dates_and_numbers, documents
+from tercet.jobs.quickstart_measure import bits_per_byte, top_accuracy
+from tercet.jobs.quickstart_trigram import Trigram, unigram_top
+from tercet.language_model import LanguageModel
+from tercet.model import Network, build
+from tercet.text import Special, Tokenizer, train_tokenizer
+from tercet.train import Optimizer, Recipe, cross_entropy, fit, load_latest, save_step
+from tercet.train.progress import Watch, clock
+
+if TYPE_CHECKING:
+    from tercet.jobs.quickstart import Run
+
+SEED = 0
+CHECKPOINT_EVERY = 100  # steps
+LEARNING_RATE = 5e-3
+# One tokenizer for decoder and encoder: the end of a document, and the mask of the encoder.
+WORDS = Special({"eos": "<|endoftext|>", "mask": "<|mask|>"})
+
+
+# text --------------------------------------------------------------------------------------------
+
+
+def text(run: Run) -> dict[str, Any]:
+    """Documents -> a tokenizer and the two token streams, each document behind a separator."""
+    found = documents()
+    if run.settings.characters:
+        found = _some(found, run.settings.characters)
+    trained = [document.text for document in found if not document.held_out]
+    held_out = [document.text for document in found if document.held_out]
+    tokenizer = train_tokenizer(trained, vocab_size=run.settings.vocab_size, special=WORDS)
+    tokenizer.save(run.work)
+    streams = {
+        "trained": _stream(tokenizer, trained),
+        "held_out": _stream(tokenizer, held_out),
+    }
+    save_file(streams, run.work / "tokens.safetensors")
+    started = time.monotonic()
+    trigram = Trigram(streams["trained"], tokenizer.vocab_size)
+    n_bytes = sum(len(text.encode()) for text in held_out)
+    bits = -trigram.log_probabilities(streams["held_out"]).sum() / np.log(2) / n_bytes
+    result = {
+        "characters": sum(len(document.text) for document in found),
+        "documents": len(found),
+        "held_out_documents": len(held_out),
+        "held_out_bytes": n_bytes,
+        "tokens": len(streams["trained"]),
+        "held_out_tokens": len(streams["held_out"]),
+        "vocab_size": tokenizer.vocab_size,
+        "trigram_bits_per_byte": float(bits),
+        "trigram_seconds": time.monotonic() - started,
+        "bfloat16": bfloat16_pays(),
+    }
+    run.say(
+        f"text: {result['characters']:,} characters in {len(found)} documents, "
+        f"{result['tokens']:,} tokens and {result['held_out_tokens']:,} held out; "
+        f"a trigram gives {bits:.3f} bits per byte"
+    )
+    return result
+
+
+def _some(found: list[Any], characters: int) -> list[Any]:
+    """The shortest documents, until there are so many characters, an eighth of them held out."""
+    kept = []
+    for side, wanted in ((True, characters // 8), (False, characters - characters // 8)):
+        total = 0
+        for document in sorted(found, key=lambda document: len(document.text)):
+            if document.held_out == side and total < wanted:
+                kept.append(document)
+                total += len(document.text)
+    return kept
+
+
+def _stream(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
+    ids = [[tokenizer.eos_id, *line] for line in tokenizer.encode_batch(texts, special=False)]
+    return np.array([token for line in ids for token in line], dtype=np.int64)
+
+
+def streams(run: Run) -> tuple[Tokenizer, torch.Tensor, torch.Tensor]:
+    """The tokenizer and the two streams (N,) that ``text`` wrote."""
+    kept = load_file(run.work / "tokens.safetensors")
+    parts = [torch.from_numpy(kept[name]) for name in ("trained", "held_out")]
+    return Tokenizer.load(run.work), parts[0], parts[1]
+
+
+def bfloat16_pays() -> bool:
+    """Whether this processor multiplies bfloat16 matrices clearly faster than float32 ones."""
+    taken = {}
+    for dtype in (torch.float32, torch.bfloat16, torch.float32, torch.bfloat16):
+        a, b = torch.ones(1024, 192, dtype=dtype), torch.ones(192, 512, dtype=dtype)
+        torch.mm(a, b)
+        started = time.perf_counter()
+        for _ in range(50):
+            torch.mm(a, b)
+        taken[dtype] = time.perf_counter() - started
+    return taken[torch.bfloat16] < 0.75 * taken[torch.float32]
+
+
+# training ----------------------------------------------------------------------------------------
+
+
+def _train(
+    run: Run, name: str, net: Network, data: Callable[[int], list[Batch]], recipe: Recipe
+) -> dict[str, Any]:
+    """Train under the clock, with checkpoints in ``work/<name>``; the curve and the speed."""
+    optimizer = Optimizer(net, kind="muon")
+    folder = run.work / name
+    state = load_latest(folder, net, optimizer)
+    with Watch(name, quiet=run.quiet, left=run.left) as watch:
+        state = fit(
+            net,
+            data,
+            cross_entropy,
+            recipe,
+            optimizer,
+            state=state,
+            actions=[
+                (1, watch),
+                (CHECKPOINT_EVERY, lambda state: save_step(folder, net, optimizer, state)),
+            ],
+        )
+    return {
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "steps": state.step,
+        "tokens": state.tokens,
+        "seconds": state.seconds,
+        "tokens_per_second": state.tokens_per_second,
+        "losses": [round(loss, 4) for loss in state.losses],
+        "times": [round(seconds, 2) for seconds in state.times],
+    }
+
+
+def _finish(run: Run, name: str, net: Network, tokenizer: Tokenizer) -> None:
+    """Save the model's folder; its checkpoints have served."""
+    LanguageModel(net, tokenizer).save(run.folder / name)
+    shutil.rmtree(run.work / name, ignore_errors=True)
+
+
+def _say(run: Run, name: str, result: dict[str, Any], figure: str) -> None:
+    run.say(
+        f"{name}: {result['parameters'] / 1e6:.1f} M parameters, {result['steps']:,} steps in "
+        f"{clock(result['seconds'])}, {result['tokens_per_second']:,.0f} tokens/s; {figure}"
+    )
+
+
+def body(run: Run, tokenizer: Tokenizer) -> TransformerConfig:
+    """What decoder and encoder have in common: rotary positions, rms norms, gated feed-forward."""
+    settings = run.settings
+    return TransformerConfig(
+        vocab_size=tokenizer.vocab_size,
+        context_length=2 * settings.row,
+        d_model=settings.width,
+        d_ff=settings.width * 8 // 3,
+        n_heads=max(1, settings.width // 64),
+        encoder_layers=settings.layers,
+        positions="rotary",
+        norm="rms",
+        norm_eps=1e-6,
+        qkv_bias=False,
+        attention_bias=False,
+        activation="silu",
+        gated=True,
+        ff_bias=False,
+        heads=("masked",),
+        eos_ids=(tokenizer.eos_id,) if tokenizer.eos_id is not None else (),
+    )
+
+
+def _recipe(run: Run, seconds: float) -> Recipe:
+    return Recipe(
+        LEARNING_RATE, seconds=seconds, seed=SEED, bfloat16=run.results["text"]["bfloat16"]
+    )
+
+
+def _rows(run: Run, text: torch.Tensor) -> Rows:
+    settings = run.settings
+    return Rows(text, settings.row, settings.rows, settings.rows, SEED)
+
+
+def decoder(run: Run) -> dict[str, Any]:
+    """A small language model, and its bits per byte beside the trigram's."""
+    tokenizer, trained, held_out = streams(run)
+    config = body(run, tokenizer).replace(
+        encoder_layers=0, decoder_layers=run.settings.layers, heads=("language",), qk_norm=True
+    )
+    net = build(config, SEED)
+    recipe = _recipe(run, run.budget("decoder"))
+    result = _train(run, "decoder", net, CausalText(_rows(run, trained)), recipe)
+    result["bits_per_byte"] = _bits(run, net, held_out)
+    _finish(run, "decoder", net, tokenizer)
+    _say(run, "decoder", result, _beside(run, result))
+    return result
+
+
+def recurrent(run: Run) -> dict[str, Any]:
+    """An LSTM of the decoder's size, for the decoder's seconds, on the decoder's text."""
+    tokenizer, trained, held_out = streams(run)
+    wanted = run.results["decoder"]["parameters"]
+    net = build(_twin(body(run, tokenizer), wanted), SEED)
+    recipe = _recipe(run, run.results["decoder"]["seconds"])
+    result = _train(run, "recurrent", net, CausalText(_rows(run, trained)), recipe)
+    result["bits_per_byte"] = _bits(run, net, held_out)
+    _finish(run, "recurrent", net, tokenizer)
+    _say(run, "recurrent", result, _beside(run, result))
+    return result
+
+
+def _twin(config: TransformerConfig, parameters: int) -> TransformerConfig:
+    """Two LSTM layers, as wide as brings the parameters nearest to the number wanted."""
+
+    def twin(width: int) -> TransformerConfig:
+        return config.replace(
+            mixer="lstm",
+            d_model=width,
+            n_heads=1,
+            encoder_layers=0,
+            decoder_layers=2,
+            positions="none",
+            heads=("language",),
+        )
+
+    def excess(width: int) -> int:
+        return abs(sum(p.numel() for p in build(twin(width), None).parameters()) - parameters)
+
+    return twin(min(range(8, 2 * config.d_model + 64, 4), key=excess))
+
+
+def _bits(run: Run, net: Network, held_out: torch.Tensor) -> float:
+    return bits_per_byte(net, held_out, run.settings.row, run.results["text"]["held_out_bytes"])
+
+
+def _beside(run: Run, result: dict[str, Any]) -> str:
+    trigram = run.results["text"]["trigram_bits_per_byte"]
+    return f"{result['bits_per_byte']:.3f} bits per byte (trigram {trigram:.3f})"
+
+
+def encoder(run: Run) -> dict[str, Any]:
+    """A small masked language model, and its guesses beside the commonest tokens'."""
+    tokenizer, trained, held_out = streams(run)
+    net = build(body(run, tokenizer), SEED)
+    assert tokenizer.mask_id is not None and tokenizer.eos_id is not None
+    special = (tokenizer.mask_id, tokenizer.eos_id)
+    masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, protected=special)
+    data = MaskedText(_rows(run, trained), masking)
+    result = _train(run, "encoder", net, data, _recipe(run, run.budget("encoder")))
+    result["top5"], targets = top_accuracy(net, held_out, run.settings.row, masking, top=5)
+    result["unigram_top5"] = unigram_top(trained.numpy(), targets.numpy(), 5)
+    result["targets"] = len(targets)
+    _finish(run, "encoder", net, tokenizer)
+    figure = f"{result['top5']:.1%} of masked tokens among its first five"
+    _say(run, "encoder", result, f"{figure} (commonest five: {result['unigram_top5']:.1%})")
+    return result
+
+
+def dates(run: Run) -> dict[str, Any]:
+    """A small encoder-decoder from written-out dates and numbers to their ISO form."""
+    pairs, _ = dates_and_numbers(run.settings.date_pairs, SEED)
+    tokenizer = _date_tokenizer([words for words, _ in pairs])
+    assert tokenizer.pad_id is not None and tokenizer.eos_id is not None
+    config = TransformerConfig(
+        vocab_size=tokenizer.vocab_size,
+        context_length=64,
+        d_model=128,
+        d_ff=256,
+        n_heads=4,
+        encoder_layers=2,
+        decoder_layers=2,
+        positions="relative",
+        norm="rms",
+        norm_eps=1e-6,
+        qkv_bias=False,
+        attention_bias=False,
+        attention_scale=1.0,
+        activation="gelu_tanh",
+        gated=True,
+        ff_bias=False,
+        tie_embeddings=False,
+        init_std=None,
+        pad_id=tokenizer.pad_id,
+        start_id=tokenizer.pad_id,
+        eos_ids=(tokenizer.eos_id,),
+    )
+    net = build(config, SEED)
+    sources = tokenizer.encode_batch([words for words, _ in pairs], special=False)
+    targets = tokenizer.encode_batch([iso for _, iso in pairs], special=False)
+    data = Pairs(list(zip(sources, targets)), tokenizer.pad_id, tokenizer.eos_id, 64, 64, SEED)
+    result = _train(run, "dates", net, data, _recipe(run, run.budget("dates")))
+    _finish(run, "dates", net, tokenizer)
+    _say(run, "dates", result, f"loss {np.mean(result['losses'][-20:]):.4f}")
+    return result
+
+
+def _date_tokenizer(words: list[str]) -> Tokenizer:
+    """Learned from the words alone, so that the digits of the answers stay single."""
+    return train_tokenizer(words, vocab_size=400, special="encoder-decoder")

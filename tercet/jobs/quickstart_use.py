@@ -1,0 +1,120 @@
+"""The quickstart's models at work: a docstring, masks, a search, dates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import tercet.language_model as language_model
+from tercet.generate import Sampling
+from tercet.jobs.quickstart_corpus import dates_and_numbers, title, topics
+from tercet.jobs.quickstart_models import SEED
+from tercet.jobs.quickstart_questions import QUESTIONS
+from tercet.language_model import LanguageModel
+from tercet.model import build
+from tercet.represent.encode import encode
+
+if TYPE_CHECKING:
+    from tercet.jobs.quickstart import Run
+
+DOCSTRINGS = (
+    "def remove(self, item):\nRemove",
+    "def open(path, mode):\nOpen the file",
+    "class Counter:\nA class",
+)
+MASKED = (
+    "Return a [MASK] of the list.",
+    "If the key is not found, a KeyError is [MASK].",
+    "The default value is [MASK].",
+    "Raise an exception if the [MASK] is not a string.",
+)
+SENTENCE = "Lambda expressions are used to create anonymous functions."
+NEW_TOKENS = 48
+PASSAGE = 64  # tokens of a topic that are embedded together
+
+
+def use(run: Run) -> dict[str, Any]:
+    """Everything that the four trained networks are asked, and what they answer."""
+    decoder = language_model.load(run.folder / "decoder")
+    encoder = language_model.load(run.folder / "encoder")
+    translator = language_model.load(run.folder / "dates")
+    result = {
+        "docstrings": complete(decoder),
+        "masked": fill_masks(encoder),
+        "search": search(encoder),
+        "dates": translate_dates(translator, run.settings.date_pairs),
+    }
+    correct = sum(answer == iso for _, iso, answer in result["dates"])
+    ranks = [[row[kind] for row in result["search"]] for kind in ("rank", "rank_before")]
+    run.say(
+        f"dates: {correct} of {len(result['dates'])} unseen ones exact; "
+        f"questions: mean rank {np.mean(ranks[0]):.1f} of {len(topics())} topics "
+        f"({np.mean(ranks[1]):.1f} before training)"
+    )
+    return result
+
+
+def complete(decoder: LanguageModel) -> list[list[str]]:
+    """[prompt, continuation] each; sampled, since greedy text of small models repeats itself."""
+    sampling = Sampling(temperature=0.6, top_p=0.9)
+    written = decoder.generate(DOCSTRINGS, max_new_tokens=NEW_TOKENS, sampling=sampling, seed=SEED)
+    return [[prompt, text.text] for prompt, text in zip(DOCSTRINGS, written)]
+
+
+def fill_masks(encoder: LanguageModel) -> list[dict[str, Any]]:
+    """The five likeliest tokens for the mask of each sentence."""
+    filled = []
+    for text in MASKED:
+        best: Any = encoder.fill(text)
+        filled.append({"text": text, "candidates": [[one.token, one.probability] for one in best]})
+    return filled
+
+
+def search(encoder: LanguageModel) -> list[dict[str, Any]]:
+    """For each question its topic's rank after and before training, and the topic found first."""
+    found = topics()
+    untrained = LanguageModel(build(encoder.config, SEED), encoder.tokenizer)
+    after, before = ranking(encoder, found), ranking(untrained, found)
+    return [
+        {
+            "question": question,
+            "topic": title(found[topic]) if topic in found else topic,
+            "rank": after[i].index(topic) + 1,
+            "rank_before": before[i].index(topic) + 1,
+            "first": title(found[after[i][0]]),
+        }
+        for i, (question, topic) in enumerate(QUESTIONS)
+        if topic in found
+    ]
+
+
+def ranking(encoder: LanguageModel, found: dict[str, str]) -> list[list[str]]:
+    """For each question the topics, nearest first: by cosine with a topic's nearest passage.
+
+    Vectors are means over token states, less the mean passage: what all texts share tells nothing.
+    """
+    passages, owners = [], []
+    for number, text in enumerate(found.values()):
+        ids = encoder.tokenizer.encode(text)
+        for start in range(0, max(1, len(ids) - PASSAGE // 2), PASSAGE // 2):
+            passages.append(ids[start : start + PASSAGE])
+            owners.append(number)
+    questions = [encoder.tokenizer.encode(question) for question, _ in QUESTIONS]
+    texts = encode(encoder.network, passages, "mean").numpy()  # (passages, D)
+    asked = encode(encoder.network, questions, "mean").numpy()  # (questions, D)
+    near = _unit(asked - asked.mean(0)) @ _unit(texts - texts.mean(0)).T
+    keys, owner = list(found), np.array(owners)
+    best = np.stack([near[:, owner == i].max(1) for i in range(len(keys))], axis=1)
+    return [[keys[i] for i in np.argsort(-row, kind="stable")] for row in best]
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def translate_dates(translator: LanguageModel, date_pairs: int) -> list[list[str]]:
+    """[words, ISO form, answer] of twenty days that were in no training pair."""
+    _, unseen = dates_and_numbers(date_pairs, SEED)
+    answers = translator.translate([words for words, _ in unseen], beams=4)
+    return [[words, iso, answer.text] for (words, iso), answer in zip(unseen, answers)]
