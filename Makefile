@@ -1,5 +1,5 @@
 # One environment, .venv/ in this folder. PYTHON=... chooses the Python it is made from.
-# A torch without CUDA where pip finds none by itself:
+# On Linux pip takes the CUDA build of torch (4 GB more), unless it is shown one without:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make quickstart
 
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14 python; do \
@@ -33,15 +33,15 @@ benchmark: $(DEV_STAMP)
 # Debian's Python can lack ensurepip; then its own pip fills the environment.
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Tercet needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 2; }
-	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --without-pip .venv \
+	@$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --without-pip .venv \
 		&& $(PYTHON) -m pip --python .venv/bin/python install --quiet pip; }
 
 $(USER_STAMP): pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing Tercet into .venv (a few minutes the first time) ..."
-	$(PIP) install --constraint constraints.txt --editable .
+	@$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing Tercet and what its tests need into .venv ..."
-	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(USER_STAMP)
