@@ -34,7 +34,6 @@ def engine_from_folder(folder: Path, settings: Mapping[str, Any]) -> Engine:
     if (folder / "tokenizer.json").is_file():
         engine = LibraryEngine(library_from_file(folder / "tokenizer.json"))
         _add_named(engine, settings)
-        _honour_ends(engine, settings)
         return engine
     if (folder / SOURCE).is_file() or list(folder.glob("*.model")):
         return sentence_piece_engine(folder, settings)
@@ -78,14 +77,16 @@ def _pairs(vocab: Path, merges: Path, settings: Mapping[str, Any]) -> Engine:
     """Byte-pair encoding (Sennrich et al. 2016) from vocab.json and merges.txt."""
     try:
         vocabulary, rules = models.BPE.read_file(str(vocab), str(merges))
+        if any(right.endswith(WORD_END) for _, right in rules):
+            return _word_pairs(vocabulary, rules, settings)
+        return _byte_pairs(vocab.parent, vocabulary, rules, settings)
+    except InputError:
+        raise
     except Exception as error:  # the library raises bare Exception
         raise InputError(
             f"{vocab.parent}: vocab.json and merges.txt do not belong together or are damaged"
             f" ({error}); copy or download both anew"
         ) from error
-    if any(right.endswith(WORD_END) for _, right in rules):
-        return _word_pairs(vocabulary, rules, settings)
-    return _byte_pairs(vocab.parent, vocabulary, rules, settings)
 
 
 def _word_pairs(
@@ -118,8 +119,8 @@ def _byte_pairs(
     settings: Mapping[str, Any],
 ) -> Engine:
     """GPT-2's tokenizer (Radford et al. 2019), and RoBERTa's: the same with <s> ... </s>."""
-    ends = "<s>" in vocabulary and "</s>" in vocabulary
-    if not ends and "<|endoftext|>" not in vocabulary and "tokenizer_class" in settings:
+    marked = "<s>" in vocabulary and "</s>" in vocabulary
+    if not marked and "<|endoftext|>" not in vocabulary and "tokenizer_class" in settings:
         # Later byte-level families keep their special tokens elsewhere and split words otherwise.
         raise InputError(
             f"{folder}: vocab.json and merges.txt do not say how {settings['tokenizer_class']}"
@@ -130,9 +131,17 @@ def _byte_pairs(
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     library.decoder = decoders.ByteLevel()
     engine = LibraryEngine(library)
-    if ends:  # that family has no token types, and two marks between the texts of a pair
-        engine.surround(["<s>"], ["</s>"], "<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0")
     _add_usual(engine, settings, vocabulary)
+    if marked:  # that family has no token types, and two marks between the texts of a pair
+        engine.surround(["<s>"], ["</s>"], "<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0")
+    else:
+        ends = [
+            [spelling(settings.get(f"{role}_token")) or "<|endoftext|>"]
+            if settings.get(f"add_{role}_token")
+            else []
+            for role in ("bos", "eos")
+        ]
+        engine.surround(ends[0], ends[1])
     return engine
 
 
@@ -151,14 +160,3 @@ def _add_named(engine: LibraryEngine, settings: Mapping[str, Any]) -> None:
     tokens = [token for _, token in sorted(added.items(), key=lambda item: int(item[0]))]
     for group in (tokens, named_tokens(settings)):
         engine.add_tokens([token for token in group if spelling(token) not in engine.added])
-
-
-def _honour_ends(engine: LibraryEngine, settings: Mapping[str, Any]) -> None:
-    """`add_bos_token` and `add_eos_token` overrule what tokenizer.json puts around a text."""
-    if "add_bos_token" not in settings and "add_eos_token" not in settings:
-        return
-    ends = []
-    for role in ("bos", "eos"):
-        token = spelling(settings.get(f"{role}_token"))
-        ends.append([token] if token and settings.get(f"add_{role}_token") else [])
-    engine.surround(*ends)

@@ -70,8 +70,8 @@ def read_json(path: Path) -> Any:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json`, completed by the older `special_tokens_map.json` and by
-    `chat_template.jinja`; empty where the folder has none of them."""
+    """`tokenizer_config.json`, completed by the older `special_tokens_map.json` and
+    `added_tokens.json`, and by `chat_template.jinja`; empty where the folder has none of them."""
     settings: dict[str, Any] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         path = folder / name
@@ -81,6 +81,13 @@ def read_settings(folder: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise InputError(f"{path}: holds a {type(content).__name__}, not an object of settings")
         settings.update(content)
+    added = folder / "added_tokens.json"
+    if added.is_file() and "added_tokens_decoder" not in settings:
+        special = {spelling(token) for token in named_tokens(settings)}
+        settings["added_tokens_decoder"] = {
+            str(number): {"content": token, "special": token in special}
+            for token, number in read_json(added).items()
+        }
     template = folder / "chat_template.jinja"
     if template.is_file():
         settings["chat_template"] = template.read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,11 @@ class Tokenizer:
     @cached_property
     def special_counts(self) -> tuple[int, int]:
         """How many special tokens `encode` puts before and after a text: `fit`'s `special`."""
-        whole, plain = self.encode("a"), self.encode("a", special=False)
-        before = next(
-            place for place in range(len(whole)) if whole[place : place + len(plain)] == plain
-        )
+        tokens = (self._engine.token(number) or "" for number in range(self.vocab_size))
+        sample = next((text for text in chain("a", tokens) if self.encode(text, special=False)), "")
+        whole, plain = self.encode(sample), self.encode(sample, special=False)
+        places = range(len(whole) - len(plain) + 1)
+        before = next(place for place in places if whole[place : place + len(plain)] == plain)
         return before, len(whole) - before - len(plain)
 
     # Ids to text
