@@ -8,6 +8,8 @@ import math
 import os
 import random
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -80,7 +82,7 @@ def quickstart_page() -> report.Page:
             report.line_plot(
                 [
                     report.Series("training", steps, curve(600, 8.2, 3.1, 1), smooth=25),
-                    report.Series("held-out", held, curve(6, 7.6, 3.4, 2, noise=0.02), points=True),
+                    report.Series("held-out", held, [8.3, 4.1, 3.8, 3.62, 3.55, 3.5], points=True),
                 ],
                 title="Decoder",
                 y="loss, nats a token",
@@ -279,6 +281,28 @@ def embedded(html: str) -> dict:
     return json.loads(found[1])
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
+def test_a_browser_draws_the_maps(tmp_path: Path) -> None:
+    path = quickstart_page().write(tmp_path / "report.html")
+    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    command = [
+        "chromium",
+        *options.split(),
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+    ]
+    drawn = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=120)
+    said = re.findall(r'role="status">(Layer.*?)</p>', drawn.stdout)
+    assert len(said) == 3
+    # The decoder's map opens with the strongest link of its most pointed head, between two tokens.
+    weights = np.tril(attention(12, 12, causal=True, seed=1)[2, 0], -1)[:, 1:]
+    t, s = np.unravel_index(np.vectorize(encode)(weights).argmax(), weights.shape)
+    best = round(100 * float(weights[t, s]))
+    link = f"<b>{SENTENCE[t]}</b> → <b>{SENTENCE[s + 1]}</b>"
+    assert said[1].startswith(f"Layer 3, head 1: {link}") and f"{best} %" in said[1]
+
+
 @pytest.mark.parametrize("kind", ["array", "lists", "list of arrays"])
 def test_weights_can_be_had_back(kind: str) -> None:
     weights = attention(5, 7)
@@ -377,6 +401,7 @@ def test_long_curves_are_thinned_but_keep_their_spikes() -> None:
         (0, 1200, False, ["0", "200", "400", "600", "800", "1000", "1200"]),
         (0, 60_000, False, ["0", "10k", "20k", "30k", "40k", "50k", "60k"]),
         (0.01, 10, True, ["0.01", "0.1", "1", "10"]),
+        (0, 3e-4, False, ["0", "5.0e−5", "1.0e−4", "1.5e−4", "2.0e−4", "2.5e−4", "3.0e−4"]),
         (2.2, 8.4, True, ["3", "4", "5", "6", "7", "8"]),
     ],
 )
@@ -389,5 +414,5 @@ def test_scales_and_numbers() -> None:
     assert scale.place(10) == pytest.approx(0.5)
     assert scale_of([0.1, 5]).low == 0
     assert [number(v) for v in (3, 1234567, 0.12345, -2.5, math.nan, 1e-7)] == [
-        "3", "1\u202f234\u202f567", "0.1235", "−2.5", "–", "1e−07",
+        "3", "1\u202f234\u202f567", "0.1235", "−2.5", "–", "1e−7",
     ]  # fmt: skip

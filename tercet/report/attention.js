@@ -135,7 +135,7 @@
       [this.layer, this.head] = [layer, head];
       this.now = this.matrix(layer, head);
       this.buttons.forEach((button, i) => {
-        const on = i === layer * this.heads + head;
+        const on = head !== MEAN && i === layer * this.heads + head;
         button.setAttribute("aria-pressed", on);
         button.tabIndex = on || (head === MEAN && i === layer * this.heads) ? 0 : -1;
       });
@@ -177,27 +177,34 @@
     }
 
     draw() {
-      const density = window.devicePixelRatio || 1;
-      const cell = Math.round(parseFloat(this.figure.style.getPropertyValue("--cell")) * density);
-      const gap = cell >= 10 * density ? Math.max(1, Math.round(density)) : 0;
-      [this.canvas.width, this.canvas.height] = [this.columns * cell, this.rows * cell];
-      const context = this.canvas.getContext("2d");
-      for (let t = 0; t < this.rows; t++) {
-        for (let s = 0; s < this.columns; s++) {
+      // A sharp picture, but never more pixels than the smallest browsers hold.
+      const [across, down] = [this.columns, this.rows].map((n) => n * parseFloat(this.figure.style.getPropertyValue("--cell")));
+      const density = Math.min(window.devicePixelRatio || 1, Math.sqrt(16e6 / (across * down)));
+      this.cell = Math.max(1, Math.round(across / this.columns * density));
+      [this.canvas.width, this.canvas.height] = [this.columns * this.cell, this.rows * this.cell];
+      this.paint(0, this.rows, 0, this.columns);
+      if (this.pin) this.point(this.pin);
+    }
+    paint(top, bottom, left, right) {
+      const context = this.canvas.getContext("2d"), cell = this.cell, gap = Math.max(1, Math.round(cell / 24));
+      context.clearRect(left * cell, top * cell, (right - left) * cell, (bottom - top) * cell);
+      for (let t = top; t < bottom; t++) {
+        for (let s = left; s < right; s++) {
           const code = this.now[t * this.columns + s];
           if (!code) continue;
           context.fillStyle = css(this.colours[code]);
           context.fillRect(s * cell, t * cell, cell - gap, cell - gap);
         }
       }
-      this.cell = cell;
-      if (this.pin) this.point(this.pin, false);
     }
 
     // Marks a cell, and tells in words and in the text what its row looks at.
-    point([t, s], repaint = true) {
+    point([t, s]) {
+      if (this.pin) { // wipes the old mark
+        const [row, column] = this.pin;
+        this.paint(Math.max(0, row - 1), Math.min(this.rows, row + 2), Math.max(0, column - 1), Math.min(this.columns, column + 2));
+      }
       this.pin = [t, s];
-      if (repaint) return this.draw();
       const context = this.canvas.getContext("2d"), cell = this.cell;
       context.lineWidth = Math.max(2, cell / 10);
       context.strokeStyle = getComputedStyle(this.figure).getPropertyValue("--pin");

@@ -80,4 +80,4 @@ def number(value: float) -> str:
         return f"{int(value):,}".replace(",", "\u202f").replace("-", "−")
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f").replace("-", "−")
-    return f"{value:.4g}".replace("-", "−")
+    return re.sub(r"e\+?(-?)0*(\d)", r"e\1\2", f"{value:.4g}").replace("-", "−")

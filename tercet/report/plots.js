@@ -28,12 +28,13 @@
     };
     const show = (v) => {
       const left = 100 * place(v);
-      box.replaceChildren(Object.assign(element("span", ""), { textContent: `${unit} ${readable(v)}` }));
+      box.replaceChildren(Object.assign(element("span", ""), { textContent: `${unit}: ${readable(v)}` }));
       for (const curve of curves) {
         if (!curve.points.length || v > curve.points.at(-1)[0] * (1 + 1e-9) && left > 100 * place(curve.points.at(-1)[0]) + 2) continue;
         const row = element("div", ""), dot = element("i", "");
         dot.style.background = `var(--series-${curve.colour})`;
-        row.append(dot, curve.name, Object.assign(element("b", ""), { textContent: readable(nearest(curve.points, v)[1]) }));
+        const [x, y] = nearest(curve.points, v), far = Math.abs(place(x) - place(v)) > 0.02;
+        row.append(dot, curve.name, far ? ` at ${readable(x)}` : "", Object.assign(element("b", ""), { textContent: readable(y) }));
         box.append(row);
       }
       cursor.style.left = `${left}%`;

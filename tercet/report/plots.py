@@ -96,7 +96,7 @@ def line_plot(
     return tag(
         "figure",
         _caption(title, y_axis),
-        legend([one.name for one in series]),
+        legend([one.name for one in series], levels),
         _frame(curves, levels, across, up, x_axis),
         tag("p", f"{left_out} points at or below zero left out.", class_="plot-note")
         if left_out
@@ -158,9 +158,10 @@ def colour(index: int) -> str:
     return f"--colour: var(--series-{index % COLOURS + 1})"
 
 
-def legend(names: Sequence[str]) -> Html:
-    """The names beside their colours, in order."""
+def legend(names: Sequence[str], levels: Iterable[str] = ()) -> Html:
+    """The names beside their colours, in order, then those of the reference lines."""
     items = [tag("li", name, style=colour(i)) for i, name in enumerate(names)]
+    items += [tag("li", name, class_="level") for name in levels]
     return tag("ul", *items, class_="plot-legend")
 
 
@@ -214,7 +215,7 @@ def _frame(
         tag("div", *foot, class_="plot-foot", aria_hidden="true"),
         tag("div", x_axis.name + (", log scale" if x_axis.log else ""), class_="plot-x"),
         class_="plot-frame",
-        style=f"--side:{max(map(len, row_labels), default=1)}ch;--names:{min(widest, 26)}ch",
+        style=f"--side:{max(map(len, row_labels), default=1)}ch;--names:{min(widest, 30)}ch",
     )
 
 
@@ -239,7 +240,7 @@ def _stroke(kind: str, path: str) -> Html:
 
 
 def _paths(index: int, curve: _Curve, across: Scale, up: Scale) -> Html:
-    kind = "line dashed" if curve.series.dashed else "line"
+    kind = "line dashed" if curve.series.dashed or index >= COLOURS else "line"
     strokes = [_stroke("raw", _track(curve.raw, across, up))] if curve.raw else []
     strokes.append(_stroke(kind, _track(curve.line, across, up)))
     # A dot is a line of no length with round caps: it stays round when the picture is stretched.
@@ -281,7 +282,9 @@ def _end_labels(names: list[tuple[float, str, str, int]]) -> list[Html]:
     for height, (_, name, value, index) in zip(heights, order, strict=True):
         style = f"top:{100 - 100 * height:.2f}%;" + (colour(index) if index >= 0 else "")
         kind = "end" if index >= 0 else "end level"
-        labels.append(tag("span", tag("i"), f"{name} ", tag("b", value), class_=kind, style=style))
+        labels.append(
+            tag("span", tag("i"), tag("span", name), tag("b", value), class_=kind, style=style)
+        )
     return labels
 
 

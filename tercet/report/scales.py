@@ -80,7 +80,8 @@ def tick_labels(ticks: list[float]) -> list[str]:
     largest = max((abs(t) for t in ticks), default=0.0)
     smallest = min((abs(t) for t in ticks if t), default=1.0)
     if largest >= 1e12 or smallest < 1e-4:
-        return [f"{t:.0e}".replace("e+0", "e").replace("e-0", "e−") if t else "0" for t in ticks]
+        digits = 0 if len({f"{t:.0e}" for t in ticks}) == len(ticks) else 1
+        return [_power(f"{t:.{digits}e}") if t else "0" for t in ticks]
     if largest >= 10_000:
         return [_thousands(t) for t in ticks]
     gaps = [abs(b - a) for a, b in zip(ticks, ticks[1:], strict=False)]
@@ -90,6 +91,12 @@ def tick_labels(ticks: list[float]) -> list[str]:
     exact = f"{min(gaps, default=largest):.6f}".rstrip("0")
     decimals = len(exact.partition(".")[2])
     return [f"{t:.{decimals}f}".replace("-", "−") for t in ticks]
+
+
+def _power(text: str) -> str:
+    """1e-04 as 1e−4."""
+    digits, _, exponent = text.partition("e")
+    return f"{digits}e{int(exponent)}".replace("-", "−")
 
 
 def _thousands(value: float) -> str:
