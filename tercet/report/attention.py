@@ -193,6 +193,7 @@ def _thumbnail(layer: int, head: int) -> Html:
 def _map(data: dict[str, Any]) -> Html:
     rows = [tag("bdi", token, title=token) for token in data["queries"]]
     columns = [tag("span", tag("bdi", token), title=token) for token in data["keys"]]
+    slanted = _cell_size(len(rows), len(columns)) >= 18  # narrower, and they would cross
     cells = tag(
         "canvas",
         tabindex="0",
@@ -202,7 +203,7 @@ def _map(data: dict[str, Any]) -> Html:
     grid = tag(
         "div",
         tag("div", tag("span", "looks at →"), tag("span", "token ↓"), class_="corner"),
-        tag("div", *columns, class_="keys", aria_hidden="true"),
+        tag("div", *columns, class_="keys" if slanted else "keys upright", aria_hidden="true"),
         tag("div", *rows, class_="queries", aria_hidden="true"),
         tag("div", cells, class_="cells"),
         class_="map-grid",
