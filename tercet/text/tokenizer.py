@@ -24,6 +24,7 @@ from tercet.text.streamer import Streamer
 PLAIN_CLASS = "PreTrainedTokenizerFast"
 # Settings that tokenizer.json already embodies; repeated, they would be applied to it again.
 EMBODIED = ("add_bos_token", "add_eos_token", "added_tokens_decoder", "auto_map", "tokenizer_file")
+PRIVATE = ("name_or_path", "special_tokens_map_file")  # where somebody's file once lay
 READABLE = str.maketrans({" ": WORD_MARK, "\n": "⏎", "\t": "⇥", "\r": "␍"})
 
 
@@ -170,7 +171,7 @@ class Tokenizer:
     def _saved_settings(self) -> dict[str, Any]:
         """tokenizer_config.json: what was loaded, the roles written out (null where there is none,
         so that nobody guesses)."""
-        settings = dict(self.settings)
+        settings = {key: value for key, value in self.settings.items() if key not in PRIVATE}
         if "tokenizer.json" in self._engine.files():
             settings = {key: value for key, value in settings.items() if key not in EMBODIED}
             settings["tokenizer_class"] = PLAIN_CLASS
