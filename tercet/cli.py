@@ -137,16 +137,16 @@ def _description(function: Callable[..., object]) -> str:
 
 
 def _one_line(box: str) -> str:
-    """What the parser says in a framed box of several lines, in one line."""
+    """What the parser says in a framed box of several parts, in one line: the first, and a hint."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    rows = [row.strip("│╭╮╰╯ ") for row in text.splitlines()[1:]]
-    rules = [i for i, row in enumerate(rows) if row and not row.strip("─")] or [len(rows)]
-    said = " ".join(" ".join(rows[: rules[0]]).split()).partition(" Got errors:")[0].rstrip(".")
-    rest = " ".join(" ".join(rows[rules[0] :]).split())
+    rows = [row.strip("│╭╮╰╯ ") for row in text.splitlines()[1:]]  # below the box's title
+    parts = [" ".join(part.split()) for part in re.split(r"(?m)^[─-]+$", "\n".join(rows))]
+    said, *more = [part for part in parts if part]
+    said = said.partition(" Got errors:")[0].rstrip(".")
     value = re.match(r"Error parsing (\S+?):? .*from \['(.*)'\]", said)
     if value:
         said = f"{value[1]} {value[2]!r} is not understood"
-    meant = re.search(r"Perhaps you meant:\D*?(--[\w-]+)", rest)
+    meant = re.search(r"Perhaps you meant:\D*?(--[\w-]+)", " ".join(more))
     said += f" (did you mean {meant[1]}?)" if meant else ""
     return said[:1].lower() + said[1:]
 

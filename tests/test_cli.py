@@ -113,10 +113,11 @@ def test_every_verb_has_help_with_an_example_that_it_understands(verb: str, monk
         cli.run([*verb.split(), "--help"])
     said = capsys.readouterr().out
     assert end.value.code == 0 and "usage: tercet " + verb in said
-    example = next(line for line in said.splitlines() if line.startswith(f"  tercet {verb}"))
+    example = next(line for line in said.splitlines()[1:] if f"tercet {verb}" in line)
+    words = shlex.split(example[example.index("tercet ") :])[1 + len(verb.split()) :]
     module, _, name = cli.VERBS[verb][0].partition(":")
     function = getattr(__import__(module, fromlist=[name]), name)
-    assert callable(cli.parse(function, verb, shlex.split(example)[1 + len(verb.split()) :]))
+    assert callable(cli.parse(function, verb, words))
 
 
 def test_help_of_a_verb_loads_no_torch():
@@ -187,7 +188,7 @@ def test_a_reader_that_leaves_is_no_error():
         "sys.exit(cli.run([]))"
     )
     done = subprocess.run(
-        f"{sys.executable} -c {json.dumps(program)} | head -1",
+        f"{sys.executable} -c {shlex.quote(program)} | head -1",
         shell=True,
         capture_output=True,
         text=True,
@@ -326,7 +327,7 @@ def test_info_says_what_a_model_is(models, run):
 )
 def test_what_a_family_cannot_do_says_what_it_can(verb: str, family: str, can: str, models, run):
     code, out, err = run(verb, models[family], "a [MASK]")
-    assert code == 2 and out == "" and f"cannot {verb}; it can " in err and can in err
+    assert code == 2 and out == "" and "; it can " in err and can in err
 
 
 def test_a_file_that_is_not_utf8_names_the_line(models, run, tmp_path):
