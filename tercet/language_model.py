@@ -18,7 +18,7 @@ from tercet import hf
 from tercet.answers import Attention, CutWarning, Fill, Score
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
-from tercet.generate import Beam, Sampling
+from tercet.generate import Beam, Sampling, TokenRules
 from tercet.generate.texts import Request, Writer
 from tercet.model import Network, flatten
 from tercet.model.attention import attention_weights
@@ -74,7 +74,7 @@ class LanguageModel:
             network,
             tokenizer,
             self.config.eos_ids or (() if eos is None else (eos,)),
-            self.extras.rules,
+            TokenRules(self.extras.never, self.extras.first, self.extras.last),
         )
 
     @property
