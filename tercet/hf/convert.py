@@ -1,0 +1,354 @@
+"""Reads Hugging Face folders into networks and writes networks as such folders.
+
+The engine for the tables of names.py (tensors) and the rows of configs.py (settings): it follows
+them in both directions and knows no architecture itself. What no row can say is written in our own
+spelling, ``"model_type": "tercet"``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tercet.config import TransformerConfig
+from tercet.errors import InputError
+from tercet.files import written_folder
+from tercet.hf.configs import ROWS
+from tercet.hf.embedding import read_json, write_embedding, write_json
+from tercet.hf.extras import Extras, read_extras, special_ids, write_generation
+from tercet.hf.names import OLD_ENDINGS, OUTPUT, TABLES, Form, Rule, Table
+from tercet.hf.spelling import OURS, read_config, row_of, write_config
+from tercet.hf.weights import SINGLE, Weights
+from tercet.model import Network, build
+
+CONFIG = "config.json"
+NOT_FIELDS = ("model_type", "architectures", "dtype")  # of our own config.json
+
+
+@dataclass(frozen=True)
+class Op:
+    """An invertible pair. read: one of theirs -> n of ours. write: back."""
+
+    read: Callable[[Tensor, int], tuple[Tensor, ...]]
+    write: Callable[[list[Tensor]], Tensor]
+
+
+OPS = {
+    "keep": Op(lambda t, n: (t,), lambda ts: ts[0]),
+    "transpose": Op(lambda t, n: (t.t().contiguous(),), lambda ts: ts[0].t()),
+    "split": Op(lambda t, n: t.chunk(n, dim=0), lambda ts: torch.cat(ts)),
+    "split-columns": Op(
+        lambda t, n: tuple(part.t().contiguous() for part in t.chunk(n, dim=-1)),
+        lambda ts: torch.cat([t.t() for t in ts], dim=-1),
+    ),
+    "row": Op(lambda t, n: (t[0],), lambda ts: ts[0][None]),
+}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A rule with its numbers filled in: one tensor of theirs, one or several of ours."""
+
+    theirs: str
+    ours: tuple[str, ...]
+    op: Op = OPS["keep"]
+    optional: bool = False
+    body: bool = True
+
+
+# reading -----------------------------------------------------------------------------------------
+
+
+def load(
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    allow_pickle: bool = False,
+) -> tuple[Network, Extras]:
+    """The network of a Hugging Face folder, in eval mode, and what the folder says beside it.
+
+    dtype: of the parameters; None: float32, whatever the files hold. Parameters that are stored as
+    they are wanted stay mapped to the file until they are written to. allow_pickle: read ``*.bin``
+    with ``torch.load(weights_only=True)`` where there are no safetensors. Raises InputError for a
+    folder, settings or tensors that are not what they must be, with all offending names.
+    """
+    folder = Path(folder)
+    values = _values(folder)
+    extras = read_extras(folder, values)
+    if values.get("model_type") == OURS:
+        weights = Weights(folder)
+        config = _own_config(folder, values)
+        links = [Link(name, (name,)) for name in _own_names(config)]
+        network = _filled(config, links, weights, {n: n for n in weights}, dtype, device)
+        return network, extras
+    row_of(values)
+    table = TABLES[values["model_type"]]
+    weights = Weights(folder, allow_pickle=allow_pickle)
+    names = _canonical(table, weights)
+    form = _form(table, names, values)
+    config = read_config(special_ids(values, extras), form.heads)
+    config = _settle_output(table, form, config, names, weights)
+    links = _links(table, form, config)
+    return _filled(config, links, weights, names, dtype, device), extras
+
+
+def _values(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; check the path")
+    if not (folder / CONFIG).is_file():
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+        raise InputError(
+            f"{folder}: has no {CONFIG} (it holds {found}); name the folder that the model was "
+            "saved in"
+        )
+    values = read_json(folder / CONFIG)
+    if not isinstance(values, dict):
+        raise InputError(f"{folder / CONFIG}: must hold an object, not {type(values).__name__}")
+    return values
+
+
+def _own_config(folder: Path, values: dict[str, Any]) -> TransformerConfig:
+    fields = {key: value for key, value in values.items() if key not in NOT_FIELDS}
+    try:
+        return TransformerConfig.from_dict(fields)
+    except (TypeError, InputError) as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from error
+
+
+def _canonical(table: Table, weights: Weights) -> dict[str, str]:
+    """The table's names -> the file's: without the prefix, masks and copies, in today's endings."""
+    names: dict[str, str] = {}
+    ignored = [_pattern(text) for text in table.ignored]
+    for name in weights:
+        short = name.removeprefix(table.prefix)
+        for old, new in OLD_ENDINGS.items():
+            if short.endswith(old):
+                short = short.removesuffix(old) + new
+        if not any(pattern.fullmatch(short) for pattern in ignored):
+            names[short] = name
+    for copy, original in table.copies.items():
+        if copy in names and not _absorbed(copy, original, names, weights):
+            raise InputError(
+                f"{weights.folder}: {names[copy]} and {names[original]} differ; a model with "
+                "several tables of tokens is not supported"
+            )
+    return names
+
+
+def _absorbed(copy: str, original: str, names: dict[str, str], weights: Weights) -> bool:
+    """Takes a copy out of the names, where it is one; it stands in for a missing original."""
+    if original not in names:
+        names[original] = names.pop(copy)
+        return True
+    if weights.shapes[names[copy]] != weights.shapes[names[original]]:
+        return False
+    if not torch.equal(weights.get(names[copy]), weights.get(names[original])):
+        return False
+    del names[copy]
+    return True
+
+
+def _form(table: Table, names: dict[str, str], values: dict[str, Any]) -> Form:
+    """The form whose tensors these are: the fewest unexplained; then the one that config.json
+    names; then the fewest missing; then the first."""
+    body = [_pattern(rule.theirs) for rule in table.body]
+    rest = [name for name in names if not any(p.fullmatch(name) for p in body)]
+    tied = values.get("tie_word_embeddings", row_of(values).keys["tie_word_embeddings"].default)
+
+    def cost(form: Form) -> tuple[int, bool, int]:
+        patterns = [_pattern(rule.theirs) for rule in form.rules]
+        unexplained = sum(not any(p.fullmatch(name) for p in patterns) for name in rest)
+        named = form.architecture in (values.get("architectures") or ()) and not form.bare
+        missing = sum(
+            not any(pattern.fullmatch(name) for name in rest)
+            for rule, pattern in zip(form.rules, patterns, strict=True)
+            if not rule.optional and not (tied and rule.ours == OUTPUT)
+        )
+        return unexplained, not named, missing
+
+    return min(table.forms, key=cost)
+
+
+def _settle_output(
+    table: Table, form: Form, config: TransformerConfig, names: dict[str, str], weights: Weights
+) -> TransformerConfig:
+    """An output table that is stored although config.json calls it tied: a copy, or one of its
+    own when it differs (as `transformers` has it)."""
+    output = next((rule.theirs for rule in form.rules if rule.ours == OUTPUT), None)
+    tokens = next(rule.theirs for rule in table.body if rule.ours == "tokens.weight")
+    if not config.tie_embeddings or output is None or output not in names:
+        return config
+    if _absorbed(output, tokens, names, weights):
+        return config
+    return config.replace(tie_embeddings=False)
+
+
+def _filled(
+    config: TransformerConfig,
+    links: list[Link],
+    weights: Weights,
+    names: dict[str, str],
+    dtype: torch.dtype | None,
+    device: str | torch.device | None,
+) -> Network:
+    network = build(config, seed=None)
+    empty = network.state_dict()
+    _check_names(weights, links, names)
+    shapes = {
+        link.theirs: tuple(link.op.write([empty[name] for name in link.ours]).shape)
+        for link in links
+    }
+    _check_shapes(weights, shapes, names, config)
+    filled: dict[str, Tensor] = {}
+    for link in links:
+        if link.theirs in names:
+            tensor = weights.get(names[link.theirs])
+            if not tensor.is_floating_point():
+                raise InputError(
+                    f"{weights.folder}: {names[link.theirs]} holds {tensor.dtype}; quantised "
+                    "weights cannot be read, take the model's unquantised folder"
+                )
+        else:
+            tensor = torch.zeros(shapes[link.theirs])
+        tensor = tensor.to(device=device, dtype=dtype or torch.float32)
+        filled |= zip(link.ours, link.op.read(tensor, len(link.ours)), strict=True)
+    network.load_state_dict(filled, strict=False, assign=True)
+    network.tie()
+    stranded = [name for name, p in network.named_parameters() if p.is_meta]
+    assert not stranded, f"no rule fills {stranded}"
+    return network.eval()
+
+
+def _check_names(weights: Weights, links: list[Link], names: dict[str, str]) -> None:
+    wanted = {link.theirs for link in links}
+    unknown = sorted(file_name for name, file_name in names.items() if name not in wanted)
+    missing = sorted(
+        link.theirs for link in links if not link.optional and link.theirs not in names
+    )
+    if unknown or missing:
+        said = [f"unknown: {', '.join(unknown)}"] if unknown else []
+        said += [f"missing: {', '.join(missing)}"] if missing else []
+        raise InputError(
+            f"{weights.folder}: the tensors are not those that {CONFIG} describes; "
+            f"{'; '.join(said)}; check that both belong to one model and that no file is missing"
+        )
+
+
+def _check_shapes(
+    weights: Weights,
+    shapes: dict[str, tuple[int, ...]],
+    names: dict[str, str],
+    config: TransformerConfig,
+) -> None:
+    wrong = [
+        f"{names[name]} has shape {weights.shapes[names[name]]}, {CONFIG} asks for {shape}"
+        for name, shape in shapes.items()
+        if name in names and weights.shapes[names[name]] != shape
+    ]
+    if wrong:
+        raise InputError(
+            f"{weights.folder}: {'; '.join(wrong)} (vocabulary {config.vocab_size:,}, context "
+            f"{config.context_length:,}, width {config.d_model:,}); check that {CONFIG} belongs to "
+            "these weights"
+        )
+
+
+# names -------------------------------------------------------------------------------------------
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """``{}`` matches a layer's number, ``*`` matches weight or bias."""
+    text = (
+        re.escape(text).replace(r"\{\}", r"(?P<layer>\d+)").replace(r"\*", "(?P<end>weight|bias)")
+    )
+    return re.compile(text)
+
+
+def _links(table: Table, form: Form, config: TransformerConfig) -> list[Link]:
+    """Every tensor that a network of this configuration has, in the table's spelling."""
+    ours, links = _own_names(config), []
+    for rule in (*table.body, *form.rules):
+        if rule.gated in (None, config.gated):
+            links += _instances(rule, ours, body=rule in table.body)
+    named = {name for link in links for name in link.ours}
+    assert not set(ours) - named, f"no rule of {form.architecture} names {set(ours) - named}"
+    return links
+
+
+def _instances(rule: Rule, ours: Iterable[str], *, body: bool) -> list[Link]:
+    patterns = (rule.ours,) if isinstance(rule.ours, str) else rule.ours
+    first, links = _pattern(patterns[0]), []
+    for name in ours:
+        if match := first.fullmatch(name):
+            found = match.groupdict()
+            layer, end = found.get("layer") or "", found.get("end") or ""
+
+            def say(text: str, layer: str = layer, end: str = end) -> str:
+                return text.replace("{}", layer).replace("*", end)
+
+            parts = tuple(say(text) for text in patterns)
+            links.append(Link(say(rule.theirs), parts, OPS[rule.op], rule.optional, body))
+    return links
+
+
+def _own_names(config: TransformerConfig) -> list[str]:
+    """Our parameters, a tied output table left out."""
+    names = build(config, seed=None).state_dict()
+    return [name for name in names if not (name == OUTPUT and config.tie_embeddings)]
+
+
+# writing -----------------------------------------------------------------------------------------
+
+
+def save(network: Network, folder: str | Path, extras: Extras | None = None) -> None:
+    """A folder that `load` and, where a row fits, `transformers` open: config.json,
+    model.safetensors, generation_config.json, and the files of a sentence-embedding model.
+
+    All or nothing: a full disk leaves the folder as it was. Raises InputError when the folder
+    cannot be written. The spelling is that of ``extras.model_type`` where it fits, else the first
+    that does.
+    """
+    extras = extras or Extras()
+    config = network.config
+    values, links = _spelt(config, extras)
+    values["dtype"] = str(network.tokens.weight.dtype).removeprefix("torch.")
+    with written_folder(folder) as scratch, torch.no_grad():
+        state = network.state_dict()
+        tensors = {
+            link.theirs: link.op.write([state[name] for name in link.ours]).cpu().contiguous()
+            for link in links
+        }
+        write_json(scratch / CONFIG, values)
+        save_file(tensors, scratch / SINGLE, metadata={"format": "pt"})
+        write_generation(config, extras, scratch)
+        write_embedding(extras.embedding, scratch, config.d_model)
+
+
+def _spelt(config: TransformerConfig, extras: Extras) -> tuple[dict[str, Any], list[Link]]:
+    """config.json, and the links with their names as they stand in the file."""
+    for model_type in sorted(ROWS, key=lambda name: name != extras.model_type):
+        table = TABLES[model_type]
+        forms = [form for form in table.forms if set(form.heads) == set(config.heads)]
+        values = write_config(config, model_type) if forms else None
+        if values is None:
+            continue
+        values["architectures"] = [forms[0].architecture]
+        if len(extras.labels) == config.n_labels and "id2label" in values:
+            values["id2label"] = {str(i): label for i, label in enumerate(extras.labels)}
+            values["label2id"] = {label: i for i, label in enumerate(extras.labels)}
+        prefix = "" if forms[0].bare else table.prefix
+        links = [
+            Link(prefix * link.body + link.theirs, link.ours, link.op)
+            for link in _links(table, forms[0], config)
+        ]
+        return values, links
+    names = _own_names(config)
+    return {"model_type": OURS, **config.to_dict()}, [Link(name, (name,)) for name in names]

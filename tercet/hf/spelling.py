@@ -1,0 +1,154 @@
+"""Reads a row of configs.py forwards (config.json -> TransformerConfig) and backwards.
+
+A key that a row does not know, or knows and cannot honour, is refused by name. Backwards a row fits
+when reading what was written gives the configuration again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tercet.config import TransformerConfig
+from tercet.errors import InputError
+from tercet.hf.configs import ACTIVATIONS, IRRELEVANT, MUST, NARROW_GELU, ROWS, TRAINING, Row
+from tercet.hf.special import SPECIAL, Refused, Values
+
+OURS = "tercet"  # the model_type of networks that have no row, and the key of training's fields
+
+
+def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:
+    """The configuration that a config.json describes, with these heads. Raises InputError for an
+    unknown model_type and for keys that are not honoured, all of them at once."""
+    row = row_of(values)
+    fields: dict[str, Any] = dict(row.fixed)
+    refused = _refusals(row, values)
+    for theirs, key in row.keys.items():
+        value = values.get(theirs, key.default)
+        if key.codec in ("activation", "narrow-gelu"):
+            known = ACTIVATIONS if key.codec == "activation" else NARROW_GELU
+            if value not in known:
+                refused.append(f"{theirs}={value!r} (known: {', '.join(known)})")
+                continue
+            value = known[value]
+        elif key.codec == "ids":
+            value = () if value is None else tuple(value) if isinstance(value, list) else (value,)
+        fields[key.ours] = value
+    for name in row.special:
+        try:
+            SPECIAL[name].read(values, fields)
+        except Refused as error:
+            refused.append(str(error))
+    if refused:
+        raise InputError(
+            f"config.json, model_type {values['model_type']!r}: these settings are not honoured: "
+            f"{'; '.join(refused)}; the network would differ from the one that was trained, so it "
+            "is not loaded (delete a setting only if you know that it has no effect)"
+        )
+    fields["n_labels"] = n_labels(values)
+    kept = values.get(OURS, {})
+    own = {name: kept[name] for name in (*TRAINING, "pool") if name in kept}
+    try:
+        return TransformerConfig(**fields | own, heads=heads)
+    except TypeError as error:
+        raise InputError(f"config.json holds a value of the wrong type ({error})") from error
+
+
+def n_labels(values: Values) -> int:
+    """How many labels a classifier has: 2 where nothing is said, as in `transformers`."""
+    return len(values.get("id2label") or ()) or values.get("num_labels") or 2
+
+
+def row_of(values: Values) -> Row:
+    model_type = values.get("model_type")
+    if model_type not in ROWS:
+        known = ", ".join(sorted([*ROWS, OURS]))
+        raise InputError(
+            f"config.json: model_type {model_type!r} is unknown; the known ones are {known}"
+        )
+    return ROWS[model_type]
+
+
+def write_config(config: TransformerConfig, model_type: str) -> Values | None:
+    """The config.json of a network in a row's spelling; None when the row cannot say it."""
+    row = ROWS[model_type]
+    values: Values = {"model_type": model_type}
+    for theirs, key in row.keys.items():
+        value = getattr(config, key.ours)
+        if key.codec in ("activation", "narrow-gelu"):
+            known = ACTIVATIONS if key.codec == "activation" else NARROW_GELU
+            spelt = [name for name, ours in known.items() if ours == (value or "gelu")]
+            if not spelt:
+                return None
+            value = spelt[0]
+        elif key.codec == "ids":
+            value = value[0] if len(value) == 1 else list(value) or None
+        values[theirs] = value
+    if config.family == "encoder-decoder":
+        values["is_encoder_decoder"] = True
+    if {"classifier", "tagger"} & set(config.heads):
+        values["id2label"] = {str(i): f"LABEL_{i}" for i in range(config.n_labels)}
+    for name in row.special:
+        SPECIAL[name].write(config, values)
+    try:
+        again = read_config(values, config.heads)
+    except (InputError, TypeError):
+        return None
+    ours = [*TRAINING, "pool"] if pools_freely(config) else list(TRAINING)
+    kept = {n: getattr(config, n) for n in ours if getattr(config, n) != getattr(again, n)}
+    if kept:
+        values[OURS] = kept
+        again = read_config(values, config.heads)
+    return values if essential(again) == essential(config) else None
+
+
+def pools_freely(config: TransformerConfig) -> bool:
+    """No classifier reads the pooled vector, so that `transformers` need not know of it."""
+    return "classifier" not in config.heads or "pooler" in config.heads
+
+
+def essential(config: TransformerConfig) -> TransformerConfig:
+    """The configuration with every field at its default that no part of the network reads."""
+    unread: dict[str, Any] = {}
+    if not {"language", "masked"} & set(config.heads):
+        unread |= dict(output_bias=False, output_scale=False, tie_embeddings=True, transform=None)
+    if config.transform is None or "transform" in unread:
+        unread["transform_bias"] = True
+    if not {"classifier", "tagger"} & set(config.heads):
+        unread["n_labels"] = 2
+    if not config.local_layers or config.rope_theta_local == config.rope_theta:
+        unread["rope_theta_local"] = None
+    if not config.local_layers:
+        unread["window"] = None
+    if config.positions != "rotary":
+        unread |= dict(rope_theta=10_000.0, rope_theta_local=None, rope_scaling=None)
+    if config.positions != "relative":
+        unread |= dict(relative_buckets=32, relative_max_distance=128)
+    if config.positions != "sinusoidal":
+        unread["sinusoid_halves"] = False
+    if config.positions != "learned":
+        unread["position_offset"] = 0
+    if config.norm == "rms":
+        unread["norm_bias"] = True
+    if config.norm_order == "post":
+        unread["first_norm"] = True
+    if config.attention_scale == config.head_width**-0.5:
+        unread["attention_scale"] = None
+    if config.family != "encoder-decoder":
+        unread["start_id"] = None
+    return config.replace(**unread)
+
+
+def _refusals(row: Row, values: Values) -> list[str]:
+    """Keys that are unknown and not empty, or whose only known value is another one."""
+    special = {key for name in row.special for key in SPECIAL[name].keys}
+    refused = []
+    for key, value in values.items():
+        if key in row.keys or key in special or key in row.irrelevant:
+            continue
+        must = MUST | row.must
+        if key in must:
+            if value is not None and value != must[key]:
+                refused.append(f"{key}={value!r} (must be {must[key]!r})")
+        elif key not in IRRELEVANT and value not in (None, False, {}, []):
+            refused.append(f"{key}={value!r} (unknown)")
+    return refused
