@@ -66,7 +66,8 @@ IRRELEVANT = GENERATION | frozenset(
     """
     _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path _num_labels
     architectures attn_implementation auto_map bos_token chunk_size_feed_forward cls_token_id
-    decoder_start_token_id dtype eos_token finetuning_task force_bos_token_to_be_generated gradient_checkpointing id2label
+    decoder_start_token_id dtype eos_token finetuning_task force_bos_token_to_be_generated
+    gradient_checkpointing id2label
     initializer_factor is_encoder_decoder label2id language mask_token mask_token_id model_type
     name_or_path num_labels output_attentions output_hidden_states output_past output_scores
     pad_token prefix pretraining_tp problem_type return_dict return_dict_in_generate sep_token_id
@@ -108,7 +109,6 @@ _BERT_KEYS = {
     "hidden_act": Key("activation", "gelu", "activation"),
     "hidden_dropout_prob": Key("dropout", 0.1),
     "attention_probs_dropout_prob": Key("attention_dropout", 0.1),
-    "type_vocab_size": Key("token_types", 2),
     "initializer_range": Key("init_std", 0.02),
     "layer_norm_eps": Key("norm_eps", 1e-12),
     "tie_word_embeddings": Key("tie_embeddings", True),
@@ -116,12 +116,12 @@ _BERT_KEYS = {
 BERT = Row(
     fixed=_MASKED_BERT,
     keys=_BERT_KEYS | _ids(None, None, 0) | {"max_position_embeddings": Key("context_length", 512)},
-    special=("transform", "classifier_dropout"),
+    special=("token_types", "transform", "classifier_dropout"),
 )
 ROBERTA = Row(
     fixed=_MASKED_BERT | {"transform": "gelu"},
     keys=_BERT_KEYS | _ids(0, 2, 1) | {"vocab_size": Key("vocab_size", 50265)},
-    special=("padded_positions", "classifier_dropout"),
+    special=("token_types", "padded_positions", "classifier_dropout"),
 )
 DISTILBERT = Row(
     fixed=_MASKED_BERT | {"norm_eps": 1e-12},
@@ -207,9 +207,8 @@ EUROBERT = Row(
     | {
         "max_position_embeddings": Key("context_length", 8192),
         "rms_norm_eps": Key("norm_eps", 1e-5),
-        "mlp_bias": Key("ff_bias", False),
     },
-    special=("attention_bias", "rope", "classifier_pooling"),
+    special=("attention_bias", "one_bias", "rope", "classifier_pooling"),
     irrelevant=frozenset({"clf_pooling", "hidden_dropout"}),
 )
 LLAMA = Row(

@@ -248,7 +248,11 @@ def _decoder_table(name: str) -> Table:
 
 EUROBERT = _rotary_table(
     "encoder",
-    Form("EuroBertForMaskedLM", ("masked",), (Rule("lm_head.weight", OUTPUT),)),
+    Form(
+        "EuroBertForMaskedLM",
+        ("masked",),
+        _rules({"lm_head.weight": OUTPUT, "lm_head.bias": "heads.output_bias"}),
+    ),
     Form("EuroBertForTokenClassification", ("tagger",), _TAGGER),
     Form("EuroBertModel", bare=True),
 )

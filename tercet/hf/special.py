@@ -170,6 +170,24 @@ def _write_attention_bias(config: TransformerConfig, values: Values) -> None:
     values["attention_bias"] = config.attention_bias
 
 
+def _read_one_bias(values: Values, fields: dict[str, Any]) -> None:
+    fields["ff_bias"] = fields["output_bias"] = values.get("mlp_bias", False)
+
+
+def _write_one_bias(config: TransformerConfig, values: Values) -> None:
+    values["mlp_bias"] = config.ff_bias
+
+
+def _read_token_types(values: Values, fields: dict[str, Any]) -> None:
+    fields["token_types"] = values.get("type_vocab_size", 2)
+    if not fields["token_types"]:
+        raise Refused("type_vocab_size=0 (must be 1 or more)")
+
+
+def _write_token_types(config: TransformerConfig, values: Values) -> None:
+    values["type_vocab_size"] = config.token_types
+
+
 def _read_pooling(values: Values, fields: dict[str, Any]) -> None:
     how = values.get("classifier_pooling", "cls")
     fields["pool"] = "mean" if how == "mean" else "first"
@@ -182,6 +200,10 @@ def _write_pooling(config: TransformerConfig, values: Values) -> None:
 
 def _read_transform(values: Values, fields: dict[str, Any]) -> None:
     fields["transform"] = fields.get("activation")
+
+
+def _read_output_bias(values: Values, fields: dict[str, Any]) -> None:
+    fields["output_bias"] = fields["ff_bias"]
 
 
 def _read_classifier_dropout(values: Values, fields: dict[str, Any]) -> None:
@@ -327,7 +349,10 @@ SPECIAL = {
     ),
     "attention_bias": Special(("attention_bias",), _read_attention_bias, _write_attention_bias),
     "classifier_pooling": Special(("classifier_pooling",), _read_pooling, _write_pooling),
+    "one_bias": Special(("mlp_bias",), _read_one_bias, _write_one_bias),
+    "token_types": Special(("type_vocab_size",), _read_token_types, _write_token_types),
     "transform": Special((), _read_transform, _write_nothing),
+    "output_bias": Special((), _read_output_bias, _write_nothing),
     "classifier_dropout": Special(
         ("classifier_dropout",), _read_classifier_dropout, _write_classifier_dropout
     ),

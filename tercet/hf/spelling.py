@@ -44,7 +44,8 @@ def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:
             f"{'; '.join(refused)}; the network would differ from the one that was trained, so it "
             "is not loaded (delete a setting only if you know that it has no effect)"
         )
-    fields["n_labels"] = n_labels(values)
+    if {"classifier", "tagger"} & set(heads):
+        fields["n_labels"] = n_labels(values)
     kept = values.get(OURS, {})
     own = {name: kept[name] for name in (*TRAINING, "pool") if name in kept}
     try:
