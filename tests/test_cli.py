@@ -6,10 +6,12 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -309,9 +311,55 @@ def test_info_says_what_a_model_is(models, run):
         found = json.loads(run("info", folder, "--json")[1])
         assert found["family"] == family
         parameters = sum(p.numel() for p in load(folder).network.parameters())
-        assert found["parameters"]["total"] == parameters
+        assert found["plan"]["total"]["parameters"] == parameters
         code, out, _ = run("info", folder)
         assert code == 0 and f"{parameters:,}" in out and family in out
+
+
+def test_info_of_a_preset_builds_nothing(run):
+    code, out, _ = run("info", "gpt3-175b")
+    assert code == 0 and "174,604,259,328 parameters" in out
+    code, out, _ = run("info", "gpt2", "--batch", "8", "--length", "512", "--json")
+    assert json.loads(out)["plan"]["n_tokens"] == 4096
+    assert run("info", "gpt2", "--batch", "0")[2] == "tercet: --batch 0 must be 1 or more\n"
+
+
+# bad folders: tried one by one beside their readers; here, that the command says each in a line
+
+DAMAGE = {
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
+    "config that is no JSON": lambda folder: (folder / "config.json").write_text("{'a': 1}"),
+    "config of a list": lambda folder: (folder / "config.json").write_text("[]"),
+    "config that is no text": lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe\xff"),
+    "tokenizer that is no JSON": lambda folder: (folder / "tokenizer.json").write_text("{"),
+    "truncated weights": lambda folder: _cut(folder / "model.safetensors", 1000),
+    "empty weights": lambda folder: _cut(folder / "model.safetensors", 0),
+    "unknown type": lambda folder: _set(folder / "config.json", "model_type", "perceptron"),
+    "no type": lambda folder: _set(folder / "config.json", "model_type", None),
+    "other shapes": lambda folder: _set(folder / "config.json", "hidden_size", 64),
+    "one layer more": lambda folder: _set(folder / "config.json", "num_hidden_layers", 3),
+    "a string for a size": lambda folder: _set(folder / "config.json", "hidden_size", "wide"),
+    "a negative size": lambda folder: _set(folder / "config.json", "num_hidden_layers", -1),
+    "an unknown setting": lambda folder: _set(folder / "config.json", "flux_capacitor", True),
+}
+
+
+def _cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def _set(path: Path, key: str, value: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_folder_is_one_line(damage: str, models, run, tmp_path):
+    folder = shutil.copytree(models["decoder"], tmp_path / "model")
+    DAMAGE[damage](folder)
+    code, out, err = run("generate", str(folder), "the cat")
+    assert code == 2 and out == "" and err.count("\n") == 1 and err.startswith("tercet: "), err
 
 
 # bad input ---------------------------------------------------------------------------------------

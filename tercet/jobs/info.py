@@ -1,0 +1,75 @@
+"""The verb `info`: what a model is, and what it costs to read, to train and to write with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from tercet.errors import InputError
+from tercet.jobs.flags import Model, print_json, unset
+
+if TYPE_CHECKING:
+    from tercet.config import TransformerConfig
+
+
+def run(
+    model: Model,
+    *,
+    length: Annotated[int | None, unset("N")] = None,
+    batch: Annotated[int, arg(metavar="N")] = 1,
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
+    json: bool = False,
+) -> None:
+    """What a model is: family, sizes, settings; its parameters, FLOPs and bytes by component.
+
+    MODEL may be a preset too (their names are in tercet.PRESETS); nothing of it is built.
+
+      tercet info runs/quickstart/decoder --length 64 --batch 8
+
+    Args:
+        length: tokens a sequence that the costs are for; without it, one full context
+        batch: sequences at a time
+        dtype: of weights, gradients, activations and cache
+        json: all of it as one JSON object
+    """
+    from tercet.plan import plan
+
+    config, about = _describe(model)
+    for flag, value in (("--length", length), ("--batch", batch)):
+        if value is not None and value < 1:
+            raise InputError(f"{flag} {value} must be 1 or more")
+    costs = plan(config, [length or config.context_length] * batch, dtype=dtype)
+    if json:
+        print_json({**about, "config": config.to_dict(), "plan": costs.to_dict()})
+        return
+    rows = {**about, **config.to_dict()}
+    width = max(map(len, rows)) + 2
+    for name, value in rows.items():
+        print(f"{name:{width}}{_plain(value)}")
+    print(f"\n{costs}")
+
+
+def _describe(model: Model) -> tuple[TransformerConfig, dict[str, Any]]:
+    """The configuration, and what else is known: a preset has neither weights nor tokenizer."""
+    from tercet.presets import PRESETS, preset
+
+    if model.model in PRESETS and not Path(model.model).exists():
+        config = preset(model.model)
+        return config, {"model": model.model, "family": config.family, "preset": True}
+    loaded = model.load()
+    tokens = loaded.tokenizer.vocab_size
+    config = loaded.config
+    about = {"model": model.model, "family": config.family, "can": list(loaded.can)}
+    return config, {**about, "tokens": tokens, "longest_text": loaded.limit}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
