@@ -10,12 +10,17 @@ from typing import Any
 import oracles
 import pytest
 import torch
+import transformers
 
 from tercet import hf
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Beam, TokenRules, beam_search, generate
+from tercet.jobs import quickstart_models
+from tercet.jobs.quickstart import Run, Settings
+from tercet.jobs.quickstart_corpus import dates_and_numbers
 from tercet.model import build, flatten
+from tercet.text import Tokenizer
 
 EOS, PAD, NEW = 2, 1, 9
 N_INPUTS = 50
@@ -260,3 +265,35 @@ def test_a_search_that_keeps_everything_finds_the_likeliest_text():
     beam = Beam(60, 0.6, "never", n_best=60)
     (found,) = beam_search(network, [[3]], beam=beam, max_new_tokens=3, eos_ids=(1,))
     assert [tuple(text.ids) for text in found] == expected[:60]
+
+
+@pytest.mark.slow
+def test_the_quickstarts_date_model_equals_transformers(tmp_path):
+    """A network that learned something ends where it means to, and its likely texts lie close."""
+    run = Run(tmp_path, Settings(seconds=25), quiet=True)
+    run.results = {"text": {"bfloat16": False}}
+    quickstart_models.dates(run)
+    folder = tmp_path / "dates"
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval().double()
+    ours = hf.load(folder)[0].eval().double()
+    pairs, unseen = dates_and_numbers(3000, quickstart_models.SEED)
+    tokenizer = Tokenizer.load(folder)
+    rows = [tokenizer.encode(words) for words, _ in (unseen + pairs)[:N_INPUTS]]
+    assert ours.config.pad_id is not None
+    ids, mask = oracles.pad(rows, ours.config.pad_id)
+    (end,) = ours.config.eos_ids
+    for penalty, early in itertools.product((0.6, 1.0, 2.0), (False, True, "never")):
+        settings = {"num_beams": 4, "num_return_sequences": 4, "length_penalty": penalty}
+        with torch.no_grad():
+            written = theirs.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=20,
+                do_sample=False,
+                early_stopping=early,
+                **settings,
+            )[:, 1:].tolist()
+        expected = [row[: row.index(end) + 1] if end in row else row for row in written]
+        beam = Beam(4, penalty, early, n_best=4)
+        found = beam_search(ours, None, sources=rows, beam=beam, max_new_tokens=20)
+        assert [text.ids for best in found for text in best] == expected
