@@ -25,7 +25,7 @@ def run(
     A file's lines give a line each, with line breaks as \\n; several answers a text (--n-best)
     stand below each other, with an empty line between texts.
 
-      tercet translate runs/quickstart/translator "the third of May, nineteen ninety-six"
+      tercet translate runs/quickstart/dates "the third of May, nineteen ninety-six"
 
     Args:
         beams: beginnings kept at each step; 1 is greedy
