@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 from tercet.model.cache import LayerCache
+from tercet.model.layers import RMSNorm
 from tercet.model.layout import Layout, Tile, Tiling
 from tercet.model.positions import RelativeBuckets, Rotary, Turn, rotate
 
@@ -183,10 +184,10 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.d_model, kv_inner, bias=config.qkv_bias)
         self.o = nn.Linear(inner, config.d_model, bias=config.attention_bias)
         self.q_norm = (
-            nn.RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+            RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         )
         self.k_norm = (
-            nn.RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+            RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         )
         self.scale = config.attention_scale or config.head_width**-0.5
         self.dropout = config.attention_dropout

@@ -32,11 +32,19 @@ class Activation(nn.Module):
         return self.name
 
 
-def norm(config: TransformerConfig, width: int | None = None) -> nn.Module:
-    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang & Sennrich 2019) over the last dimension."""
+class RMSNorm(nn.RMSNorm):
+    """Zhang & Sennrich 2019. Its gain takes the type of x, else a bfloat16 pass leaves the fused kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.weight is not None
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+def norm(config: TransformerConfig) -> nn.Module:
+    """LayerNorm (Ba et al. 2016) or RMSNorm over the last dimension."""
     if config.norm == "rms":
-        return nn.RMSNorm(width or config.d_model, eps=config.norm_eps)
-    return nn.LayerNorm(width or config.d_model, eps=config.norm_eps, bias=config.norm_bias)
+        return RMSNorm(config.d_model, eps=config.norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.norm_bias)
 
 
 class FeedForward(nn.Module):
