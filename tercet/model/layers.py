@@ -33,7 +33,7 @@ class Activation(nn.Module):
 
 
 class RMSNorm(nn.RMSNorm):
-    """Zhang & Sennrich 2019. Its gain takes the type of x, else a bfloat16 pass leaves the fused kernel."""
+    """Zhang & Sennrich 2019. The gain takes the type of x: a mixed pass leaves the fused kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.weight is not None
