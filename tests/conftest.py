@@ -1,4 +1,4 @@
-"""Settings that hold for every test: few threads, no network, properties tried the same way each time."""
+"""Settings of every test: few threads, no network, properties tried the same way each time."""
 
 import os
 

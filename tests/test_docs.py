@@ -1,7 +1,7 @@
 """README and guides are run as they stand, on the models of a tiny quickstart.
 
 Fenced blocks: ``python`` ones of a file run together, ``sh`` ones line by line. One that cannot run
-here stands behind a comment ``<!-- not run: reason -->``; ``make`` and ``git`` lines are the reader's.
+here stands behind `<!-- not run: reason -->`; ``make`` and ``git`` lines are the reader's.
 """
 
 import os
