@@ -7,15 +7,13 @@ spelling, ``"model_type": "tercet"``.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
@@ -23,44 +21,14 @@ from tercet.files import written_folder
 from tercet.hf.configs import ROWS
 from tercet.hf.embedding import read_json, write_embedding, write_json
 from tercet.hf.extras import Extras, read_extras, special_ids, write_generation
-from tercet.hf.names import OLD_ENDINGS, OUTPUT, TABLES, Form, Rule, Table
+from tercet.hf.matching import Link, absorbed, canonical, choose_form, links_of
+from tercet.hf.names import OUTPUT, TABLES, Form, Table
 from tercet.hf.spelling import OURS, read_config, row_of, write_config
 from tercet.hf.weights import SINGLE, Weights
 from tercet.model import Network, build
 
 CONFIG = "config.json"
 NOT_FIELDS = ("model_type", "architectures", "dtype")  # of our own config.json
-
-
-@dataclass(frozen=True)
-class Op:
-    """An invertible pair. read: one of theirs -> n of ours. write: back."""
-
-    read: Callable[[Tensor, int], tuple[Tensor, ...]]
-    write: Callable[[list[Tensor]], Tensor]
-
-
-OPS = {
-    "keep": Op(lambda t, n: (t,), lambda ts: ts[0]),
-    "transpose": Op(lambda t, n: (t.t().contiguous(),), lambda ts: ts[0].t()),
-    "split": Op(lambda t, n: t.chunk(n, dim=0), lambda ts: torch.cat(ts)),
-    "split-columns": Op(
-        lambda t, n: tuple(part.t().contiguous() for part in t.chunk(n, dim=-1)),
-        lambda ts: torch.cat([t.t() for t in ts], dim=-1),
-    ),
-    "row": Op(lambda t, n: (t[0],), lambda ts: ts[0][None]),
-}
-
-
-@dataclass(frozen=True)
-class Link:
-    """A rule with its numbers filled in: one tensor of theirs, one or several of ours."""
-
-    theirs: str
-    ours: tuple[str, ...]
-    op: Op = OPS["keep"]
-    optional: bool = False
-    body: bool = True
 
 
 # reading -----------------------------------------------------------------------------------------
@@ -89,14 +57,15 @@ def load(
         links = [Link(name, (name,)) for name in _own_names(config)]
         network = _filled(config, links, weights, {n: n for n in weights}, dtype, device)
         return network, extras
-    row_of(values)
+    row = row_of(values)
     table = TABLES[values["model_type"]]
     weights = Weights(folder, allow_pickle=allow_pickle)
-    names = _canonical(table, weights)
-    form = _form(table, names, values)
+    names = canonical(table, weights)
+    tied = values.get("tie_word_embeddings", row.keys["tie_word_embeddings"].default)
+    form = choose_form(table, names, values.get("architectures") or [], tied=tied)
     config = read_config(special_ids(values, extras), form.heads)
     config = _settle_output(table, form, config, names, weights)
-    links = _links(table, form, config)
+    links = links_of(table, form, _own_names(config), gated=config.gated)
     return _filled(config, links, weights, names, dtype, device), extras
 
 
@@ -123,60 +92,6 @@ def _own_config(folder: Path, values: dict[str, Any]) -> TransformerConfig:
         raise InputError(f"{folder / CONFIG}: {error}") from error
 
 
-def _canonical(table: Table, weights: Weights) -> dict[str, str]:
-    """The table's names -> the file's: without the prefix, masks and copies, in today's endings."""
-    names: dict[str, str] = {}
-    ignored = [_pattern(text) for text in table.ignored]
-    for name in weights:
-        short = name.removeprefix(table.prefix)
-        for old, new in OLD_ENDINGS.items():
-            if short.endswith(old):
-                short = short.removesuffix(old) + new
-        if not any(pattern.fullmatch(short) for pattern in ignored):
-            names[short] = name
-    for copy, original in table.copies.items():
-        if copy in names and not _absorbed(copy, original, names, weights):
-            raise InputError(
-                f"{weights.folder}: {names[copy]} and {names[original]} differ; a model with "
-                "several tables of tokens is not supported"
-            )
-    return names
-
-
-def _absorbed(copy: str, original: str, names: dict[str, str], weights: Weights) -> bool:
-    """Takes a copy out of the names, where it is one; it stands in for a missing original."""
-    if original not in names:
-        names[original] = names.pop(copy)
-        return True
-    if weights.shapes[names[copy]] != weights.shapes[names[original]]:
-        return False
-    if not torch.equal(weights.get(names[copy]), weights.get(names[original])):
-        return False
-    del names[copy]
-    return True
-
-
-def _form(table: Table, names: dict[str, str], values: dict[str, Any]) -> Form:
-    """The form whose tensors these are: the fewest unexplained; then the one that config.json
-    names; then the fewest missing; then the first."""
-    body = [_pattern(rule.theirs) for rule in table.body]
-    rest = [name for name in names if not any(p.fullmatch(name) for p in body)]
-    tied = values.get("tie_word_embeddings", row_of(values).keys["tie_word_embeddings"].default)
-
-    def cost(form: Form) -> tuple[int, bool, int]:
-        patterns = [_pattern(rule.theirs) for rule in form.rules]
-        unexplained = sum(not any(p.fullmatch(name) for p in patterns) for name in rest)
-        named = form.architecture in (values.get("architectures") or ()) and not form.bare
-        missing = sum(
-            not any(pattern.fullmatch(name) for name in rest)
-            for rule, pattern in zip(form.rules, patterns, strict=True)
-            if not rule.optional and not (tied and rule.ours == OUTPUT)
-        )
-        return unexplained, not named, missing
-
-    return min(table.forms, key=cost)
-
-
 def _settle_output(
     table: Table, form: Form, config: TransformerConfig, names: dict[str, str], weights: Weights
 ) -> TransformerConfig:
@@ -186,7 +101,7 @@ def _settle_output(
     tokens = next(rule.theirs for rule in table.body if rule.ours == "tokens.weight")
     if not config.tie_embeddings or output is None or output not in names:
         return config
-    if _absorbed(output, tokens, names, weights):
+    if absorbed(output, tokens, names, weights):
         return config
     return config.replace(tie_embeddings=False)
 
@@ -199,7 +114,7 @@ def _filled(
     dtype: torch.dtype | None,
     device: str | torch.device | None,
 ) -> Network:
-    network = build(config, seed=None)
+    network = _shaped(config)
     empty = network.state_dict()
     _check_names(weights, links, names)
     shapes = {
@@ -225,6 +140,24 @@ def _filled(
     stranded = [name for name, p in network.named_parameters() if p.is_meta]
     assert not stranded, f"no rule fills {stranded}"
     return network.eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the drawing of starting values, which on the meta device draws nothing but makes
+    torch import its symbolic algebra: three seconds at the first load."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return (kwargs or {}).get("tensor", args[0] if args else None)
+        return func(*args, **(kwargs or {}))
+
+
+def _shaped(config: TransformerConfig) -> Network:
+    """The network's shapes, on the meta device."""
+    with _Unfilled():
+        return build(config, seed=None)
 
 
 def _check_names(weights: Weights, links: list[Link], names: dict[str, str]) -> None:
@@ -261,47 +194,9 @@ def _check_shapes(
         )
 
 
-# names -------------------------------------------------------------------------------------------
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    """``{}`` matches a layer's number, ``*`` matches weight or bias."""
-    text = (
-        re.escape(text).replace(r"\{\}", r"(?P<layer>\d+)").replace(r"\*", "(?P<end>weight|bias)")
-    )
-    return re.compile(text)
-
-
-def _links(table: Table, form: Form, config: TransformerConfig) -> list[Link]:
-    """Every tensor that a network of this configuration has, in the table's spelling."""
-    ours, links = _own_names(config), []
-    for rule in (*table.body, *form.rules):
-        if rule.gated in (None, config.gated):
-            links += _instances(rule, ours, body=rule in table.body)
-    named = {name for link in links for name in link.ours}
-    assert not set(ours) - named, f"no rule of {form.architecture} names {set(ours) - named}"
-    return links
-
-
-def _instances(rule: Rule, ours: Iterable[str], *, body: bool) -> list[Link]:
-    patterns = (rule.ours,) if isinstance(rule.ours, str) else rule.ours
-    first, links = _pattern(patterns[0]), []
-    for name in ours:
-        if match := first.fullmatch(name):
-            found = match.groupdict()
-            layer, end = found.get("layer") or "", found.get("end") or ""
-
-            def say(text: str, layer: str = layer, end: str = end) -> str:
-                return text.replace("{}", layer).replace("*", end)
-
-            parts = tuple(say(text) for text in patterns)
-            links.append(Link(say(rule.theirs), parts, OPS[rule.op], rule.optional, body))
-    return links
-
-
 def _own_names(config: TransformerConfig) -> list[str]:
     """Our parameters, a tied output table left out."""
-    names = build(config, seed=None).state_dict()
+    names = _shaped(config).state_dict()
     return [name for name in names if not (name == OUTPUT and config.tie_embeddings)]
 
 
@@ -347,7 +242,7 @@ def _spelt(config: TransformerConfig, extras: Extras) -> tuple[dict[str, Any], l
         prefix = "" if forms[0].bare else table.prefix
         links = [
             Link(prefix * link.body + link.theirs, link.ours, link.op)
-            for link in _links(table, forms[0], config)
+            for link in links_of(table, forms[0], _own_names(config), gated=config.gated)
         ]
         return values, links
     names = _own_names(config)

@@ -202,10 +202,6 @@ def _read_transform(values: Values, fields: dict[str, Any]) -> None:
     fields["transform"] = fields.get("activation")
 
 
-def _read_output_bias(values: Values, fields: dict[str, Any]) -> None:
-    fields["output_bias"] = fields["ff_bias"]
-
-
 def _read_classifier_dropout(values: Values, fields: dict[str, Any]) -> None:
     own = values.get("classifier_dropout")
     fields["head_dropout"] = fields["dropout"] if own is None else own
@@ -352,7 +348,6 @@ SPECIAL = {
     "one_bias": Special(("mlp_bias",), _read_one_bias, _write_one_bias),
     "token_types": Special(("type_vocab_size",), _read_token_types, _write_token_types),
     "transform": Special((), _read_transform, _write_nothing),
-    "output_bias": Special((), _read_output_bias, _write_nothing),
     "classifier_dropout": Special(
         ("classifier_dropout",), _read_classifier_dropout, _write_classifier_dropout
     ),
