@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tercet.errors import InputError
     from tercet.generate import Sampling
     from tercet.language_model import LanguageModel, load
-    from tercet.presets import PRESETS
+    from tercet.presets import PRESETS, preset
     from tercet.text import Tokenizer, train_tokenizer
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Tokenizer",
     "TransformerConfig",
     "load",
+    "preset",
     "train_tokenizer",
 ]
 
@@ -41,7 +42,7 @@ _HOMES = {
     "errors": ("InputError",),
     "generate": ("Sampling",),
     "language_model": ("LanguageModel", "load"),
-    "presets": ("PRESETS",),
+    "presets": ("PRESETS", "preset"),
     "text": ("Tokenizer", "train_tokenizer"),
 }
 

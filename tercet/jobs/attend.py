@@ -10,9 +10,9 @@ from tyro.conf import arg
 from tercet.jobs.flags import Model, Text, say, unset
 
 TITLES = {
-    "encoder": "The encoder reads: each token looks at all the others",
-    "decoder": "The decoder writes: each token looks back only",
-    "cross": "The decoder looks at the encoder's text",
+    "encoder": ("Encoder", "Each token looks at all the others, before and after it."),
+    "decoder": ("Decoder", "Each token looks back only: what comes after it is masked."),
+    "cross": ("Cross-attention", "The tokens being written look at the text that was read."),
 }
 
 
@@ -38,7 +38,8 @@ def run(
     maps = network.attention(said, target)
     page = Page("Attention", kicker=f"tercet attend {model.model}", lead=said)
     for kind, found in maps.items():
-        title = TITLES[kind]
-        page.section(title, attention_map(found.weights, found.queries, found.keys, title=title))
+        title, meaning = TITLES[kind]
+        shown = attention_map(found.weights, found.queries, found.keys, title="Who looks at whom")
+        page.section(title, meaning, shown)
     page.write(out)
     say(f"{out}: {len(maps)} {'map' if len(maps) == 1 else 'maps'}; open it in a browser")
