@@ -2,21 +2,19 @@
 
 Activations are the tensors that autograd saves between forward and backward, each storage once,
 parameters left out: the rules of torch 2.13 on a CPU, operation by operation, for the network in
-training and the loss of ``train/objectives``. Exact in float32. Not in it: what lives only inside
-one operation, autocast's copies of the weights, and oneDNN's workspace of an LSTM over equal
-lengths. In 16 bits norms keep more than is counted, so there it is an estimate from below.
+training and the loss of ``train/objectives``. The tests hold it to the byte. Not in it: what lives
+inside one operation only, autocast's copies of the weights, and the workspace that oneDNN takes for
+an LSTM over equal lengths (an LSTM's figure is good to a twentieth).
 """
 
 from __future__ import annotations
 
-from tercet.config import TransformerConfig
 from tercet.model.layout import Tiling
 from tercet.plan.flops import fuses
 from tercet.plan.parameters import head_widths
 from tercet.plan.workload import Extent, Workload, key_rows, pairs, query_rows
 
 INDEX = 8  # int64
-STATISTIC = 4  # float32: a norm's mean and deviation, a softmax's logarithm of the sum
 
 
 def activations(work: Workload) -> dict[str, int]:
@@ -91,12 +89,13 @@ def _embedding(work: Workload, extent: Extent) -> int:
     return found + _dropout(work, rows)
 
 
-def _norm(work: Workload, rows: int, width: int = 0) -> int:
-    """Its input, and two statistics a row (layer), or one and the rows divided by it (rms)."""
-    numbers = rows * (width or work.config.d_model) * work.itemsize
+def _norm(work: Workload, rows: int) -> int:
+    """Its input and two statistics a row (layer); or its input, the same divided by its size, and
+    one statistic (rms), which torch computes in 32 bits at least.
+    """
     if work.config.norm == "rms":
-        return 2 * numbers + rows * STATISTIC
-    return numbers + 2 * rows * STATISTIC
+        return rows * (2 * work.config.d_model + 1) * work.accurate
+    return rows * (work.config.d_model + 2) * work.itemsize
 
 
 def _dropout(work: Workload, rows: int) -> int:
@@ -115,33 +114,32 @@ def _attention(work: Workload, extent: Extent, *, across: bool = False, local: b
     tiling = extent.across if across else extent.tiling
     inner, grouped = (n * config.head_width for n in (config.n_heads, config.kv_heads))
     queries, keys = extent.layout.n_tokens, _looked_at(extent, across)
-    numbers = queries * inner  # the output projection's input
-    statistics = 0
+    numbers, accurate = queries * inner, 0  # the output projection's input
     if config.qk_norm:  # an RMSNorm of each head
-        numbers += 2 * (queries * inner + keys * grouped)
-        statistics += queries * config.n_heads + keys * config.kv_heads
+        accurate += 2 * (queries * inner + keys * grouped)
+        accurate += queries * config.n_heads + keys * config.kv_heads
     if tiling.query_rows is not None:  # ragged: rows are copied into rectangles
         numbers += queries * inner
     if tiling.key_rows is not None:
         numbers += 2 * keys * grouped
     padded_queries, padded_keys = query_rows(tiling.tiles), key_rows(tiling.tiles)
-    if fuses(work, across=across):  # q, k, v and what came out, with a statistic a row
+    if fuses(work, across=across):  # q, k, v and what came out; a logarithm of the sum a row
         numbers += 2 * padded_queries * inner + 2 * padded_keys * grouped
         numbers += _mask(tiling, causal=extent.causal and not across, window=local)
-        statistics += padded_queries * config.n_heads
+        accurate += padded_queries * config.n_heads
     else:  # scaled q and k, v, the probabilities; with dropout what it drew and what it left
         weights = config.n_heads * pairs(tiling.tiles) * (3 if config.attention_dropout else 1)
-        numbers += (padded_queries + padded_keys) * inner + weights + _values(config, tiling)
-    rest = numbers * work.itemsize + statistics * STATISTIC
-    return rest + _branch(work, extent.layout.n_tokens)
+        accurate += (padded_queries + padded_keys) * inner + weights + _values(work, tiling)
+    kept = numbers * work.itemsize + accurate * work.accurate
+    return kept + _branch(work, extent.layout.n_tokens)
 
 
-def _values(config: TransformerConfig, tiling: Tiling) -> int:
+def _values(work: Workload, tiling: Tiling) -> int:
     """Numbers that the unfused kernel keeps of the values: a copy for each rectangle of several
-    sequences or of grouped heads; a single sequence's is a view, which keeps them all.
+    sequences, grouped heads or 16 bits; a single sequence's is a view, which keeps them all.
     """
-    inner = config.n_heads * config.head_width
-    if config.kv_heads != config.n_heads:
+    inner = work.config.n_heads * work.config.head_width
+    if work.config.kv_heads != work.config.n_heads or work.itemsize < work.accurate:
         return key_rows(tiling.tiles) * inner
     copied = [tile for tile in tiling.tiles if len(tile.sequences) > 1]
     viewed = len(copied) < len(tiling.tiles)

@@ -53,6 +53,11 @@ class Workload:
         return BYTES[self.dtype]
 
     @property
+    def accurate(self) -> int:
+        """Bytes a number where torch keeps at least 32 bits: root mean squares, open softmaxes."""
+        return max(4, self.itemsize)
+
+    @property
     def extents(self) -> list[Extent]:
         config, found = self.config, []
         if config.encoder_layers:
@@ -77,11 +82,8 @@ def workload(
     both = config.family == "encoder-decoder"
     if source_lengths is not None and not both:
         raise InputError(
-            f"source_lengths {tuple(source_lengths)} are for an encoder-decoder; this model is "
-            f"an {config.family}: give lengths alone"
-            if config.family == "encoder"
-            else f"source_lengths {tuple(source_lengths)} are for an encoder-decoder; this model "
-            f"is a {config.family}: give lengths alone"
+            f"source_lengths {tuple(source_lengths)} are for an encoder-decoder, and this model "
+            f"is of the {config.family} family; give lengths alone"
         )
     layout = _layout(config, lengths if lengths is not None else (config.context_length,))
     source = None
