@@ -52,8 +52,8 @@ def load(
     values = _values(folder)
     extras = read_extras(folder, values)
     if values.get("model_type") == OURS:
-        weights = Weights(folder)
         config = _own_config(folder, values)
+        weights = Weights(folder)
         links = [Link(name, (name,)) for name in _own_names(config)]
         network = _filled(config, links, weights, {n: n for n in weights}, dtype, device)
         return network, extras
@@ -229,21 +229,33 @@ def save(network: Network, folder: str | Path, extras: Extras | None = None) -> 
 
 def _spelt(config: TransformerConfig, extras: Extras) -> tuple[dict[str, Any], list[Link]]:
     """config.json, and the links with their names as they stand in the file."""
-    for model_type in sorted(ROWS, key=lambda name: name != extras.model_type):
-        table = TABLES[model_type]
-        forms = [form for form in table.forms if set(form.heads) == set(config.heads)]
-        values = write_config(config, model_type) if forms else None
-        if values is None:
-            continue
-        values["architectures"] = [forms[0].architecture]
-        if len(extras.labels) == config.n_labels and "id2label" in values:
-            values["id2label"] = {str(i): label for i, label in enumerate(extras.labels)}
-            values["label2id"] = {label: i for i, label in enumerate(extras.labels)}
-        prefix = "" if forms[0].bare else table.prefix
-        links = [
-            Link(prefix * link.body + link.theirs, link.ours, link.op)
-            for link in links_of(table, forms[0], _own_names(config), gated=config.gated)
-        ]
-        return values, links
     names = _own_names(config)
-    return {"model_type": OURS, **config.to_dict()}, [Link(name, (name,)) for name in names]
+    found = row_for(config, extras.model_type)
+    if found is None:
+        return {"model_type": OURS, **config.to_dict()}, [Link(name, (name,)) for name in names]
+    values, table, form = found
+    if len(extras.labels) == config.n_labels and "id2label" in values:
+        values["id2label"] = {str(i): label for i, label in enumerate(extras.labels)}
+        values["label2id"] = {label: i for i, label in enumerate(extras.labels)}
+    prefix = "" if form.bare else table.prefix
+    links = [
+        Link(prefix * link.body + link.theirs, link.ours, link.op)
+        for link in links_of(table, form, names, gated=config.gated)
+    ]
+    return values, links
+
+
+def row_for(
+    config: TransformerConfig, preferred: str | None = None
+) -> tuple[dict[str, Any], Table, Form] | None:
+    """config.json in the spelling of the first row that fits, and the names that go with it."""
+    for model_type in sorted(ROWS, key=lambda name: name != preferred):
+        for form in TABLES[model_type].forms:
+            if set(form.heads) != set(config.heads):
+                continue
+            values = write_config(config, model_type)
+            if values is None:
+                break
+            values["architectures"] = [form.architecture]
+            return values, TABLES[model_type], form
+    return None

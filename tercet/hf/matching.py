@@ -85,14 +85,15 @@ def choose_form(
     table: Table, names: dict[str, str], architectures: list[str], *, tied: bool
 ) -> Form:
     """The form whose tensors these are: the fewest unexplained; then the one that config.json
-    names; then the fewest missing; then the first."""
+    names; then the fewest missing; then the first. Only language models are taken at their name: a
+    sentence encoder often still bears that of the masked language model it was."""
     body = [_pattern(rule.theirs) for rule in table.body]
     rest = [name for name in names if not any(p.fullmatch(name) for p in body)]
 
     def cost(form: Form) -> tuple[int, bool, int]:
         patterns = [_pattern(rule.theirs) for rule in form.rules]
         unexplained = sum(not any(p.fullmatch(name) for p in patterns) for name in rest)
-        named = form.architecture in architectures and not form.bare
+        named = form.architecture in architectures and "language" in form.heads
         missing = sum(
             not any(pattern.fullmatch(name) for name in rest)
             for rule, pattern in zip(form.rules, patterns, strict=True)

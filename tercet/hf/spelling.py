@@ -88,6 +88,7 @@ def write_config(config: TransformerConfig, model_type: str) -> Values | None:
         values["is_encoder_decoder"] = True
     if {"classifier", "tagger"} & set(config.heads):
         values["id2label"] = {str(i): f"LABEL_{i}" for i in range(config.n_labels)}
+        values["label2id"] = {f"LABEL_{i}": i for i in range(config.n_labels)}
     for name in row.special:
         SPECIAL[name].write(config, values)
     try:

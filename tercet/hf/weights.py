@@ -6,6 +6,7 @@ Safetensors are mapped into memory: a tensor costs nothing until it is used. Kno
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ class Weights:
         for file in files:
             path = self.folder / file
             try:
-                tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                tensors = torch.load(
+                    path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+                )
             except Exception as error:  # whatever the file makes the reader stumble over
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise InputError(
