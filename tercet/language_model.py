@@ -18,6 +18,7 @@ from tercet import hf
 from tercet.answers import Attention, CutWarning, Fill, Score
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
+from tercet.files import written_folder
 from tercet.generate import Beam, Sampling, TokenRules
 from tercet.generate.texts import Request, Writer
 from tercet.model import Network, flatten
@@ -100,8 +101,9 @@ class LanguageModel:
 
     def save(self, folder: str | Path) -> None:
         """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions."""
-        hf.save(self.network, Path(folder), self.extras)
-        self.tokenizer.save(Path(folder))
+        with written_folder(folder) as place:
+            hf.save(self.network, place, self.extras)
+            self.tokenizer.save(place)
 
     # representation ------------------------------------------------------------------------------
 
@@ -251,7 +253,7 @@ class LanguageModel:
         overflow: str = "error",
     ) -> Iterator[str]:
         """The text of ``generate`` in pieces, as it is written."""
-        self._must("stream")
+        self._must("generate")
         request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
         return self.writer.stream(prompt, request)
 

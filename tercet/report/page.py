@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from tercet.errors import InputError
+from tercet.files import written
 from tercet.report.markup import Html, inline, join, tag
 from tercet.report.pieces import anchor
 
@@ -78,22 +76,8 @@ class Page:
         Missing folders are made. An `InputError` says what could not be written and why.
         """
         path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(str(self))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            reason = error.strerror or error
-            raise InputError(
-                f"cannot write the page {path}: {reason}; name a file in a folder with room that "
-                "you may write to"
-            ) from error
+        with written(path) as beside:
+            beside.write_text(str(self), encoding="utf-8", newline="\n")
         return path
 
 
