@@ -9,6 +9,7 @@ import pytest
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
+from tercet.hf.convert import row_for
 from tercet.model import build
 from tercet.presets import PRESETS, preset
 
@@ -109,6 +110,12 @@ def test_the_heads_of_pretraining_are_a_replacement_away() -> None:
 def test_every_preset_is_a_configuration_that_json_keeps(name: str) -> None:
     config = preset(name)
     assert TransformerConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_native_to_transformers_but_for_two_families(name: str) -> None:
+    """Interleaved sinusoids and alternating bands have no row there."""
+    assert (row_for(preset(name)) is None) == name.startswith(("transformer-", "gpt3-"))
 
 
 @pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])

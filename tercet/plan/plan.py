@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def training_bytes(self) -> int:
-        """Weights, gradients, optimizer and activations: what a training step on the workload keeps.
+        """Weights, gradients, optimizer and activations: what a step on the workload keeps.
 
         A process peaks above it by what single operations need, most of all the logits and their
         gradient, each targets x V numbers: 1.3 to 1.4 times as much was measured for the tiny
