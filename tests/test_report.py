@@ -354,7 +354,7 @@ def test_other_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 cells for 1 columns"):
         report.table(["a"], [[1, 2]])
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write the page"):
+    with pytest.raises(InputError, match="cannot be written"):
         report.Page("p").write(tmp_path / "file" / "report.html")
 
 
