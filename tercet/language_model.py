@@ -125,10 +125,10 @@ class LanguageModel:
         self._must("embed")
         texts, one = self._listed(texts)
         settings = self.extras.embedding
-        before = settings.prompt(prompt)
-        windows, owners = self._windows(
-            [before + text for text in texts], overflow or ("error" if one else "keep-start")
-        )
+        texts = [settings.prompt(prompt) + text for text in texts]
+        if settings.lower_case:
+            texts = [text.lower() for text in texts]
+        windows, owners = self._windows(texts, overflow or ("error" if one else "keep-start"))
         how = pool or settings.pool or "mean"
         if how not in ("first", "mean", "last"):
             raise InputError(f"pool {how!r} is unknown; use first, mean or last")

@@ -6,7 +6,7 @@ import torch
 
 from tercet.config import TransformerConfig
 from tercet.model.cache import Cache
-from tercet.model.initialise import initialise
+from tercet.model.initialise import Undrawn, initialise
 from tercet.model.layout import Layout, flatten
 from tercet.model.recurrent import Recurrent
 from tercet.model.transformer import Transformer
@@ -18,7 +18,7 @@ __all__ = ["Cache", "Layout", "Network", "Recurrent", "Transformer", "build", "f
 
 def build(config: TransformerConfig, seed: int | None = 0) -> Network:
     """A network of this shape, filled from ``seed``; None: shapes alone, on the meta device."""
-    with torch.device("meta"):
+    with Undrawn(), torch.device("meta"):
         network = Recurrent(config) if config.mixer == "lstm" else Transformer(config)
     if seed is not None:
         network.to_empty(device="cpu")

@@ -5,15 +5,29 @@ seed.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tercet.config import TransformerConfig
 
 # The last matrix of a residual branch is drawn smaller, by (2 layers) ** -0.5, so that the sum of
 # all branches has the same size whatever the depth (Radford et al. 2019, section 2.3).
 RESIDUAL = (".o.weight", ".down.weight")
+
+
+class Undrawn(TorchFunctionMode):
+    """Leaves out the starting values of torch's own layers. We draw ours, and on the meta device
+    theirs draw nothing but make torch import its symbolic algebra: seconds at the first network."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return (kwargs or {}).get("tensor", args[0] if args else None)
+        return func(*args, **(kwargs or {}))
 
 
 def initialise(network: nn.Module, config: TransformerConfig, seed: int) -> None:
