@@ -1,7 +1,6 @@
-"""Random small `transformers` models, several an architecture, and how to ask both the same.
+"""Random small `transformers` models (random_models.py), and how to ask them and us the same.
 
-Odd sizes, grouped heads, every flag that a config table honours; every parameter is given a value
-that matters (no zero bias, no norm weight of one). The tests of parity and of laws read from here.
+Every parameter is given a value that matters: no zero bias, no norm weight of one.
 """
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from __future__ import annotations
 import atexit
 import functools
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import transformers
+from random_models import CONTEXT, MODEL_CLASSES, N_SPECIAL, SIZES, VARIANTS, VOCABULARY
 from torch import Tensor, nn
 
 from tercet import hf
@@ -23,11 +22,7 @@ from tercet.model.layout import flatten
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
-VOCABULARY = 97
-CONTEXT = 211  # the laws read sequences of up to 200 tokens
-SPECIAL = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 GAIN = 0.6
-N_SPECIAL = 3  # inputs are drawn above these ids
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,10 @@ class Oracle:
         if self.architecture == "t5" and not config.scale_decoder_outputs:
             # transformers 5 ties a fresh T5 v1.1 although its checkpoints carry two matrices
             model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
+        if not config.tie_word_embeddings and self.architecture in ("bert", "roberta"):
+            # transformers 5 gives an untied head two biases and reads one; it used to be one
+            head = model.lm_head if self.architecture == "roberta" else model.cls.predictions
+            head.bias = head.decoder.bias
         randomise(model, seed=sum(map(ord, self.name)))
         model.generation_config = transformers.GenerationConfig(
             pad_token_id=1, decoder_start_token_id=config.to_dict().get("decoder_start_token_id")
@@ -92,174 +91,11 @@ def randomise(module: nn.Module, seed: int) -> None:
             tensor.copy_(1 + noise * 0.3)
 
 
-# the settings ------------------------------------------------------------------------------------
-
-_BERT = SPECIAL | {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 35,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 5,
-    "intermediate_size": 61,
-    "max_position_embeddings": CONTEXT,
+ORACLES = {
+    name: Oracle(name, MODEL_CLASSES[kind], SIZES[kind] | changes)
+    for name, changes in VARIANTS.items()
+    for kind in [name.split("-")[0]]
 }
-_DISTILBERT = SPECIAL | {
-    "vocab_size": VOCABULARY,
-    "dim": 35,
-    "n_layers": 3,
-    "n_heads": 5,
-    "hidden_dim": 61,
-    "max_position_embeddings": CONTEXT,
-}
-_MODERNBERT = (_BERT | SPECIAL) | {
-    "hidden_size": 30,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 3,
-    "intermediate_size": 47,
-    "local_attention": 6,
-    "cls_token_id": 0,
-    "sep_token_id": 2,
-}
-_LLAMA = (_BERT | SPECIAL) | {
-    "hidden_size": 36,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "num_hidden_layers": 3,
-}
-_GPT1 = SPECIAL | {
-    "vocab_size": VOCABULARY,
-    "n_positions": CONTEXT,
-    "n_embd": 33,
-    "n_layer": 3,
-    "n_head": 3,
-}
-_T5 = {
-    "vocab_size": VOCABULARY,
-    "d_model": 30,
-    "d_kv": 7,
-    "d_ff": 53,
-    "num_layers": 3,  # transformers sizes its cache by the encoder
-    "num_decoder_layers": 2,
-    "num_heads": 3,
-    "relative_attention_num_buckets": 10,
-    "relative_attention_max_distance": 29,
-    "pad_token_id": 1,
-    "eos_token_id": 2,
-    "decoder_start_token_id": 1,
-}
-_BART = SPECIAL | {
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": CONTEXT,
-    "d_model": 30,
-    "encoder_layers": 2,
-    "decoder_layers": 3,
-    "encoder_ffn_dim": 53,
-    "decoder_ffn_dim": 53,
-    "encoder_attention_heads": 5,
-    "decoder_attention_heads": 5,
-    "decoder_start_token_id": 2,
-}
-_YARN = {
-    "rope_type": "yarn",
-    "factor": 4.0,
-    "original_max_position_embeddings": 40,
-    "rope_theta": 500.0,
-}
-_LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-    "rope_theta": 5000.0,
-}
-_LOCAL = ["sliding_attention", "full_attention", "sliding_attention"]
-
-
-def _oracles() -> Iterator[Oracle]:
-    def bert_like(name: str, prefix: str, **changes: Any) -> Oracle:
-        return Oracle(name, f"{prefix}ForMaskedLM", _BERT | changes)
-
-    yield bert_like("bert", "Bert", type_vocab_size=2)
-    yield bert_like("bert-relu", "Bert", hidden_act="relu", type_vocab_size=3, layer_norm_eps=1e-6)
-    yield bert_like("bert-tanh", "Bert", hidden_act="gelu_new", type_vocab_size=2)
-    yield bert_like("roberta", "Roberta", type_vocab_size=1, max_position_embeddings=CONTEXT + 2)
-    yield Oracle("distilbert", "DistilBertForMaskedLM", _DISTILBERT)
-    yield Oracle("distilbert-relu", "DistilBertForMaskedLM", _DISTILBERT | {"activation": "relu"})
-
-    def modern(name: str, **changes: Any) -> Oracle:
-        return Oracle(name, "ModernBertForMaskedLM", _MODERNBERT | changes)
-
-    yield modern("modernbert")
-    biases = {"attention_bias": True, "mlp_bias": True, "norm_bias": True, "decoder_bias": False}
-    yield modern("modernbert-biases", **biases, classifier_bias=True)
-    thetas = {
-        "full_attention": {"rope_type": "default", "rope_theta": 700.0},
-        "sliding_attention": {"rope_type": "default", "rope_theta": 90.0},
-    }
-    yield modern("modernbert-pattern", rope_parameters=thetas, layer_types=(_LOCAL * 2)[:5])
-
-    def euro(name: str, **changes: Any) -> Oracle:
-        return Oracle(name, "EuroBertForMaskedLM", _LLAMA | changes)
-
-    yield euro("eurobert")
-    yield euro("eurobert-biases", attention_bias=True, mlp_bias=True, tie_word_embeddings=True)
-
-    yield Oracle("gpt1", "OpenAIGPTLMHeadModel", _GPT1)
-    yield Oracle("gpt1-relu", "OpenAIGPTLMHeadModel", _GPT1 | {"afn": "relu"})
-    yield Oracle("gpt2", "GPT2LMHeadModel", _GPT1)
-    yield Oracle(
-        "gpt2-relu", "GPT2LMHeadModel", _GPT1 | {"n_inner": 41, "activation_function": "relu"}
-    )
-    yield Oracle("gpt2-unscaled", "GPT2LMHeadModel", _GPT1 | {"scale_attn_weights": False})
-
-    def causal(name: str, prefix: str, **changes: Any) -> Oracle:
-        return Oracle(name, f"{prefix}ForCausalLM", _LLAMA | changes)
-
-    yield causal("llama", "Llama")
-    yield causal("llama-biases", "Llama", attention_bias=True, mlp_bias=True, head_dim=10)
-    yield causal("llama-tied", "Llama", tie_word_embeddings=True, num_key_value_heads=1)
-    linear = {"rope_type": "linear", "factor": 3.0, "rope_theta": 900.0}
-    yield causal("llama-linear", "Llama", rope_parameters=linear)
-    yield causal("llama-yarn", "Llama", rope_parameters=_YARN)
-    mscale = {
-        "mscale": 0.7,
-        "mscale_all_dim": 1.3,
-        "beta_fast": 9.0,
-        "beta_slow": 2.0,
-        "truncate": False,
-    }
-    yield causal("llama-yarn-mscale", "Llama", rope_parameters=_YARN | mscale)
-    yield causal("llama-yarn-factor", "Llama", rope_parameters=_YARN | {"attention_factor": 1.2})
-    yield causal("llama-llama3", "Llama", rope_parameters=_LLAMA3)
-    yield causal("mistral", "Mistral", sliding_window=5)
-    yield causal("mistral-full", "Mistral", sliding_window=None, head_dim=8)
-    yield causal("qwen2", "Qwen2")
-    sliding = {"use_sliding_window": True, "sliding_window": 5}
-    yield causal("qwen2-sliding", "Qwen2", **sliding, max_window_layers=1, tie_word_embeddings=True)
-    yield causal("qwen3", "Qwen3", head_dim=10)
-    pattern = {"layer_types": _LOCAL, "attention_bias": True, "head_dim": 8}
-    yield causal("qwen3-sliding", "Qwen3", **sliding, **pattern, tie_word_embeddings=True)
-
-    def t5(name: str, **changes: Any) -> Oracle:
-        return Oracle(name, "T5ForConditionalGeneration", _T5 | changes)
-
-    yield t5("t5", feed_forward_proj="relu")
-    yield t5("t5-gated", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
-
-    def bart(name: str, **changes: Any) -> Oracle:
-        return Oracle(name, "BartForConditionalGeneration", _BART | changes)
-
-    yield bart("bart")
-    yield bart("bart-scaled", scale_embedding=True, activation_function="relu")
-
-    def marian(name: str, **changes: Any) -> Oracle:
-        return Oracle(name, "MarianMTModel", _BART | {"scale_embedding": True} | changes)
-
-    yield marian("marian", activation_function="swish")
-    yield marian("marian-plain", scale_embedding=False, activation_function="relu")
-
-
-ORACLES = {oracle.name: oracle for oracle in _oracles()}
 FIRST = [name for name in ORACLES if "-" not in name]  # one an architecture
 
 

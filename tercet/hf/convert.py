@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
@@ -21,7 +20,7 @@ from tercet.files import written_folder
 from tercet.hf.configs import ROWS
 from tercet.hf.embedding import read_json, write_embedding, write_json
 from tercet.hf.extras import Extras, read_extras, special_ids, write_generation
-from tercet.hf.matching import Link, absorbed, canonical, choose_form, links_of
+from tercet.hf.matching import OPS, Link, absorbed, canonical, choose_form, links_of
 from tercet.hf.names import OUTPUT, TABLES, Form, Table
 from tercet.hf.spelling import OURS, read_config, row_of, write_config
 from tercet.hf.weights import SINGLE, Weights
@@ -114,7 +113,7 @@ def _filled(
     dtype: torch.dtype | None,
     device: str | torch.device | None,
 ) -> Network:
-    network = _shaped(config)
+    network = build(config, seed=None)
     empty = network.state_dict()
     _check_names(weights, links, names)
     shapes = {
@@ -140,24 +139,6 @@ def _filled(
     stranded = [name for name, p in network.named_parameters() if p.is_meta]
     assert not stranded, f"no rule fills {stranded}"
     return network.eval()
-
-
-class _Unfilled(TorchFunctionMode):
-    """Leaves out the drawing of starting values, which on the meta device draws nothing but makes
-    torch import its symbolic algebra: three seconds at the first load."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return (kwargs or {}).get("tensor", args[0] if args else None)
-        return func(*args, **(kwargs or {}))
-
-
-def _shaped(config: TransformerConfig) -> Network:
-    """The network's shapes, on the meta device."""
-    with _Unfilled():
-        return build(config, seed=None)
 
 
 def _check_names(weights: Weights, links: list[Link], names: dict[str, str]) -> None:
@@ -196,7 +177,7 @@ def _check_shapes(
 
 def _own_names(config: TransformerConfig) -> list[str]:
     """Our parameters, a tied output table left out."""
-    names = _shaped(config).state_dict()
+    names = build(config, seed=None).state_dict()
     return [name for name in names if not (name == OUTPUT and config.tie_embeddings)]
 
 
@@ -242,6 +223,13 @@ def _spelt(config: TransformerConfig, extras: Extras) -> tuple[dict[str, Any], l
         Link(prefix * link.body + link.theirs, link.ours, link.op)
         for link in links_of(table, form, names, gated=config.gated)
     ]
+    if not config.tie_embeddings:  # then `transformers` ties nothing, and reads a head's copies too
+        originals = {link.theirs: link for link in links}
+        links += [
+            Link(copy, originals[original].ours, OPS["copy"])
+            for copy, original in table.copies.items()
+            if original in {rule.theirs for rule in form.rules}
+        ]
     return values, links
 
 

@@ -27,6 +27,7 @@ class Op:
 
 OPS = {
     "keep": Op(lambda t, n: (t,), lambda ts: ts[0]),
+    "copy": Op(lambda t, n: (t,), lambda ts: ts[0].clone()),  # a file holds no tensor twice
     "transpose": Op(lambda t, n: (t.t().contiguous(),), lambda ts: ts[0].t()),
     "split": Op(lambda t, n: t.chunk(n, dim=0), lambda ts: torch.cat(ts)),
     "split-columns": Op(
@@ -62,8 +63,8 @@ def canonical(table: Table, weights: Weights) -> dict[str, str]:
     for copy, original in table.copies.items():
         if copy in names and not absorbed(copy, original, names, weights):
             raise InputError(
-                f"{weights.folder}: {names[copy]} and {names[original]} differ; a model with "
-                "several tables of tokens is not supported"
+                f"{weights.folder}: {names[copy]} and {names[original]} differ; a model that keeps "
+                "two of them instead of one is not supported"
             )
     return names
 
