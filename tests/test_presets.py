@@ -75,10 +75,11 @@ GPT3_NAMED = {
 }
 
 IN_LIMITS = """
-import resource, time
+import time
+started = time.monotonic()
+import resource
 from tercet.model import build
 from tercet.presets import preset
-started = time.monotonic()
 network = build(preset("gpt3-175b"), seed=None)
 count = sum(parameter.numel() for parameter in network.parameters())
 print(count, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
