@@ -140,14 +140,20 @@ def _encoder(page: Page, results: dict[str, Any]) -> None:
     ]
     page.section("The encoder fills masks", side_by_side(*gaps))
     rows = [
-        [one["question"], one["topic"], one["rank"], one["rank_before"], one["first"]]
+        [
+            *(one["question"], one["topic"], one["rank"], one["rank_before"], one["rank_random"]),
+            one["first"],
+        ]
         for one in results["use"]["search"]
     ]
     page.section(
         "The encoder finds the documentation",
         "Ten questions, written before anything was trained. The rank of the right topic among all "
-        "topics, by the cosine of mean token states; beside it the same encoder before training.",
-        table(["question", "right topic", "rank", "before training", "found first"], rows),
+        "topics, by the cosine of mean token states; beside it the same encoder where its training "
+        "began, with the decoder's token table, and with random weights.",
+        table(
+            ["question", "right topic", "rank", "before training", "random", "found first"], rows
+        ),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tercet.language_model as language_model
 from tercet.generate import Sampling
 from tercet.jobs.quickstart_corpus import dates_and_numbers, title, topics
-from tercet.jobs.quickstart_models import SEED
+from tercet.jobs.quickstart_models import SEED, take_table
 from tercet.jobs.quickstart_questions import QUESTIONS
 from tercet.language_model import LanguageModel
 from tercet.model import build
@@ -42,17 +42,33 @@ def use(run: Run) -> dict[str, Any]:
     result = {
         "docstrings": complete(decoder),
         "masked": fill_masks(encoder),
-        "search": search(encoder),
+        "search": search(run, encoder),
         "dates": translate_dates(translator, run.settings.date_pairs),
     }
     correct = sum(answer == iso for _, iso, answer in result["dates"])
-    ranks = [[row[kind] for row in result["search"]] for kind in ("rank", "rank_before")]
+    ranks = {
+        kind: np.mean([row[kind] for row in result["search"]])
+        for kind in ("rank", "rank_before", "rank_random")
+    }
     run.say(
-        f"dates: {correct} of {len(result['dates'])} unseen ones exact; "
-        f"questions: mean rank {np.mean(ranks[0]):.1f} of {len(topics())} topics "
-        f"({np.mean(ranks[1]):.1f} before training)"
+        f"dates: {correct} of {len(result['dates'])} unseen ones exact\n"
+        f"questions: the right topic of {len(topics())} stands at rank {ranks['rank']:.1f} in the "
+        f"mean; {ranks['rank_before']:.1f} before training, {ranks['rank_random']:.1f} with random "
+        "weights"
     )
+    _say_answers(run, result)
     return result
+
+
+def _say_answers(run: Run, result: dict[str, Any]) -> None:
+    """A few of the answers; the page has them all."""
+    prompt, text = result["docstrings"][0]
+    masked = result["masked"][0]
+    words, _, answer = result["dates"][0]
+    best = ", ".join(word for word, _ in masked["candidates"])
+    run.say(f"  {prompt!r} goes on {text!r}")
+    run.say(f"  {masked['text']} -> {best}")
+    run.say(f"  {words} -> {answer}")
 
 
 def complete(decoder: LanguageModel) -> list[list[str]]:
@@ -71,17 +87,24 @@ def fill_masks(encoder: LanguageModel) -> list[dict[str, Any]]:
     return filled
 
 
-def search(encoder: LanguageModel) -> list[dict[str, Any]]:
-    """For each question its topic's rank after and before training, and the topic found first."""
+def search(run: Run, encoder: LanguageModel) -> list[dict[str, Any]]:
+    """For each question its topic's rank, and the topic found first.
+
+    Ranks of the encoder, of the same encoder where its training began, and of random weights.
+    """
     found = topics()
-    untrained = LanguageModel(build(encoder.config, SEED), encoder.tokenizer)
-    after, before = ranking(encoder, found), ranking(untrained, found)
+    start, random = build(encoder.config, SEED), build(encoder.config, SEED)
+    take_table(run, start)
+    after = ranking(encoder, found)
+    before = ranking(LanguageModel(start, encoder.tokenizer), found)
+    by_chance = ranking(LanguageModel(random, encoder.tokenizer), found)
     return [
         {
             "question": question,
-            "topic": title(found[topic]) if topic in found else topic,
+            "topic": title(found[topic]),
             "rank": after[i].index(topic) + 1,
             "rank_before": before[i].index(topic) + 1,
+            "rank_random": by_chance[i].index(topic) + 1,
             "first": title(found[after[i][0]]),
         }
         for i, (question, topic) in enumerate(QUESTIONS)
