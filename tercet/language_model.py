@@ -15,15 +15,15 @@ import numpy as np
 import torch
 
 from tercet import hf
-from tercet.answers import Attention, CutWarning, Fill, Score
+from tercet.answers import Attention, CutWarning, Fill, Generation, Score
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
 from tercet.generate import Beam, Sampling, TokenRules
 from tercet.generate.texts import Request, Writer
-from tercet.model import Network, flatten
+from tercet.model import Network, batches, flatten
 from tercet.model.attention import attention_weights
-from tercet.represent.encode import BATCH_TOKENS, batches, encode
+from tercet.represent.encode import BATCH_TOKENS, encode
 from tercet.text import CutReport, Tokenizer, Window, fit
 
 GREEDY = Sampling()
@@ -50,6 +50,12 @@ def load(
                 f"dtype {dtype!r} is unknown; use float32, bfloat16, float16 or float64"
             )
         dtype = named
+    if dtype is not None and not dtype.is_floating_point:
+        raise InputError(f"dtype {dtype} holds no fractions; use float32, bfloat16 or float16")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} cannot be used here ({error}); use 'cpu'") from error
     folder = hf.find(path_or_name, allow_pickle=allow_pickle)
     network, extras = hf.load(folder, dtype=dtype, device=device, allow_pickle=allow_pickle)
     return LanguageModel(network, Tokenizer.load(folder), extras)
@@ -167,10 +173,20 @@ class LanguageModel:
         ):
             options = []
             for value, choice in zip(values, choices, strict=True):
-                whole = tokenizer.decode([*ids[:place], choice, *ids[place + 1 :]])
+                whole = self._filled(ids, place, choice)
                 options.append(Fill(tokenizer.decode([choice]).strip(), value, whole))
             filled.append(options)
         return filled[0] if len(filled) == 1 else filled
+
+    def _filled(self, ids: list[int], place: int, choice: int) -> str:
+        """The text with one mask filled; other masks stay as [MASK], special tokens go."""
+        parts: list[list[int]] = [[]]
+        for i, token in enumerate(ids):
+            if token == self.tokenizer.mask_id and i != place:
+                parts.append([])
+            else:
+                parts[-1].append(choice if i == place else token)
+        return " [MASK] ".join(self.tokenizer.decode(part).strip() for part in parts).strip()
 
     @torch.inference_mode()
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
@@ -180,6 +196,11 @@ class LanguageModel:
         target: what an encoder–decoder's decoder reads; None: what it writes itself.
         """
         self._must("attention")
+        if target is not None and not self.writer.reads_source:
+            raise InputError(
+                f"target {target!r} is for an encoder–decoder; this model is {self.config.family}: "
+                "give the whole text as one"
+            )
         ids, written = self._whole(text), []
         tokens, layout = flatten([ids], self.device)
         inputs: dict[str, Any] = {}
@@ -189,7 +210,13 @@ class LanguageModel:
             else:
                 written = self.tokenizer.target.encode(target)
             assert self.config.start_id is not None
-            written = [self.config.start_id, *written][: self.config.context_length]
+            written = [self.config.start_id, *written]
+            if target is not None and len(written) > self.config.context_length:
+                raise InputError(
+                    f"the target has {len(written):,} tokens, the start token counted, and the "
+                    f"context {self.config.context_length:,}; shorten it"
+                )
+            written = written[: self.config.context_length]  # our own end-of-text may lie beyond
             inputs = {"source": tokens, "source_layout": layout}
             tokens, layout = flatten([written], self.device)
         maps = attention_weights(
@@ -235,11 +262,14 @@ class LanguageModel:
         request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
         texts, one = self._listed(prompt)
         if one:
-            return self.writer.generate(texts, request)[0]
+            answer = self.writer.generate(texts, request)[0]
+            _warn_of_slides([answer])
+            return answer
         good, answers = self.writer.sound(texts, max_new_tokens, overflow)
         if good:
             written = self.writer.generate([texts[i] for i in good], request)
             answers.update(zip(good, written, strict=True))
+            _warn_of_slides(written)
         return [answers[i] for i in range(len(texts))]
 
     def stream(
@@ -255,7 +285,24 @@ class LanguageModel:
         """The text of ``generate`` in pieces, as it is written."""
         self._must("generate")
         request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
-        return self.writer.stream(prompt, request)
+        self._listed(prompt)
+        pieces = self.writer.stream(prompt, request)
+        return self._told(prompt, pieces) if overflow == "slide" else pieces
+
+    def _told(self, prompt: str, pieces: Iterator[str]) -> Iterator[str]:
+        """The pieces, and at the end a warning when the text outgrew the context."""
+        written = []
+        for piece in pieces:
+            written.append(piece)
+            yield piece
+        n_tokens = len(self.tokenizer.encode(prompt + "".join(written)))
+        if n_tokens > self.config.context_length:
+            warnings.warn(
+                f"the text grew to about {n_tokens:,} tokens, beyond the context of "
+                f"{self.config.context_length:,}: its oldest tokens slid out of the model's sight",
+                CutWarning,
+                stacklevel=2,
+            )
 
     def translate(
         self,
@@ -334,7 +381,13 @@ class LanguageModel:
 
     def _listed(self, texts: str | Sequence[str]) -> tuple[list[str], bool]:
         one = isinstance(texts, str)
-        listed = [texts] if isinstance(texts, str) else list(texts)
+        try:
+            listed = [texts] if isinstance(texts, str) else list(texts)
+        except TypeError:
+            listed = [texts]
+        for text in listed:
+            if not isinstance(text, str):
+                raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")
         if not listed:
             raise InputError("an empty list holds no text; give at least one")
         return listed, one
@@ -369,6 +422,17 @@ class LanguageModel:
         if str(report):
             warnings.warn(f"{report} (overflow {policy!r})", CutWarning, stacklevel=3)
         return windows, owners
+
+
+def _warn_of_slides(answers: Sequence[Generation]) -> None:
+    dropped = [answer.dropped for answer in answers if answer.dropped]
+    if dropped:
+        warnings.warn(
+            f"{len(dropped)} of {len(answers)} texts outgrew the context: {sum(dropped):,} tokens "
+            "at their beginnings slid out of the model's sight (overflow 'slide')",
+            CutWarning,
+            stacklevel=3,
+        )
 
 
 def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import tercet
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
+from tercet.generate import Finished
+from tercet.generate.texts import Writer
 from tercet.model import build
 from tercet.text import Tokenizer, train_tokenizer
+from tercet.text.engine import LibraryEngine
 
 SENTENCES = [
     "The quick brown fox jumps over the lazy dog.",
@@ -108,6 +112,7 @@ def test_fill_ranks_tokens(encoder) -> None:
     assert best[0].probability >= best[1].probability >= best[2].probability > 0
     assert best[0].token in best[0].text and "[MASK]" not in best[0].text
     both = encoder.fill("The [MASK] brown [MASK].", top_k=2)
+    assert both[0][0].text.count("[MASK]") == 1 and "[MASK]" in both[1][0].text
     assert [len(options) for options in both] == [2, 2]
 
 
@@ -130,10 +135,28 @@ def test_generate_one_many_and_streamed(decoder) -> None:
 def test_generation_runs_to_the_edge_and_says_so(decoder) -> None:
     prompt = decoder.tokenizer.encode("The quick")
     whole = decoder.generate("The quick", sampling=tercet.Sampling(temperature=2.0), seed=3)
-    if whole.finish == "length":
-        assert len(prompt) + len(whole.ids) == 32
-    slid = decoder.generate("The quick", max_new_tokens=50, overflow="slide")
-    assert slid.finish == "stop" or (len(slid.ids) == 50 and slid.dropped > 0)
+    assert whole.finish == "length" and len(prompt) + len(whole.ids) == 32
+    with pytest.warns(tercet.CutWarning, match="1 of 1 texts outgrew the context"):
+        slid = decoder.generate("The quick", max_new_tokens=50, overflow="slide")
+    assert len(slid.ids) == 50 and slid.dropped > 0
+    with pytest.warns(tercet.CutWarning, match="slid out"):
+        pieces = list(decoder.stream("The quick", max_new_tokens=50, overflow="slide"))
+    assert "".join(pieces) == slid.text
+
+
+def test_a_continuation_keeps_its_space(decoder) -> None:
+    """A tokenizer that marks words by a space before them drops it at the start of a text."""
+    from tokenizers import Tokenizer as Library
+    from tokenizers import decoders, models, pre_tokenizers
+
+    words = {"<unk>": 0, "▁once": 1, "▁upon": 2, "▁a": 3}
+    library = Library(models.WordLevel(words, unk_token="<unk>"))
+    library.pre_tokenizer = pre_tokenizers.Metaspace()
+    library.decoder = decoders.Metaspace()
+    writer = Writer(decoder.network, Tokenizer(LibraryEngine(library), {}), ends=())
+    finished = Finished([2, 3], "length", [0.0, 0.0])
+    assert writer._generation(finished, writer._lead([1]), ()).text == " upon a"
+    assert "".join(writer._pieces(iter([2, 3]), writer._streamer([1]), ())) == " upon a"
 
 
 def test_stop_strings_end_a_text_and_are_left_out(decoder) -> None:
@@ -210,6 +233,15 @@ def test_attention_is_a_distribution(models) -> None:
         ("decoder", lambda m: m.generate([]), "empty list"),
         ("decoder", lambda m: m.generate("dog", max_new_tokens=0), "max_new_tokens 0"),
         ("decoder", lambda m: m.generate("dog", max_new_tokens=-3), "max_new_tokens -3"),
+        ("decoder", lambda m: m.generate("dog", max_new_tokens=2.5), "max_new_tokens 2.5"),
+        ("decoder", lambda m: m.generate(None), "must be a string, not None"),
+        ("decoder", lambda m: m.generate([5]), "must be a string, not 5"),
+        ("decoder", lambda m: m.attention("dog", target="cat"), "target 'cat' is for"),
+        ("encoder-decoder", lambda m: m.attention("dog", target="dog " * 99), "target has"),
+        ("encoder-decoder", lambda m: m.translate("dog", length_penalty=math.nan), "finite"),
+        ("encoder", lambda m: tercet.load("x", dtype=torch.int8), "holds no fractions"),
+        ("encoder", lambda m: tercet.load("x", dtype="int8"), "dtype 'int8'"),
+        ("encoder", lambda m: tercet.load("x", device="gpu"), "device 'gpu'"),
         ("decoder", lambda m: m.generate(["dog"], max_new_tokens=0), "max_new_tokens 0"),
         ("decoder", lambda m: m.generate("dog " * 40), "no room"),
         ("decoder", lambda m: m.generate("dog", max_new_tokens=99), "99.*context of 32"),
@@ -230,6 +262,34 @@ def test_a_bad_item_does_not_cost_the_others(decoder, translator) -> None:
     assert "context" in answers[1].error and "is empty" in answers[2].error
     answers = translator.translate(["dog", ""], max_new_tokens=4)
     assert answers[0].finish != "error" and "is empty" in answers[1].error
+
+
+def test_a_long_list_is_written_in_groups(models, monkeypatch) -> None:
+    prompts = [text[:n] for text in SENTENCES[:3] for n in (9, 14, 20)]
+    for family in ("decoder", "encoder-decoder"):
+        monkeypatch.setattr("tercet.generate.prompts.CACHED_TOKENS", 1_000_000)
+        sampling = tercet.Sampling(temperature=1.0)
+        whole = models[family].generate(prompts, max_new_tokens=6, sampling=sampling)
+        monkeypatch.setattr("tercet.generate.prompts.CACHED_TOKENS", 40)
+        parts = models[family].generate(prompts, max_new_tokens=6, sampling=sampling)
+        assert [a.ids for a in parts] == [a.ids for a in whole]
+    best = translator_ids(models["encoder-decoder"], prompts)
+    monkeypatch.setattr("tercet.generate.prompts.CACHED_TOKENS", 1_000_000)
+    assert translator_ids(models["encoder-decoder"], prompts) == best
+
+
+def translator_ids(translator: tercet.LanguageModel, texts: list[str]) -> list[list[int]]:
+    return [a.ids for a in translator.translate(texts, beams=3, max_new_tokens=5)]
+
+
+def test_an_lstm_writes_too_and_slides(decoder) -> None:
+    model = tercet.LanguageModel(
+        build(decoder.config.replace(mixer="lstm", eos_ids=())), decoder.tokenizer
+    )
+    assert "attention" not in model.can
+    with pytest.warns(tercet.CutWarning):
+        answers = model.generate(["The quick", "A"], max_new_tokens=45, overflow="slide")
+    assert [len(a.ids) for a in answers] == [45, 45] and answers[0].dropped > 0
 
 
 def test_a_tokenizer_larger_than_the_table_is_refused(decoder) -> None:

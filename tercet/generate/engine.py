@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from tercet.generate.prompts import Finished, Ids, Text, begin, checked
+from tercet.generate.prompts import Finished, Ids, Text, begin, checked, groups
 from tercet.generate.sampling import (
     GREEDY,
     NO_RULES,
@@ -59,11 +59,12 @@ def generate(
     texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens, overflow=overflow)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
     pick = picker(sampling, seed, rules)
-    for live in run(network, texts, sources, pick):
-        for text in live:
-            if on_token is not None:
-                on_token(text.index, text.ids[-1])
-            text.finish = _finish(text, ends, stopped)
+    for together, their_sources in groups(texts, sources):
+        for live in run(network, together, their_sources, pick):
+            for text in live:
+                if on_token is not None:
+                    on_token(text.index, text.ids[-1])
+                text.finish = _finish(text, ends, stopped)
     return [text.finished() for text in texts]
 
 

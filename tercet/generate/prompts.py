@@ -5,12 +5,12 @@ Prompts and sources are lists of token ids. Nothing is computed and no tensor is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tercet.errors import InputError
 from tercet.generate.sampling import identities
-from tercet.model import Network
+from tercet.model import Network, batches
 
 Ids = Sequence[int]
 
@@ -125,8 +125,8 @@ def begin(
 ) -> list[Text]:
     """The texts before their first new token, each with the number of tokens it may get."""
     context = network.config.context_length
-    if max_new_tokens is not None and max_new_tokens < 1:
-        raise InputError(f"max_new_tokens {max_new_tokens} must be 1 or more")
+    if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
+        raise InputError(f"max_new_tokens {max_new_tokens} must be a whole number of 1 or more")
     if overflow not in ("error", "slide"):
         raise InputError(f"overflow {overflow!r} is not for generation; use 'error' or 'slide'")
     if overflow == "slide" and (sources is not None or max_new_tokens is None):
@@ -146,6 +146,21 @@ def begin(
             text.slide(context, network.config.bos_id)
         texts.append(text)
     return texts
+
+
+CACHED_TOKENS = 16_384  # held at once: of a model of 12 layers of 768 that is 1.2 GB in float32
+
+
+def groups(
+    texts: list[Text], sources: Sequence[Ids] | None, *, beams: int = 1
+) -> Iterator[tuple[list[Text], list[Ids] | None]]:
+    """Texts that are written together, and their sources: any list in bounded memory."""
+    longest = [
+        beams * (len(text.window) + text.limit + len(sources[text.index] if sources else ()))
+        for text in texts
+    ]
+    for rows in batches(longest, CACHED_TOKENS):
+        yield [texts[i] for i in rows], None if sources is None else [sources[i] for i in rows]
 
 
 def _check_room(name: str, n_prompt: int, max_new_tokens: int | None, context: int) -> None:

@@ -7,6 +7,7 @@ Scores are kept in float32 whatever the network's precision is, for the same rea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from tercet.generate.engine import (
     read,
     writing,
 )
-from tercet.generate.prompts import Finished, Ids, Text, begin, checked
+from tercet.generate.prompts import Finished, Ids, Text, begin, checked, groups
 from tercet.generate.sampling import NO_RULES, TokenRules
 from tercet.model import Network
 
@@ -52,6 +53,8 @@ class Beam:
             raise InputError(
                 f"n_best {self.n_best} must lie between 1 and beams {self.beams}; widen the search"
             )
+        if not math.isfinite(self.length_penalty):
+            raise InputError(f"length_penalty {self.length_penalty} must be a finite number")
         if self.early_stopping not in (True, False, "never"):
             raise InputError(
                 f"early_stopping {self.early_stopping!r} is unknown; use True, False or 'never'"
@@ -88,9 +91,13 @@ def beam_search(
     prompts, sources = checked(network, prompts, sources)
     texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens)
     ends = tuple(network.config.eos_ids if eos_ids is None else eos_ids)
+    found: dict[int, list[Finished]] = {}
     with writing(network):
-        cache = open_cache(network, len(texts), sources)
-        return _Search(beam, ends, rules, texts).run(network, cache)
+        for together, their_sources in groups(texts, sources, beams=beam.beams):
+            cache = open_cache(network, len(together), their_sources)
+            best = _Search(beam, ends, rules, together).run(network, cache)
+            found.update(zip([text.index for text in together], best, strict=True))
+    return [found[i] for i in range(len(texts))]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tercet.generate.engine import Finished, begin, checked, generate, stream
 from tercet.generate.sampling import NO_RULES, Sampling, TokenRules
 from tercet.generate.search import Beam, beam_search
 from tercet.model import Network
-from tercet.text import Tokenizer
+from tercet.text import Streamer, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Writer:
         """One answer a text, in one ragged batch. Raises InputError for the first that cannot be
         run.
         """
-        streamers = [self.tokenizer.target.streamer() for _ in texts]
+        asked = [self.ids(text) for text in texts]
+        streamers = [self._streamer(ids) for ids in asked]
         written = [""] * len(texts)
 
         def stopped(index: int, ids: list[int]) -> bool:
@@ -70,7 +71,7 @@ class Writer:
                 written[index] += streamers[index].put(ids[-1])
             return cut(written[index], request.stop)[0]
 
-        prompts, sources = self._sides([self.ids(text) for text in texts])
+        prompts, sources = self._sides(asked)
         finished = generate(
             self.network,
             prompts,
@@ -83,7 +84,10 @@ class Writer:
             rules=self.rules,
             stopped=stopped if request.stop else None,
         )
-        return [self._generation(text, request.stop) for text in finished]
+        return [
+            self._generation(text, self._lead(ids), request.stop)
+            for text, ids in zip(finished, asked, strict=True)
+        ]
 
     def stream(self, text: str, request: Request) -> Iterator[str]:
         """The same text in pieces, as soon as they are certain. Input is checked at the call."""
@@ -99,10 +103,12 @@ class Writer:
             eos_ids=self.ends,
             rules=self.rules,
         )
-        return self._pieces(tokens, request.stop)
+        return self._pieces(tokens, self._streamer(ids), request.stop)
 
-    def _pieces(self, tokens: Iterator[int], stop: tuple[str, ...]) -> Iterator[str]:
-        streamer, held = self.tokenizer.target.streamer(), ""
+    def _pieces(
+        self, tokens: Iterator[int], streamer: Streamer, stop: tuple[str, ...]
+    ) -> Iterator[str]:
+        held = ""
         for token in tokens:
             held += "" if token in self.ends else streamer.put(token)
             found, safe = cut(held, stop)
@@ -130,7 +136,7 @@ class Writer:
             eos_ids=self.ends,
             rules=self.rules,
         )
-        return [[self._generation(text, ()) for text in best] for best in found]
+        return [[self._generation(text, [], ()) for text in best] for best in found]
 
     def sound(
         self, texts: Sequence[str], max_new_tokens: int | None, overflow: str
@@ -158,9 +164,26 @@ class Writer:
                 bad[i] = Generation("", error=str(error))
         return good, bad
 
-    def _generation(self, finished: Finished, stop: tuple[str, ...]) -> Generation:
-        ids = [i for i in finished.ids if i not in self.ends]
-        text = self.tokenizer.target.decode(ids)
+    def _lead(self, prompt: list[int]) -> list[int]:
+        """The prompt's last token, where the text behind it depends on it: a tokenizer that marks
+        words by a space before them leaves it out at the start of a text, and "Once" must go on
+        as " upon a time". Empty where the token alone has no whole text."""
+        lead = [] if self.reads_source else prompt[-1:]
+        text = self.tokenizer.target.decode(lead)
+        return lead if text and self.tokenizer.target.streamer().put(lead[0]) == text else []
+
+    def _streamer(self, prompt: list[int]) -> Streamer:
+        """A streamer that goes on behind the prompt."""
+        streamer = self.tokenizer.target.streamer()
+        for token in self._lead(prompt):
+            streamer.put(token)
+        return streamer
+
+    def _generation(self, finished: Finished, lead: list[int], stop: tuple[str, ...]) -> Generation:
+        decode = self.tokenizer.target.decode
+        ids, before = [i for i in finished.ids if i not in self.ends], decode(lead)
+        text = decode([*lead, *ids])
+        text = text[len(before) :] if text.startswith(before) else decode(ids)
         found, end = cut(text, stop)
         return Generation(
             text[:end] if found else text,

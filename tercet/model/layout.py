@@ -6,7 +6,7 @@ more sequences: nothing looks across a boundary. This file knows lengths and pos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -97,6 +97,23 @@ def flatten(
     """Lists of token ids -> the stream (N,) and its layout."""
     layout = Layout([len(ids) for ids in sequences], device=device)
     return torch.tensor([token for ids in sequences for token in ids], device=device), layout
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices of texts, longest first, so many at a time as hold at most ``budget`` tokens.
+
+    Longest first, because a budget that is too large for the memory then fails at once.
+    """
+    batch: list[int] = []
+    tokens = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and tokens + lengths[i] > budget:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(i)
+        tokens += lengths[i]
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True)

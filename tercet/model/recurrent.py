@@ -73,7 +73,7 @@ class AdditiveAttention(nn.Module):
 
 
 class RecurrentCache:
-    """The state of each sequence, and for an encoder-decoder its memory. It cannot rewind."""
+    """The state of each sequence, and for an encoder-decoder its memory. It rewinds to 0 alone."""
 
     def __init__(
         self, n_sequences: int, memory: Tensor | None, memory_layout: Layout | None
@@ -95,10 +95,16 @@ class RecurrentCache:
             )
 
     def rewind(self, lengths: tuple[int, ...] | list[int]) -> None:
-        if tuple(lengths) != self.lengths:
+        kept = [new == old for new, old in zip(lengths, self.lengths, strict=True)]
+        if any(new for new, same in zip(lengths, kept, strict=True) if not same):
             raise InputError(
-                "a recurrent network cannot go back: its state forgets; read the text again"
+                "a recurrent network cannot go back a few tokens: its state forgets; "
+                "begin the text again"
             )
+        if self.state is not None:  # a text that begins again begins from nothing
+            mask = torch.tensor(kept, device=self.state[0].device)[None, :, None]
+            self.state = (self.state[0] * mask, self.state[1] * mask)
+        self.lengths = tuple(lengths)
 
 
 class Recurrent(nn.Module):

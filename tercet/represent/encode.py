@@ -4,31 +4,14 @@ policy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from tercet.model import Network, flatten
+from tercet.model import Network, batches, flatten
 
 BATCH_TOKENS = 4_096
-
-
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices of texts, longest first, so many at a time as hold at most ``budget`` tokens.
-
-    Longest first, because a budget that is too large for the memory then fails at once.
-    """
-    batch: list[int] = []
-    tokens = 0
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and tokens + lengths[i] > budget:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(i)
-        tokens += lengths[i]
-    if batch:
-        yield batch
 
 
 @torch.inference_mode()
