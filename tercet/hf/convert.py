@@ -8,7 +8,7 @@ spelling, ``"model_type": "tercet"``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -47,15 +47,38 @@ def load(
     with ``torch.load(weights_only=True)`` where there are no safetensors. Raises InputError for a
     folder, settings or tensors that are not what they must be, with all offending names.
     """
-    folder = Path(folder)
+    opened = _opened(Path(folder), allow_pickle)
+    return _filled(opened, dtype, device), opened.extras
+
+
+def config_of(
+    folder: str | Path, *, allow_pickle: bool = False
+) -> tuple[TransformerConfig, Extras]:
+    """What `load` would find, from the settings and the tensors' names and shapes alone: no weight
+    is read. Raises as `load` does."""
+    opened = _opened(Path(folder), allow_pickle)
+    _empty(opened)
+    return opened.config, opened.extras
+
+
+class _Opened(NamedTuple):
+    """A folder that is understood and whose tensors are not yet read."""
+
+    config: TransformerConfig
+    extras: Extras
+    weights: Weights
+    links: list[Link]
+    names: dict[str, str]  # a tensor's canonical name -> its name in the file
+
+
+def _opened(folder: Path, allow_pickle: bool) -> _Opened:
     values = _values(folder)
     extras = read_extras(folder, values)
     if values.get("model_type") == OURS:
         config = _own_config(folder, values)
         weights = Weights(folder)
         links = [Link(name, (name,)) for name in _own_names(config)]
-        network = _filled(config, links, weights, {n: n for n in weights}, dtype, device)
-        return network, extras
+        return _Opened(config, extras, weights, links, {name: name for name in weights})
     row = row_of(values)
     table = TABLES[values["model_type"]]
     weights = Weights(folder, allow_pickle=allow_pickle)
@@ -65,7 +88,7 @@ def load(
     config = read_config(special_ids(values, extras), form.heads)
     config = _settle_output(table, form, config, names, weights)
     links = links_of(table, form, _own_names(config), gated=config.gated)
-    return _filled(config, links, weights, names, dtype, device), extras
+    return _Opened(config, extras, weights, links, names)
 
 
 def _values(folder: Path) -> dict[str, Any]:
@@ -105,22 +128,24 @@ def _settle_output(
     return config.replace(tie_embeddings=False)
 
 
-def _filled(
-    config: TransformerConfig,
-    links: list[Link],
-    weights: Weights,
-    names: dict[str, str],
-    dtype: torch.dtype | None,
-    device: str | torch.device | None,
-) -> Network:
-    network = build(config, seed=None)
+def _empty(opened: _Opened) -> tuple[Network, dict[str, tuple[int, ...]]]:
+    """The network on the meta device, and the tensors' shapes, which the files are held to."""
+    network = build(opened.config, seed=None)
     empty = network.state_dict()
-    _check_names(weights, links, names)
+    _check_names(opened.weights, opened.links, opened.names)
     shapes = {
         link.theirs: tuple(link.op.write([empty[name] for name in link.ours]).shape)
-        for link in links
+        for link in opened.links
     }
-    _check_shapes(weights, shapes, names, config)
+    _check_shapes(opened.weights, shapes, opened.names, opened.config)
+    return network, shapes
+
+
+def _filled(
+    opened: _Opened, dtype: torch.dtype | None, device: str | torch.device | None
+) -> Network:
+    network, shapes = _empty(opened)
+    _, _, weights, links, names = opened
     filled: dict[str, Tensor] = {}
     for link in links:
         if link.theirs in names:
