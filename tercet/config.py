@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +48,7 @@ class RopeScaling:
     high_freq_factor: float = 4.0
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         if self.kind == "dynamic":
             raise InputError(
                 "rope scaling 'dynamic' is refused: its frequencies depend on the length seen "
@@ -133,6 +136,18 @@ class TransformerConfig:
     init_std: float | None = 0.02  # None: fan-in ** -0.5 (T5's table)
 
     def __post_init__(self) -> None:
+        for name in ("eos_ids", "local_layers", "heads"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise InputError(f"{name} {value!r} must be a list")
+            object.__setattr__(self, name, tuple(value))
+        if isinstance(self.rope_scaling, dict):
+            try:
+                object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+            except TypeError as error:
+                raise InputError(f"rope_scaling {self.rope_scaling!r}: {error}") from error
+        _check_kinds(self)
+        self._check_sizes()
         if self.n_kv_heads is None:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
         if self.d_head is None:
@@ -142,11 +157,16 @@ class TransformerConfig:
                     "state d_head"
                 )
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
-        for name in ("eos_ids", "local_layers", "heads"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if isinstance(self.rope_scaling, dict):
-            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
         self._check()
+
+    def _check_sizes(self) -> None:
+        for name in (
+            *("vocab_size", "context_length", "d_model", "d_ff"),
+            *("n_heads", "n_kv_heads", "d_head"),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value} must be a positive whole number")
 
     def _check(self) -> None:
         for name, allowed in CHOICES.items():
@@ -155,17 +175,6 @@ class TransformerConfig:
                     f"{name} {getattr(self, name)!r} is unknown; "
                     f"use one of {', '.join(map(str, allowed))}"
                 )
-        for name in (
-            "vocab_size",
-            "context_length",
-            "d_model",
-            "d_ff",
-            "n_heads",
-            "n_kv_heads",
-            "d_head",
-        ):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
-                raise InputError(f"{name} {getattr(self, name)!r} must be a positive whole number")
         if self.encoder_layers < 0 or self.decoder_layers < 0 or not self.n_layers:
             raise InputError(
                 f"encoder_layers {self.encoder_layers} and decoder_layers {self.decoder_layers}: "
@@ -186,6 +195,14 @@ class TransformerConfig:
         for name in ("dropout", "attention_dropout", "activation_dropout", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} must be at least 0 and below 1")
+        for name in ("bos_id", "eos_ids", "pad_id", "start_id"):
+            value = getattr(self, name)
+            for token in value if isinstance(value, tuple) else (value,):
+                if token is not None and not 0 <= token < self.vocab_size:
+                    raise InputError(
+                        f"{name}: token {token} is not in the vocabulary of {self.vocab_size:,}; "
+                        f"set {name} to tokens below that, or to none"
+                    )
         unknown = [head for head in self.heads if head not in HEADS]
         if unknown:
             raise InputError(f"head {unknown[0]!r} is unknown; use some of {', '.join(HEADS)}")
@@ -242,6 +259,30 @@ class TransformerConfig:
     @classmethod
     def from_json(cls, text: str) -> TransformerConfig:
         return cls.from_dict(json.loads(text))
+
+
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "int": (int, "whole number"),
+    "float": ((int, float), "finite number"),
+    "bool": (bool, "truth value"),
+    "str": (str, "string"),
+    "RopeScaling": (RopeScaling, "RopeScaling"),
+}
+
+
+def _check_kinds(settings: Any) -> None:
+    """Each field holds what its annotation says; a truth value is no number."""
+    for field in dataclasses.fields(settings):
+        value: Any = getattr(settings, field.name)
+        kind, *none = str(field.type).split(" | ")
+        if value is None and none:
+            continue
+        one = kind.removeprefix("tuple[").removesuffix(", ...]")
+        types, said = KINDS[one]
+        for item in (value,) if one == kind else tuple(value or ()):
+            odd = isinstance(item, bool) and one != "bool"
+            if odd or not isinstance(item, types) or item in (math.inf, -math.inf) or item != item:
+                raise InputError(f"{field.name} {item!r} must be a {said}")
 
 
 def _known(values: dict[str, Any]) -> None:

@@ -1,6 +1,9 @@
 """The one error that users can mend. The raiser knows what went wrong and writes the sentence."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 
@@ -26,3 +29,19 @@ def require(module: str, extra: str) -> ModuleType:
             f"the package {error.name!r} is not installed; "
             f"install it with: pip install 'tercet[{extra}]'"
         ) from None
+
+
+@contextmanager
+def undamaged(path: Path) -> Iterator[None]:
+    """Around the reading of a settings file: values of kinds that nobody expects, a list for an
+    object, a word for a number, are an InputError about `path`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: damaged, a value is missing or of the wrong kind "
+            f"({type(error).__name__}: {said}); fetch it again"
+        ) from error

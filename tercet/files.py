@@ -7,8 +7,10 @@ leaves the old one as it was. Knows nothing of what is written.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +22,7 @@ except ImportError:  # Windows: runs in one folder are not kept apart there
     fcntl = None
 
 LOCK = ".lock"
+_REPLACED: dict[Path, set[str]] = {}  # open scratch folder -> what its files stand instead of
 
 
 @contextmanager
@@ -38,23 +41,30 @@ def written(path: str | Path) -> Iterator[Path]:
             yield beside
             _sync(beside)
             beside.replace(path)
+            _sync_names(path.parent)
     finally:
         with suppress(OSError):
             beside.unlink()
 
 
 @contextmanager
-def written_folder(folder: str | Path) -> Iterator[Path]:
+def written_folder(folder: str | Path, *, instead_of: Collection[str] = ()) -> Iterator[Path]:
     """Yields an empty folder inside `folder` to write to; its files move up when all are whole.
 
     Nothing is moved before everything is written, so that a failed save of a model leaves the old
-    weights beside the old config. Files of other names in `folder` stay. Raises as `written` does.
+    weights beside the old config. instead_of: names (or patterns, "*.model") of old files that the
+    new ones replace: they are removed if they are not among the new ones. Where `folder` is itself
+    being written so, they are removed from its place. Files of other names in `folder` stay. Raises
+    as `written` does.
     """
     folder = Path(folder)
-    scratch = folder / f".saving-{os.getpid()}"
+    scratch = None
     try:
         with _refusals(folder):
-            scratch.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            _sweep(folder)
+            scratch = Path(tempfile.mkdtemp(prefix=f"{_scratch_of()}{os.getpid()}-", dir=folder))
+            replaced = _REPLACED[scratch] = set(instead_of)
             yield scratch
             files = sorted(path for path in scratch.rglob("*") if path.is_file())
             for path in files:
@@ -63,8 +73,44 @@ def written_folder(folder: str | Path) -> Iterator[Path]:
                 target = folder / path.relative_to(scratch)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
+            if folder in _REPLACED:
+                _REPLACED[folder] |= replaced
+            _remove(folder, replaced, kept={folder / path.relative_to(scratch) for path in files})
+            _sync_names(folder)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch is not None:
+            _REPLACED.pop(scratch, None)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove(folder: Path, names: Collection[str], kept: Collection[Path]) -> None:
+    """The files of these names, and folders that hold nothing any more."""
+    for path in {path for name in names for path in folder.glob(name)}.difference(kept):
+        if path.is_file() or path.is_symlink():
+            path.unlink()
+            with suppress(OSError):  # it holds other files
+                if path.parent != folder:
+                    path.parent.rmdir()
+
+
+def _scratch_of() -> str:
+    """How the scratch folders of this machine begin; the process's number follows."""
+    return f".saving-{platform.node()}-"
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes of this machine have left."""
+    if fcntl is None:  # Windows: asking whether a process lives would end it
+        return
+    begin = _scratch_of()
+    for path in [path for path in folder.iterdir() if path.name.startswith(begin)]:
+        number = path.name.removeprefix(begin).partition("-")[0]
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (OSError, ValueError):
+            pass  # it lives and is another user's, or nobody knows whose it is
 
 
 @contextmanager
@@ -116,3 +162,13 @@ def _sync(path: Path) -> None:
     """To the disk, so that the rename cannot overtake the contents when the power goes."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _sync_names(folder: Path) -> None:
+    """A folder's list of names to the disk, so that what follows cannot overtake a rename."""
+    with suppress(OSError):  # some systems open no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

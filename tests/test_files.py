@@ -126,3 +126,34 @@ def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError):  # not the user's to mend
         require("broken_package", "serve")
+
+
+def names(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_is_replaced_is_removed_and_nothing_else(tmp_path: Path):
+    for name in ("1_Pooling/config.json", "a.model", "a.txt", "notes.txt", "own/a.model"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("old")
+    with pytest.raises(RuntimeError), written_folder(tmp_path, instead_of=("*.txt",)):
+        raise RuntimeError
+    assert len(names(tmp_path)) == 5
+    with written_folder(tmp_path) as outer:  # the inner one's place is the outer one's
+        with written_folder(outer, instead_of=("*.model", "a.txt", "1_Pooling/*")) as inner:
+            (inner / "a.txt").write_text("new")
+        assert len(names(tmp_path)) == 6
+    assert names(tmp_path) == {"a.txt", "notes.txt", "own/a.model"}
+    assert (tmp_path / "a.txt").read_text() == "new" and not (tmp_path / "1_Pooling").exists()
+
+
+def test_what_a_killed_save_left_blocks_nobody_and_goes(tmp_path: Path):
+    program = (
+        "import os, sys; from tercet.files import written_folder\n"
+        "with written_folder(sys.argv[1]) as new: (new / 'half').write_text(''); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)])
+    assert len(names(tmp_path)) == 1
+    with written_folder(tmp_path) as first, written_folder(tmp_path) as second:
+        assert first != second and len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []

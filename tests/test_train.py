@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -155,3 +156,27 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
 def test_steps_and_seconds_exclude_each_other():
     with pytest.raises(InputError, match="give one of the two"):
         Recipe(1e-3)
+
+
+def test_a_checkpoint_of_another_shape_names_both(tmp_path: Path):
+    net = build(SMALL)
+    save_step(tmp_path, net, Optimizer(net), State(step=1))
+    wide = build(SMALL.replace(vocab_size=60))
+    with pytest.raises(InputError, match=r"tokens.weight has shape \(50, 16\).*has \(60, 16\)"):
+        load_latest(tmp_path, wide, Optimizer(wide))
+
+
+def test_no_room_for_a_checkpoint_leaves_the_one_before(tmp_path: Path):
+    net = build(SMALL)
+    save_step(tmp_path, net, Optimizer(net), State(step=1))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(InputError, match="step-2: cannot be written"):
+            save_step(tmp_path, net, Optimizer(net), State(step=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    state = load_latest(tmp_path, net, Optimizer(net))
+    assert state is not None and state.step == 1
+    save_step(tmp_path, net, Optimizer(net), State(step=3))
+    assert {path.name for path in tmp_path.iterdir()} == {"latest", "step-3"}

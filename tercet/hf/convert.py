@@ -15,18 +15,28 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tercet.config import TransformerConfig
-from tercet.errors import InputError
+from tercet.errors import InputError, undamaged
 from tercet.files import written_folder
 from tercet.hf.configs import ROWS
+from tercet.hf.embedding import FILES as EMBEDDING_FILES
 from tercet.hf.embedding import read_json, write_embedding, write_json
-from tercet.hf.extras import Extras, read_extras, special_ids, write_generation
+from tercet.hf.extras import (
+    GENERATION_FILE,
+    Extras,
+    check_generation,
+    read_extras,
+    special_ids,
+    write_generation,
+)
 from tercet.hf.matching import OPS, Link, absorbed, canonical, choose_form, links_of
 from tercet.hf.names import OUTPUT, TABLES, Form, Table
 from tercet.hf.spelling import OURS, read_config, row_of, write_config
-from tercet.hf.weights import SINGLE, Weights
+from tercet.hf.weights import INDEX, SINGLE, Weights
 from tercet.model import Network, build
 
 CONFIG = "config.json"
+# What a saved folder may hold; of an older one, whatever is not written anew is removed.
+FILES = (CONFIG, GENERATION_FILE, "model*.safetensors", INDEX, *EMBEDDING_FILES)
 NOT_FIELDS = ("model_type", "architectures", "dtype")  # of our own config.json
 
 
@@ -69,26 +79,32 @@ class _Opened(NamedTuple):
     weights: Weights
     links: list[Link]
     names: dict[str, str]  # a tensor's canonical name -> its name in the file
+    prefix: str  # of the body's tensors in the file
 
 
 def _opened(folder: Path, allow_pickle: bool) -> _Opened:
     values = _values(folder)
-    extras = read_extras(folder, values)
+    with undamaged(folder / CONFIG):
+        extras = read_extras(folder, values)
     if values.get("model_type") == OURS:
         config = _own_config(folder, values)
+        check_generation(folder, config, extras)
         weights = Weights(folder)
         links = [Link(name, (name,)) for name in _own_names(config)]
-        return _Opened(config, extras, weights, links, {name: name for name in weights})
+        return _Opened(config, extras, weights, links, {name: name for name in weights}, "")
     row = row_of(values)
     table = TABLES[values["model_type"]]
     weights = Weights(folder, allow_pickle=allow_pickle)
     names = canonical(table, weights)
     tied = values.get("tie_word_embeddings", row.keys["tie_word_embeddings"].default)
-    form = choose_form(table, names, values.get("architectures") or [], tied=tied)
-    config = read_config(special_ids(values, extras), form.heads)
+    with undamaged(folder / CONFIG):
+        form = choose_form(table, names, values.get("architectures") or [], tied=tied)
+        config = read_config(special_ids(values, extras), form.heads)
+    check_generation(folder, config, extras)
     config = _settle_output(table, form, config, names, weights)
     links = links_of(table, form, _own_names(config), gated=config.gated)
-    return _Opened(config, extras, weights, links, names)
+    prefix = table.prefix if any(name.startswith(table.prefix) for name in weights) else ""
+    return _Opened(config, extras, weights, links, names, prefix)
 
 
 def _values(folder: Path) -> dict[str, Any]:
@@ -132,7 +148,7 @@ def _empty(opened: _Opened) -> tuple[Network, dict[str, tuple[int, ...]]]:
     """The network on the meta device, and the tensors' shapes, which the files are held to."""
     network = build(opened.config, seed=None)
     empty = network.state_dict()
-    _check_names(opened.weights, opened.links, opened.names)
+    _check_names(opened)
     shapes = {
         link.theirs: tuple(link.op.write([empty[name] for name in link.ours]).shape)
         for link in opened.links
@@ -145,7 +161,7 @@ def _filled(
     opened: _Opened, dtype: torch.dtype | None, device: str | torch.device | None
 ) -> Network:
     network, shapes = _empty(opened)
-    _, _, weights, links, names = opened
+    weights, links, names = opened.weights, opened.links, opened.names
     filled: dict[str, Tensor] = {}
     for link in links:
         if link.theirs in names:
@@ -166,11 +182,14 @@ def _filled(
     return network.eval()
 
 
-def _check_names(weights: Weights, links: list[Link], names: dict[str, str]) -> None:
+def _check_names(opened: _Opened) -> None:
+    weights, links, names = opened.weights, opened.links, opened.names
     wanted = {link.theirs for link in links}
     unknown = sorted(file_name for name, file_name in names.items() if name not in wanted)
     missing = sorted(
-        link.theirs for link in links if not link.optional and link.theirs not in names
+        opened.prefix * link.body + link.theirs
+        for link in links
+        if not link.optional and link.theirs not in names
     )
     if unknown or missing:
         said = [f"unknown: {', '.join(unknown)}"] if unknown else []
@@ -221,7 +240,7 @@ def save(network: Network, folder: str | Path, extras: Extras | None = None) -> 
     config = network.config
     values, links = _spelt(config, extras)
     values["dtype"] = str(network.tokens.weight.dtype).removeprefix("torch.")
-    with written_folder(folder) as scratch, torch.no_grad():
+    with written_folder(folder, instead_of=FILES) as scratch, torch.no_grad():
         state = network.state_dict()
         tensors = {
             link.theirs: link.op.write([state[name] for name in link.ours]).cpu().contiguous()

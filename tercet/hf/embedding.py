@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tercet.errors import InputError
+from tercet.errors import InputError, undamaged
 
 MODULES, SETTINGS, PROMPTS = (
     "modules.json",
@@ -24,6 +24,9 @@ OLD_POOLING = {  # one key a way, true or false
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+
+
+FILES = (MODULES, SETTINGS, PROMPTS, "1_Pooling/config.json", "2_Normalize/config.json")
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,12 @@ def read_embedding(folder: Path) -> EmbeddingSettings:
     if not (folder / MODULES).is_file():
         return EmbeddingSettings()
     pool, normalise = None, False
-    for module in read_json(folder / MODULES):
-        kind = str(module.get("type", "")).rpartition(".")[2]
+    with undamaged(folder / MODULES):
+        modules = [(module["type"], module["path"]) for module in read_json(folder / MODULES)]
+    for name, place in modules:
+        kind = str(name).rpartition(".")[2]
         if kind == "Pooling":
-            pool = _pool(folder / module["path"] / "config.json")
+            pool = _pool(folder / str(place) / "config.json")
         elif kind == "Normalize":
             normalise = True
         elif kind != "Transformer":
@@ -66,29 +71,31 @@ def read_embedding(folder: Path) -> EmbeddingSettings:
                 "supported; supported are Transformer, Pooling and Normalize"
             )
     settings = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    with undamaged(folder / SETTINGS):
+        max_length = settings.get("max_seq_length")
+        max_length = None if max_length is None else int(max_length)
+        lower_case = bool(settings.get("do_lower_case"))
     prompts = read_json(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
-    return EmbeddingSettings(
-        pool=pool,
-        normalise=normalise,
-        prompts=prompts.get("prompts") or {},
-        default_prompt=prompts.get("default_prompt_name"),
-        max_length=settings.get("max_seq_length"),
-        lower_case=bool(settings.get("do_lower_case")),
-    )
+    with undamaged(folder / PROMPTS):
+        texts = {name: "" + text for name, text in (prompts.get("prompts") or {}).items()}
+        default = prompts.get("default_prompt_name")
+    return EmbeddingSettings(pool, normalise, texts, default, max_length, lower_case)
 
 
 def _pool(path: Path) -> str:
     values = read_json(path)
-    modes = values.get("pooling_mode")
-    if modes is None:
-        modes = [mode for key, mode in OLD_POOLING.items() if values.get(key)] or ["mean"]
-    modes = [modes] if isinstance(modes, str) else list(modes)
-    if len(modes) != 1 or modes[0] not in POOLING:
+    with undamaged(path):
+        modes = values.get("pooling_mode")
+        if modes is None:
+            modes = [mode for key, mode in OLD_POOLING.items() if values.get(key)] or ["mean"]
+        modes = [modes] if isinstance(modes, str) else list(modes)
+        include_prompt = values.get("include_prompt")
+    if len(modes) != 1 or str(modes[0]) not in POOLING:
         raise InputError(
             f"{path}: pooling {' + '.join(map(str, modes))} is not supported; "
             f"supported are {', '.join(POOLING)}, one at a time"
         )
-    if values.get("include_prompt") is False:
+    if include_prompt is False:
         raise InputError(f"{path}: include_prompt=false is not supported; prompts are pooled too")
     return POOLING[modes[0]]
 

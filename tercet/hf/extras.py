@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tercet.config import TransformerConfig
+from tercet.errors import InputError, undamaged
 from tercet.hf.configs import GENERATION
 from tercet.hf.embedding import EmbeddingSettings, read_embedding, read_json, write_json
 
 GENERATION_FILE = "generation_config.json"
+# What changes which tokens are written, cannot be asked for and is not followed; where it is
+# neutral. (How many beams, which temperature and the like are for the caller to say.)
+UNUSED: dict[str, tuple[Any, ...]] = {
+    "begin_suppress_tokens": ([],),
+    "diversity_penalty": (0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1,),
+    "epsilon_cutoff": (0,),
+    "eta_cutoff": (0,),
+    "exponential_decay_length_penalty": (),
+    "force_words_ids": ([],),
+    "forced_decoder_ids": ([],),
+    "guidance_scale": (1,),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "no_repeat_ngram_size": (0,),
+    "num_beam_groups": (1,),
+    "penalty_alpha": (0,),
+    "repetition_penalty": (1,),
+    "sequence_bias": ({}, []),
+    "typical_p": (1,),
+}
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
@@ -48,10 +72,39 @@ def read_extras(folder: Path, values: dict[str, Any]) -> Extras:
     """`values` is the folder's config.json, where old checkpoints say how to generate."""
     generation = {key: values[key] for key in GENERATION if values.get(key) is not None}
     if (folder / GENERATION_FILE).is_file():
-        generation |= read_json(folder / GENERATION_FILE)
+        with undamaged(folder / GENERATION_FILE):
+            generation |= read_json(folder / GENERATION_FILE).items()
     names = values.get("id2label") or {}
     labels = tuple(names[key] for key in sorted(names, key=int))
     return Extras(read_embedding(folder), generation, labels, values.get("model_type"))
+
+
+def check_generation(folder: Path, config: TransformerConfig, extras: Extras) -> None:
+    """Raises InputError for tokens that the vocabulary lacks; warns of settings not followed."""
+    place = folder / GENERATION_FILE
+    place = place if place.is_file() else folder / "config.json"
+    with undamaged(place):
+        for token in (*extras.never, extras.first, extras.last):
+            if token is not None and token not in range(config.vocab_size):
+                raise InputError(
+                    f"{place}: forbids or forces the token {token!r}, which is not in the "
+                    f"vocabulary of {config.vocab_size:,}; correct the settings of generation"
+                )
+        settings = extras.generation
+        unused = [
+            key
+            for key, neutral in UNUSED.items()
+            if settings.get(key) is not None and settings[key] not in neutral
+        ]
+        if any(len(word) > 1 for word in settings.get("bad_words_ids") or []):
+            unused.append("bad_words_ids of several tokens")
+    if unused and "language" in config.heads:
+        said = ", ".join(f"{key}={settings[key]!r}" if key in settings else key for key in unused)
+        warnings.warn(
+            f"{place}: these settings of generation are not used: {said}; texts may differ "
+            "from those of other programs",
+            stacklevel=4,
+        )
 
 
 def special_ids(values: dict[str, Any], extras: Extras) -> dict[str, Any]:

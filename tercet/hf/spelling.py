@@ -13,6 +13,7 @@ from tercet.errors import InputError
 from tercet.hf.configs import ACTIVATIONS, IRRELEVANT, MUST, NARROW_GELU, ROWS, TRAINING, Row
 from tercet.hf.special import SPECIAL, Refused, Values
 
+IDS = ("bos_id", "eos_ids", "pad_id", "start_id")
 OURS = "tercet"  # the model_type of networks that have no row, and the key of training's fields
 
 
@@ -32,11 +33,14 @@ def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:
             value = known[value]
         elif key.codec == "ids":
             value = () if value is None else tuple(value) if isinstance(value, list) else (value,)
+        if value == -1 and key.ours in IDS:  # how old checkpoints say that there is none
+            value = None
         fields[key.ours] = value
+    _drop_defaults(row, values, fields)
     for name in row.special:
         try:
             SPECIAL[name].read(values, fields)
-        except Refused as error:
+        except (Refused, InputError) as error:
             refused.append(str(error))
     if refused:
         raise InputError(
@@ -50,8 +54,18 @@ def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:
     own = {name: kept[name] for name in (*TRAINING, "pool") if name in kept}
     try:
         return TransformerConfig(**fields | own, heads=heads)
-    except TypeError as error:
-        raise InputError(f"config.json holds a value of the wrong type ({error})") from error
+    except InputError as error:
+        raise InputError(f"config.json: {error}") from error
+
+
+def _drop_defaults(row: Row, values: Values, fields: dict[str, Any]) -> None:
+    """A special token at its default, which a smaller vocabulary does not hold, is none:
+    `transformers` writes such defaults out."""
+    for theirs, key in row.keys.items():
+        value = fields.get(key.ours)
+        if key.ours in IDS and value and values.get(theirs, key.default) == key.default:
+            if max(value if isinstance(value, tuple) else (value,)) >= fields["vocab_size"]:
+                fields[key.ours] = () if key.codec == "ids" else None
 
 
 def n_labels(values: Values) -> int:
@@ -61,7 +75,7 @@ def n_labels(values: Values) -> int:
 
 def row_of(values: Values) -> Row:
     model_type = values.get("model_type")
-    if model_type not in ROWS:
+    if not isinstance(model_type, str) or model_type not in ROWS:
         known = ", ".join(sorted([*ROWS, OURS]))
         raise InputError(
             f"config.json: model_type {model_type!r} is unknown; the known ones are {known}"
@@ -151,6 +165,6 @@ def _refusals(row: Row, values: Values) -> list[str]:
         if key in must:
             if value is not None and value != must[key]:
                 refused.append(f"{key}={value!r} (must be {must[key]!r})")
-        elif key not in IRRELEVANT and value not in (None, False, {}, []):
+        elif key not in IRRELEVANT and not (value is None or value is False or value in ({}, [])):
             refused.append(f"{key}={value!r} (unknown)")
     return refused

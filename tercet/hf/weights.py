@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tercet.errors import InputError
+from tercet.errors import InputError, undamaged
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -92,7 +92,6 @@ def _weights(path: Path) -> bool:
 
 
 def _shards(index: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{index}: is no index of weights ({error}); fetch it again") from error
+    with undamaged(index):
+        files = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        return sorted(files, key=lambda file: index.parent / file)  # raises for what is no name

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tercet.errors import InputError
+from tercet.errors import InputError, undamaged
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -84,10 +84,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
     added = folder / "added_tokens.json"
     if added.is_file() and "added_tokens_decoder" not in settings:
         special = {spelling(token) for token in named_tokens(settings)}
-        settings["added_tokens_decoder"] = {
-            str(number): {"content": token, "special": token in special}
-            for token, number in read_json(added).items()
-        }
+        with undamaged(added):
+            settings["added_tokens_decoder"] = {
+                str(int(number)): {"content": token, "special": token in special}
+                for token, number in read_json(added).items()
+            }
     template = folder / "chat_template.jinja"
     if template.is_file():
         settings["chat_template"] = template.read_text(encoding="utf-8")
@@ -95,8 +96,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def spelling(value: Any) -> str | None:
-    """The token that a setting names: a string, a dict with `content`, or nothing."""
-    return value.get("content") if isinstance(value, dict) else value
+    """The token that a setting names: a string, a dict with `content`, or nothing.
+
+    Raises InputError for anything else.
+    """
+    token = value.get("content") if isinstance(value, dict) else value
+    if token is not None and not isinstance(token, str):
+        raise InputError(f"the tokenizer's settings name the token {token!r}; it must be a string")
+    return token
 
 
 def named_tokens(settings: Mapping[str, Any]) -> list[Any]:

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tercet.errors import InputError
+from tercet.errors import InputError, undamaged
 from tercet.files import written_folder
 from tercet.text.engine import BYTE_TOKEN, WORD_MARK, Engine
 from tercet.text.files import engine_from_folder
@@ -25,6 +25,11 @@ PLAIN_CLASS = "PreTrainedTokenizerFast"
 # Settings that tokenizer.json already embodies; repeated, they would be applied to it again.
 EMBODIED = ("add_bos_token", "add_eos_token", "added_tokens_decoder", "auto_map", "tokenizer_file")
 PRIVATE = ("name_or_path", "special_tokens_map_file")  # where somebody's file once lay
+# What a saved folder may hold; of an older one, whatever is not written anew is removed.
+FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"),
+    *("*.model", "*.spm", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+)
 READABLE = str.maketrans({" ": WORD_MARK, "\n": "⏎", "\t": "⇥", "\r": "␍"})
 
 
@@ -64,8 +69,9 @@ class Tokenizer:
         SentencePiece models where the optional package is missing.
         """
         folder = Path(folder)
-        settings = read_settings(folder)
-        return cls(engine_from_folder(folder, settings), settings)
+        with undamaged(folder):
+            settings = read_settings(folder)
+            return cls(engine_from_folder(folder, settings), settings)
 
     @property
     def vocab_size(self) -> int:
@@ -156,7 +162,7 @@ class Tokenizer:
         """
         config = json.dumps(self._saved_settings(), indent=2, ensure_ascii=False) + "\n"
         files = self._engine.files() | {"tokenizer_config.json": config.encode()}
-        with written_folder(folder) as scratch:
+        with written_folder(folder, instead_of=FILES) as scratch:
             for name, content in files.items():
                 (scratch / name).write_bytes(content)
 

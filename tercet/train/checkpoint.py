@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -17,24 +16,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tercet.errors import InputError
+from tercet.files import written, written_folder
 from tercet.train.loop import State
 from tercet.train.optimizers import Optimizer
 
 
 def save_step(folder: Path, model: nn.Module, optimizer: Optimizer, state: State) -> None:
-    """Write ``folder/step-N`` and point ``latest`` at it; older steps are removed afterwards."""
+    """Write ``folder/step-N`` and point ``latest`` at it; older steps are removed afterwards.
+
+    Raises InputError where there is no room; ``latest`` then names the step that it named before.
+    """
     target = folder / f"step-{state.step}"
-    draft = folder / f".step-{state.step}.writing"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    save_file(_own(dict(model.named_parameters())), draft / "weights.safetensors")
-    save_file(_own(optimizer.tensors()), draft / "optimizer.safetensors")
-    (draft / "state.json").write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
-    for file in draft.iterdir():
-        _sync(file)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(draft, target)
-    _point(folder, target.name)
+    with written_folder(target) as draft:
+        save_file(_own(dict(model.named_parameters())), draft / "weights.safetensors")
+        save_file(_own(optimizer.tensors()), draft / "optimizer.safetensors")
+        (draft / "state.json").write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
+    with written(folder / "latest") as draft:
+        draft.write_text(target.name, encoding="utf-8")
     for old in folder.glob("step-*"):
         if old != target:
             shutil.rmtree(old, ignore_errors=True)
@@ -59,6 +57,10 @@ def load_latest(folder: Path, model: nn.Module, optimizer: Optimizer) -> State |
         raise InputError(
             f"checkpoint {source} belongs to another model: {', '.join(odd[:5])}; remove {folder}"
         )
+    wanted = {name: parameter.shape for name, parameter in named.items()}
+    _check_shapes(source, weights, wanted)
+    stated = [(key, key.rpartition("/")[0]) for key, value in moments.items() if value.ndim]
+    _check_shapes(source, moments, {key: wanted[name] for key, name in stated if name in wanted})
     with torch.no_grad():
         for name, parameter in named.items():
             parameter.copy_(weights[name])
@@ -66,22 +68,15 @@ def load_latest(folder: Path, model: nn.Module, optimizer: Optimizer) -> State |
     return state
 
 
+def _check_shapes(source: Path, tensors: dict[str, Tensor], wanted: dict[str, torch.Size]) -> None:
+    for name, shape in wanted.items():
+        if tensors[name].shape != shape:
+            raise InputError(
+                f"checkpoint {source} belongs to another model: {name} has shape "
+                f"{tuple(tensors[name].shape)}, the model's has {tuple(shape)}; "
+                f"remove {source.parent} to start anew"
+            )
+
+
 def _own(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-
-
-def _point(folder: Path, name: str) -> None:
-    draft = folder / ".latest.writing"
-    draft.write_text(name, encoding="utf-8")
-    _sync(draft)
-    os.replace(draft, folder / "latest")
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    """Make the file (or a folder's list of names) survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
