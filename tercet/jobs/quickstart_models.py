@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SEED = 0
 CHECKPOINT_EVERY = 100  # steps
-LEARNING_RATE = 5e-3
+LEARNING_RATE = 3e-3
 # One tokenizer for decoder and encoder: the end of a document, and the mask of the encoder.
 WORDS = Special({"eos": "<|endoftext|>", "mask": "<|mask|>"})
 
@@ -66,6 +66,7 @@ def text(run: Run) -> dict[str, Any]:
         "trigram_bits_per_byte": float(bits),
         "trigram_seconds": time.monotonic() - started,
         "bfloat16": bfloat16_pays(),
+        "threads": threads_that_pay(),
     }
     run.say(
         f"text: {result['characters']:,} characters in {len(found)} documents, "
@@ -113,6 +114,24 @@ def bfloat16_pays() -> bool:
     return best[torch.bfloat16] < 0.75 * best[torch.float32]
 
 
+def threads_that_pay() -> int:
+    """All threads, or one where another program holds a core: threads that wait for each other then
+    take turns with it, and two were seen to be five times slower than one (docs/LOG.md)."""
+    most = torch.get_num_threads()
+    spent = {most: 0.0, 1: 0.0}
+    a, b = torch.ones(1536, 256), torch.ones(256, 704)
+    for _ in range(4):
+        for threads in spent:
+            torch.set_num_threads(threads)
+            started = time.perf_counter()
+            for _ in range(20):
+                torch.nn.functional.silu(a @ b)
+            spent[threads] += time.perf_counter() - started
+    best = most if spent[most] < spent[1] else 1
+    torch.set_num_threads(best)
+    return best
+
+
 # training ----------------------------------------------------------------------------------------
 
 
@@ -120,6 +139,7 @@ def _train(
     run: Run, name: str, net: Network, data: Callable[[int], list[Batch]], recipe: Recipe
 ) -> dict[str, Any]:
     """Train under the clock, with checkpoints in ``work/<name>``; the curve and the speed."""
+    torch.set_num_threads(run.results["text"]["threads"])  # a resumed run computes as it began
     optimizer = Optimizer(net, kind="muon")
     folder = run.work / name
     state = load_latest(folder, net, optimizer)
