@@ -233,8 +233,17 @@ class TransformerConfig:
     # overlays and json ---------------------------------------------------------------------------
 
     def replace(self, **changes: Any) -> TransformerConfig:
-        """A copy with some fields changed; an unknown name raises with the nearest known one."""
+        """A copy with some fields changed; an unknown name raises with the nearest known one.
+
+        A smaller vocabulary drops the special tokens that it does not hold, unless they are given.
+        """
         _known(changes)
+        size = changes.get("vocab_size")
+        if isinstance(size, int) and size < self.vocab_size:
+            for name in ("bos_id", "pad_id", "start_id"):
+                if (getattr(self, name) or 0) >= size:
+                    changes.setdefault(name, None)
+            changes.setdefault("eos_ids", tuple(token for token in self.eos_ids if token < size))
         sizes = {"d_model", "n_heads"} & changes.keys()
         if sizes and "d_head" not in changes and self.d_head == self.d_model // self.n_heads:
             changes["d_head"] = None

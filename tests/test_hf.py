@@ -771,6 +771,13 @@ def test_damaged_settings_of_a_tokenizer(name: str, content: Any, tmp_path: Path
         Tokenizer.load(tmp_path)
 
 
+def test_a_smaller_vocabulary_drops_the_tokens_that_it_lacks() -> None:
+    config = preset("gpt2").replace(vocab_size=97)
+    assert (config.bos_id, config.eos_ids) == (None, ())
+    with pytest.raises(InputError, match="eos_ids: token 97 is not in the vocabulary of 97"):
+        config.replace(eos_ids=(97,))
+
+
 def test_a_tokenizer_saved_over_another_is_read_alone(tmp_path: Path) -> None:
     for name in ("vocab.txt", "old.model", "source.spm", "added_tokens.json", "notes.txt"):
         (tmp_path / name).write_text("{}")
