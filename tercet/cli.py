@@ -143,12 +143,18 @@ def _one_line(box: str) -> str:
     parts = [" ".join(part.split()) for part in re.split(r"(?m)^[─-]+$", "\n".join(rows))]
     said, *more = [part for part in parts if part]
     said = said.partition(" Got errors:")[0].rstrip(".")
+    said = re.sub(r"(?<=Expected one of )\(.*\)", _choices, said)
     value = re.match(r"Error parsing (\S+?):? .*from \['(.*)'\]", said)
     if value:
         said = f"{value[1]} {value[2]!r} is not understood"
     meant = re.search(r"Perhaps you meant:\D*?(--[\w-]+)", " ".join(more))
     said += f" (did you mean {meant[1]}?)" if meant else ""
     return said[:1].lower() + said[1:]
+
+
+def _choices(listed: re.Match[str]) -> str:
+    """The parser's list of choices in order; it holds None where a flag may be left out."""
+    return ", ".join(sorted(set(re.findall(r"'([^']*)'", listed[0])) - {"None"}))
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:  # type: ignore[no-untyped-def]

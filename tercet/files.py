@@ -113,6 +113,18 @@ def _sweep(folder: Path) -> None:
             pass  # it lives and is another user's, or nobody knows whose it is
 
 
+def writable(path: str | Path, *, folder: bool = False) -> None:
+    """Raises InputError where a file (with `folder`: files in it) could not be written, before any
+    work is done. Tries it with a nameless file in the nearest folder that exists."""
+    path = Path(path)
+    with _refusals(path):
+        if not folder and path.is_dir():
+            raise OSError("it is a folder")
+        places = [path, *path.parents] if folder else path.parents
+        with tempfile.TemporaryFile(dir=next(place for place in places if place.exists())):
+            pass
+
+
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
     """One process at a time in `folder`, which is made. Raises InputError with the holder's id.

@@ -393,10 +393,11 @@ class LanguageModel:
         return listed, one
 
     def _whole(self, text: str) -> list[int]:
-        return self._windows([text], "error")[0][0].ids
+        """The ids of a text that must fit as it is: the caller has no overflow policy."""
+        return self._windows([text], "error", choice=False)[0][0].ids
 
     def _windows(
-        self, texts: list[str], policy: str, *, half: bool = False
+        self, texts: list[str], policy: str, *, half: bool = False, choice: bool = True
     ) -> tuple[list[Window], list[int]]:
         """The windows of all texts, and the text of each; warns of what was cut."""
         report, windows, owners = CutReport(), [], []
@@ -416,6 +417,7 @@ class LanguageModel:
                 stride=stride,
                 report=report,
                 name=name,
+                choice=choice,
             )
             windows += found
             owners += [i] * len(found)

@@ -18,6 +18,7 @@ import pytest
 
 from tercet import cli
 from tercet.config import TransformerConfig
+from tercet.files import locked
 from tercet.language_model import LanguageModel, load
 from tercet.model import build
 from tercet.text import train_tokenizer
@@ -273,7 +274,9 @@ def test_what_embed_cuts_is_counted(models, run, tmp_path):
         str(tmp_path / "v.npy"),
     )
     code, _, err = run(*args)
-    assert code == 0 and "25" in err and "% of" in err and err.startswith("tercet: ")
+    n = len(load(models["encoder"]).tokenizer.encode(SENTENCE * 20)) - 2  # [CLS], [SEP]
+    cut = f"25 % of texts lost {100 * (n - 30) / n:.0f} % of their tokens (overflow 'keep-start')"
+    assert code == 0 and err.splitlines()[0] == f"tercet: {cut}"
 
 
 def test_score_gives_perplexity_and_each_token(models, run, tmp_path):
@@ -281,6 +284,8 @@ def test_score_gives_perplexity_and_each_token(models, run, tmp_path):
     file.write_text("\n".join(TEXTS))
     code, out, _ = run("score", models["decoder"], str(file))
     assert code == 0 and len(out.splitlines()) == 4 and "(all 3 texts)" in out
+    counts = [int(line.split()[1]) for line in out.splitlines()]
+    assert sum(counts[:3]) == counts[3]
     found = json.loads(run("score", models["decoder"], "--text", SENTENCE, "--json")[1])
     known = [value for _, value in found["tokens"] if value is not None]
     assert found["perplexity"] == pytest.approx(np.exp(-np.mean(known)))
@@ -458,3 +463,80 @@ def test_control_c_while_generating(models):
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130 and err.decode().strip() == "tercet: stopped"
+
+
+@pytest.mark.parametrize(
+    ("verb", "family"), [("generate", "decoder"), ("translate", "encoder-decoder")]
+)
+def test_a_file_is_answered_group_by_group(verb, family, models, run, tmp_path, monkeypatch):
+    (tmp_path / "lines.txt").write_text("the cat\n" * 40)
+    seen, answer = [], getattr(LanguageModel, verb)
+
+    def stopped(self, texts, **how):
+        seen.append(len(texts))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return answer(self, texts, **how)
+
+    monkeypatch.setattr(LanguageModel, verb, stopped)
+    args = ("--file", str(tmp_path / "lines.txt"), "--max-new-tokens", "1")
+    code, out, _ = run(verb, models[family], *args)
+    assert code == 130 and out.count("\n") == 32 and seen == [32, 8]
+
+
+def test_outputs_are_tried_before_the_work(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    bad = str(tmp_path / "file" / "below")
+    for args in (
+        ("embed", "no-model", "--text", "a", "--out", bad + ".npy"),
+        ("attend", "no-model", "a cat", "--out", bad + ".html"),
+        ("tokenizer", "train", "no-text", "--out", bad),
+    ):
+        code, _, err = run(*args)
+        assert code == 2 and err.startswith(f"tercet: {args[-1]}: cannot be written"), err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("size", ["-5", "0", str(10**20)])
+def test_a_vocabulary_out_of_range(size: str, run, tmp_path):
+    out = str(tmp_path / "t")
+    code, _, err = run("tokenizer", "train", "no-text", "--out", out, "--vocab-size", size)
+    assert code == 2 and f"vocab_size {size} is outside 1.." in err
+
+
+def test_verbs_without_a_policy_name_none(models, run):
+    for verb, family in (
+        ("attend", "decoder"),
+        ("fill", "encoder"),
+        ("translate", "encoder-decoder"),
+    ):
+        code, _, err = run(verb, models[family], SENTENCE * 20)
+        assert code == 2 and err.endswith("shorten it\n"), err
+    assert "choose an overflow" in run("score", models["decoder"], "--text", SENTENCE * 20)[2]
+    code, _, err = run("attend", models["decoder"], "the cat", "--target", "le chat")
+    assert code == 2 and "'le chat' is for an encoder" in err
+    assert run("score", models["encoder"], "--text", "a")[2].endswith(
+        "it can embed, fill, attend\n"
+    )
+
+
+def test_info_reads_no_weights(models, run, monkeypatch):
+    from tercet.hf.weights import Weights
+
+    monkeypatch.setattr(Weights, "get", lambda self, name: 1 / 0)
+    found = json.loads(run("info", models["decoder"], "--json")[1])
+    assert found["can"] == ["embed", "generate", "score", "attend"]
+    assert "did you mean 'gpt2" in run("info", "gpt9")[2]
+    assert run("info", "")[2].startswith("tercet: MODEL '' is empty")
+
+
+def test_choices_are_in_order_without_none(run):
+    said = run("embed", "m", "--text", "a", "--pool", "x")[2]
+    assert "Expected one of first, last, mean;" in said
+
+
+def test_two_quickstarts_in_one_folder(tmp_path):
+    with locked(tmp_path):
+        done = tercet("quickstart", "--folder", str(tmp_path))
+    assert done.returncode == 2 and f"(process {os.getpid()})" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -93,7 +93,7 @@ def checked(
             if len(ids) > config.context_length:
                 raise InputError(
                     f"{_name('source', index, sources)} has {len(ids)} tokens, more than the "
-                    f"context of {config.context_length}; shorten it or choose an overflow policy"
+                    f"context of {config.context_length}; shorten it"
                 )
     for index, ids in enumerate(prompts):
         _check_ids(ids, config.vocab_size, _name("prompt", index, prompts))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from tercet.files import writable
 from tercet.jobs.flags import Model, Text, say, unset
 
 TITLES = {
@@ -34,7 +35,8 @@ def run(
     from tercet.report import Page, attention_map
 
     said = text.one()
-    network = model.load()
+    writable(out)
+    network = model.load("attend")
     maps = network.attention(said, target)
     page = Page("Attention", kicker=f"tercet attend {model.model}", lead=said)
     for kind, found in maps.items():

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from tercet.errors import InputError
-from tercet.files import written
+from tercet.files import writable, written
 from tercet.jobs.flags import Files, Model, print_json, say, unset
 from tercet.text import Overflow
 
@@ -41,7 +41,9 @@ def run(
     texts = files.read()
     if not json and out.suffix != ".npy":
         raise InputError(f"--out {out}: the array is a .npy file; name it so, or ask for --json")
-    vectors = model.load().embed(texts, pool=pool, overflow=overflow, prompt=prompt)
+    if not json:
+        writable(out)
+    vectors = model.load("embed").embed(texts, pool=pool, overflow=overflow, prompt=prompt)
     vectors = np.atleast_2d(vectors)  # (B, D)
     if json:
         for text, vector in zip([texts] if isinstance(texts, str) else texts, vectors):

@@ -27,7 +27,7 @@ def run(
         json: a JSON object a text: for each mask, the words, their probabilities, the whole text
     """
     texts = text.read()
-    network = model.load()
+    network = model.load("fill")
     if isinstance(texts, str):
         _show(texts, network.fill(texts, top_k=top_k), json)
         return 0

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from tyro.conf import Positional, arg
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tercet.answers import Generation
     from tercet.generate import Sampling
     from tercet.language_model import LanguageModel
+
+T = TypeVar("T")
 
 
 def unset(metavar: str) -> Any:
@@ -37,10 +39,37 @@ class Model:
     allow_pickle: bool = False
     """read *.bin weights where there are no others; only from an owner whom you trust"""
 
-    def load(self) -> LanguageModel:
+    def load(self, verb: str) -> LanguageModel:
+        """The model, for a verb. Raises InputError where its family or heads cannot do that."""
         from tercet.language_model import load
 
-        return load(self.model, allow_pickle=self.allow_pickle)
+        return able(load(self.named(), allow_pickle=self.allow_pickle), verb)
+
+    def named(self) -> str:
+        if not self.model.strip():
+            raise InputError(
+                f"MODEL {self.model!r} is empty; name a folder, or a model of the hub as owner/name"
+            )
+        return self.model
+
+
+METHODS = {"attend": "attention"}  # where a verb has another name than its method
+
+
+def verbs(model: LanguageModel) -> list[str]:
+    """What a model can do, as the command calls it."""
+    names = {method: verb for verb, method in METHODS.items()}
+    return [names.get(method, method) for method in model.can if method != "stream"]
+
+
+def able(model: LanguageModel, verb: str) -> LanguageModel:
+    if METHODS.get(verb, verb) not in model.can:
+        heads = ", ".join(model.config.heads) or "none"
+        raise InputError(
+            f"this model ({model.config.family}; heads: {heads}) cannot {verb}; "
+            f"it can {', '.join(verbs(model))}"
+        )
+    return model
 
 
 @dataclass(frozen=True)
@@ -142,9 +171,23 @@ def say(sentence: str) -> None:
     print(f"tercet: {sentence}", file=sys.stderr)
 
 
-def failures(answers: Sequence[Generation]) -> int:
-    """Says which texts of a list could not be run, and why. The exit code: 2 if there were any."""
-    failed = [(i, answer.error) for i, answer in enumerate(answers, 1) if answer.finish == "error"]
-    for number, error in failed:
-        say(f"text {number}: {error}")
-    return 2 if failed else 0
+GROUP = 32  # texts written together and printed before the next: what a Ctrl-C may cost
+
+
+def in_groups(
+    texts: list[str], answer: Callable[[list[str]], list[T]], *, together: bool = False
+) -> Iterator[tuple[str, T]]:
+    """Each text with its answer, in order, as soon as its group is answered; `together`: all at
+    once."""
+    size = len(texts) if together else GROUP
+    for start in range(0, len(texts), size):
+        group = texts[start : start + size]
+        yield from zip(group, answer(group), strict=True)
+        sys.stdout.flush()
+
+
+def failed(number: int, answer: Generation) -> bool:
+    """Whether a text of a list could not be run; says why."""
+    if answer.finish == "error":
+        say(f"text {number}: {answer.error}")
+    return answer.finish == "error"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from tercet.jobs.flags import Choice, Model, Text, failures, one_line, print_json, unset
+from tercet.jobs.flags import Choice, Model, Text, failed, in_groups, one_line, print_json, unset
 
 
 def run(
@@ -20,7 +20,8 @@ def run(
 ) -> int:
     """Continues a text (decoder), or answers it (encoder-decoder).
 
-    One text is written as it comes; a file's lines give a line each, with line breaks as \\n.
+    One text is written as it comes; a file's lines give a line each, with line breaks as \\n, 32
+    texts at a time.
 
       tercet generate runs/quickstart/decoder "Return the" --temperature 0.8 --max-new-tokens 40
 
@@ -31,32 +32,30 @@ def run(
         json: a JSON object a line, with ids, log-probabilities and the reason of the end
     """
     sampling, texts = choice.sampling(), text.read()
-    network = model.load()
-    if isinstance(texts, str) and not json:
-        for piece in network.stream(
-            texts,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            stop=stop,
-            seed=choice.seed,
-            overflow=overflow,
-        ):
+    network = model.load("generate")
+    how: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "sampling": sampling,
+        "stop": stop,
+        "seed": choice.seed,
+        "overflow": overflow,
+    }
+    if isinstance(texts, str):
+        if json:
+            print_json({"prompt": texts, **asdict(network.generate(texts, **how))})
+            return 0
+        for piece in network.stream(texts, **how):
             print(piece, end="", flush=True)
         print()
         return 0
-    answers = network.generate(
-        texts,
-        max_new_tokens=max_new_tokens,
-        sampling=sampling,
-        stop=stop,
-        seed=choice.seed,
-        overflow=overflow,
-    )
-    prompts = [texts] if isinstance(texts, str) else texts
-    answers = answers if isinstance(answers, list) else [answers]
-    for prompt, answer in zip(prompts, answers):
+    # Copies of a prompt are given different texts, which only one call can see to.
+    copies = sampling.temperature > 0 and len(set(texts)) < len(texts)
+    answers = in_groups(texts, lambda group: network.generate(group, **how), together=copies)
+    code = 0
+    for number, (prompt, answer) in enumerate(answers, 1):
         if json:
             print_json({"prompt": prompt, **asdict(answer)})
         else:
             print(one_line(answer.text))
-    return failures(answers)
+        code = 2 if failed(number, answer) else code
+    return code

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from tercet.errors import InputError
-from tercet.jobs.flags import Model, print_json, unset
+from tercet.jobs.flags import Model, print_json, unset, verbs
 
 if TYPE_CHECKING:
     from tercet.config import TransformerConfig
+    from tercet.language_model import LanguageModel
 
 
 def run(
@@ -24,7 +25,7 @@ def run(
 ) -> None:
     """What a model is: family, sizes, settings; its parameters, FLOPs and bytes by component.
 
-    MODEL may be a preset too (their names are in tercet.PRESETS); nothing of it is built.
+    MODEL may be a preset too (their names are in tercet.PRESETS); weights are not read.
 
       tercet info runs/quickstart/decoder --length 64 --batch 8
 
@@ -53,16 +54,32 @@ def run(
 
 def _describe(model: Model) -> tuple[TransformerConfig, dict[str, Any]]:
     """The configuration, and what else is known: a preset has neither weights nor tokenizer."""
-    from tercet.presets import PRESETS, preset
+    from tercet.presets import preset
 
-    if model.model in PRESETS and not Path(model.model).exists():
-        config = preset(model.model)
-        return config, {"model": model.model, "family": config.family, "preset": True}
-    loaded = model.load()
-    tokens = loaded.tokenizer.vocab_size
+    name = model.named()
+    if "/" not in name and not Path(name).expanduser().exists():
+        try:
+            config = preset(name)
+        except InputError as error:
+            raise InputError(f"{name}: there is no such folder, and {error}") from None
+        return config, {"model": name, "family": config.family, "preset": True}
+    loaded = _without_weights(model)
     config = loaded.config
-    about = {"model": model.model, "family": config.family, "can": list(loaded.can)}
+    about = {"model": name, "family": config.family, "can": verbs(loaded)}
+    tokens = loaded.tokenizer.vocab_size
     return config, {**about, "tokens": tokens, "longest_text": loaded.limit}
+
+
+def _without_weights(model: Model) -> LanguageModel:
+    """The model with an empty network: what it is can be told, but it cannot be run."""
+    from tercet import hf
+    from tercet.language_model import LanguageModel
+    from tercet.model import build
+    from tercet.text import Tokenizer
+
+    folder = hf.find(model.model, allow_pickle=model.allow_pickle)
+    config, extras = hf.config_of(folder, allow_pickle=model.allow_pickle)
+    return LanguageModel(build(config, seed=None), Tokenizer.load(folder), extras)
 
 
 def _plain(value: Any) -> str:

@@ -18,7 +18,8 @@ def run(
 ) -> None:
     """The perplexity of each text (exp of the mean surprise a token): lower is likelier.
 
-    A line for each text: perplexity, tokens, text; below several texts, that of all their tokens.
+    A line for each text: perplexity, tokens scored, text; below several texts, that of all their
+    tokens. Every token is scored but a text's first, which nothing stands before.
 
       tercet score runs/quickstart/decoder --text "Return the number of items."
 
@@ -28,16 +29,16 @@ def run(
         json: a JSON object a text, with the log-probability of each token
     """
     texts = files.read()
-    scores = model.load().score(texts, overflow=overflow)
+    scores = model.load("score").score(texts, overflow=overflow)
     texts, scores = ([texts], [scores]) if isinstance(texts, str) else (texts, scores)
-    known = [p for score in scores for p in score.log_probabilities if p is not None]
-    for text, score in zip(texts, scores):
+    known = [[p for p in score.log_probabilities if p is not None] for score in scores]
+    for text, score, scored in zip(texts, scores, known):
         if json:
             tokens = list(zip(score.pieces, score.log_probabilities))
             print_json({"text": text, "perplexity": score.perplexity, "tokens": tokens})
         else:
-            print(f"{score.perplexity:10.2f}  {len(score.ids):6}  {one_line(text)}")
-    if len(texts) > 1 and not json and known:
-        print(
-            f"{math.exp(-sum(known) / len(known)):10.2f}  {len(known):6}  (all {len(texts)} texts)"
-        )
+            print(f"{score.perplexity:10.2f}  {len(scored):6}  {one_line(text)}")
+    count = sum(map(len, known))
+    if len(texts) > 1 and not json and count:
+        whole = math.exp(-sum(map(sum, known)) / count)
+        print(f"{whole:10.2f}  {count:6}  (all {len(texts)} texts)")

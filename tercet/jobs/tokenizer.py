@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from tercet.files import writable
 from tercet.jobs.flags import say
 
 
@@ -40,6 +41,7 @@ def train(
         from tercet.errors import InputError
 
         raise InputError("no text to learn from; name a FILE, or - for standard input")
+    writable(out, folder=True)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks = {}
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from tercet.jobs.flags import Model, Text, failures, one_line, print_json, unset
+from tercet.jobs.flags import Model, Text, failed, in_groups, one_line, print_json, unset
 
 
 def run(
@@ -22,8 +22,8 @@ def run(
 ) -> int:
     """Translates, summarises, rewrites: whatever the encoder-decoder was trained to do.
 
-    A file's lines give a line each, with line breaks as \\n; several answers a text (--n-best)
-    stand below each other, with an empty line between texts.
+    A file's lines give a line each, 32 texts at a time, with line breaks as \\n; several answers a
+    text (--n-best) stand below each other, with an empty line between texts.
 
       tercet translate runs/quickstart/dates "the third of May, nineteen ninety-six"
 
@@ -35,21 +35,28 @@ def run(
         json: a JSON object an answer, with ids, log-probabilities and the reason of the end
     """
     texts = text.read()
-    answers = model.load().translate(
-        texts,
-        beams=beams,
-        length_penalty=length_penalty,
-        n_best=n_best,
-        max_new_tokens=max_new_tokens,
-    )
-    sources, answers = ([texts], [answers]) if isinstance(texts, str) else (texts, answers)
-    groups = [answer if isinstance(answer, list) else [answer] for answer in answers]
-    for number, (source, group) in enumerate(zip(sources, groups)):
-        if n_best > 1 and number and not json:
+    network = model.load("translate")
+
+    def translate(sources: Any) -> Any:
+        return network.translate(
+            sources,
+            beams=beams,
+            length_penalty=length_penalty,
+            n_best=n_best,
+            max_new_tokens=max_new_tokens,
+        )
+
+    one = isinstance(texts, str)
+    answers = iter([(texts, translate(texts))]) if one else in_groups(texts, translate)
+    code = 0
+    for number, (source, found) in enumerate(answers, 1):
+        best = found if isinstance(found, list) else [found]
+        if n_best > 1 and number > 1 and not json:
             print()
-        for answer in group:
+        for answer in best:
             if json:
                 print_json({"source": source, **asdict(answer)})
             else:
                 print(one_line(answer.text))
-    return failures([group[0] for group in groups])
+        code = 2 if failed(number, best[0]) else code
+    return code

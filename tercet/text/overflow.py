@@ -14,7 +14,8 @@ How the jobs use it:
 * embed: one vector per window, then the mean weighted by `Window.weight`.
 * score: `slide` with `stride=room // 2`; only the tokens in `Window.counts` are scored, each token
   of the text exactly once, and all but the first window's with half a window before them.
-* generate: a prompt that slides drops its oldest tokens, which is `keep-end`.
+* generate: does not come here. A text that reaches the edge of the context goes on from its newest
+  half, behind a begin-of-text token where one stood first (`Text.slide` of generate/prompts.py).
 
 Numbers only: no text, no tokenizer, no network.
 """
@@ -80,12 +81,14 @@ def fit(
     stride: int | None = None,
     report: CutReport | None = None,
     name: str = "the text",
+    choice: bool = True,
 ) -> list[Window]:
     """The windows, each of at most `limit` tokens, in which a text of `ids` goes to the model.
 
     `special` says how many special tokens stand at the start and at the end of `ids`; they stand in
     every window. `stride` (for `slide`) is how many tokens a window starts after the one before;
-    by default a window's whole room, so that no token is seen twice. `name` stands in the error.
+    by default a window's whole room, so that no token is seen twice. `name` stands in the error;
+    `choice`: whether the user could have chosen another policy, which the error then names.
     A text that fits is one window whatever the policy. `slide`: each token counts in one window;
     special tokens at the start count in the first window, those at the end in the last.
 
@@ -102,9 +105,9 @@ def fit(
     else:
         room = limit - before - after
         if policy == "error":
+            others = f", or choose an overflow policy: {', '.join(POLICIES[1:])}" if choice else ""
             raise InputError(
-                f"{name} has {len(ids):,} tokens and the model takes {limit:,}; shorten it, or"
-                f" choose an overflow policy: {', '.join(POLICIES[1:])}"
+                f"{name} has {len(ids):,} tokens and the model takes {limit:,}; shorten it{others}"
             )
         if room < 1:
             raise InputError(

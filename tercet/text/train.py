@@ -24,6 +24,7 @@ Progress = Callable[[str, int, int | None], None]
 
 # Characters rarer than the commonest thousand become the unknown token, as in BERT's vocabulary.
 WORDPIECE_ALPHABET = 1000
+LARGEST = 2_000_000  # tokens: the largest published vocabularies have some 260,000
 
 
 def train_tokenizer(
@@ -53,8 +54,12 @@ def train_tokenizer(
     The same text gives the same tokenizer with bpe; the library breaks ties between equally good
     pieces differently from run to run with the other two.
     Raises InputError for a source without text, a file that is not UTF-8 (with the line), and a
-    vocabulary too small for the special tokens and the alphabet.
+    vocabulary too small for the special tokens and the alphabet, or beyond 2,000,000.
     """
+    if not 1 <= vocab_size <= LARGEST:
+        raise InputError(
+            f"vocab_size {vocab_size} is outside 1..{LARGEST}; usual are 8192 to 50000"
+        )
     design = _design(special, kind)
     library, trainer = _recipe(kind, vocab_size, design, lowercase)
     texts = _reported(_texts(source), progress)
