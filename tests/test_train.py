@@ -117,7 +117,7 @@ def test_the_first_interrupt_ends_the_step_and_runs_the_actions(tmp_path: Path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_budget_fixes_the_steps_once():
+def test_a_budget_fixes_the_steps_and_corrects_them_three_times_at_most():
     net = build(SMALL)
     planned = []
     state = fit(
@@ -129,8 +129,8 @@ def test_a_budget_fixes_the_steps_once():
         actions=[(1, lambda state: planned.append(state.steps))],
     )
     counts = [steps for steps in planned if steps is not None]
-    assert state.done and len(set(counts)) == 1
-    assert planned[0] is None
+    assert state.done and 1 <= len(set(counts)) <= 4
+    assert planned[0] is None and state.step == counts[-1]
 
 
 def test_training_learns_and_the_rate_ends_near_zero():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import shutil
 import time
 from collections.abc import Callable
@@ -65,8 +65,7 @@ def text(run: Run) -> dict[str, Any]:
         "vocab_size": tokenizer.vocab_size,
         "trigram_bits_per_byte": float(bits),
         "trigram_seconds": time.monotonic() - started,
-        "bfloat16": bfloat16_pays(),
-        "threads": threads_that_pay(),
+        **fastest(run, tokenizer.vocab_size),
     }
     run.say(
         f"text: {result['characters']:,} characters in {len(found)} documents, "
@@ -100,36 +99,32 @@ def streams(run: Run) -> tuple[Tokenizer, torch.Tensor, torch.Tensor]:
     return Tokenizer.load(run.work), parts[0], parts[1]
 
 
-def bfloat16_pays() -> bool:
-    """Whether this processor multiplies bfloat16 matrices clearly faster than float32 ones."""
-    best = {torch.float32: math.inf, torch.bfloat16: math.inf}
-    for _ in range(5):  # the best of several: another program may be in the way
-        for dtype in best:
-            a, b = torch.ones(1024, 256, dtype=dtype), torch.ones(256, 704, dtype=dtype)
-            torch.mm(a, b)
-            started = time.perf_counter()
-            for _ in range(10):
-                torch.mm(a, b)
-            best[dtype] = min(best[dtype], time.perf_counter() - started)
-    return best[torch.bfloat16] < 0.75 * best[torch.float32]
+def fastest(run: Run, vocab_size: int) -> dict[str, Any]:
+    """The number of threads and the kind of numbers in which a step of the decoder is fastest here.
 
-
-def threads_that_pay() -> int:
-    """All threads, or one where another program holds a core: threads that wait for each other then
-    take turns with it, and two were seen to be five times slower than one (docs/LOG.md)."""
+    Small matrices gain little from many cores; two threads that wait for each other on a busy
+    machine were seen to be five times slower than one (docs/LOG.md); and bfloat16 pays only where
+    the processor multiplies it.
+    """
+    settings = run.settings
+    net = build(body(run, "decoder", vocab_size), SEED)
+    draw = torch.Generator().manual_seed(SEED)
+    stream = torch.randint(vocab_size, (settings.row * (settings.rows + 2),), generator=draw)
+    (batch,) = CausalText(_rows(run, stream))(0)
     most = torch.get_num_threads()
-    spent = {most: 0.0, 1: 0.0}
-    a, b = torch.ones(1536, 256), torch.ones(256, 704)
-    for _ in range(4):
-        for threads in spent:
-            torch.set_num_threads(threads)
+    threads = {1, *(2**n for n in range(1, 5) if 2**n < most), min(most, 32)}
+    spent = dict.fromkeys(itertools.product(sorted(threads), (False, True)), 0.0)
+    for round in range(4):
+        for n, bfloat16 in spent:
+            torch.set_num_threads(n)
             started = time.perf_counter()
-            for _ in range(20):
-                torch.nn.functional.silu(a @ b)
-            spent[threads] += time.perf_counter() - started
-    best = most if spent[most] < spent[1] else 1
-    torch.set_num_threads(best)
-    return best
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                loss = cross_entropy(net, batch)
+            loss.backward()
+            spent[n, bfloat16] += time.perf_counter() - started if round else 0.0  # warm by then
+    n, bfloat16 = min(spent, key=lambda choice: spent[choice])
+    torch.set_num_threads(n)
+    return {"threads": n, "bfloat16": bfloat16}
 
 
 # training ----------------------------------------------------------------------------------------
@@ -180,17 +175,17 @@ def _say(run: Run, name: str, result: dict[str, Any], figure: str) -> None:
     )
 
 
-def body(run: Run, family: str, tokenizer: Tokenizer) -> TransformerConfig:
+def body(run: Run, family: str, vocab_size: int, eos_id: int | None = None) -> TransformerConfig:
     """Our own row of the family, so that the saved model opens elsewhere, in a small size."""
     settings = run.settings
     layers = {f"{family}_layers": settings.layers}
     return preset(f"tercet-tiny-{family}").replace(
-        vocab_size=tokenizer.vocab_size,
+        vocab_size=vocab_size,
         context_length=2 * settings.row,
         d_model=settings.width,
         d_ff=settings.width * 8 // 3,
         n_heads=max(1, settings.width // 64),
-        eos_ids=(tokenizer.eos_id,),
+        eos_ids=() if eos_id is None else (eos_id,),
         tie_embeddings=True,
         **layers,
     )
@@ -210,7 +205,7 @@ def _rows(run: Run, text: torch.Tensor) -> Rows:
 def decoder(run: Run) -> dict[str, Any]:
     """A small language model, and its bits per byte beside the trigram's."""
     tokenizer, trained, held_out = streams(run)
-    net = build(body(run, "decoder", tokenizer), SEED)
+    net = build(body(run, "decoder", tokenizer.vocab_size, tokenizer.eos_id), SEED)
     recipe = _recipe(run, run.budget("decoder"))
     result = _train(run, "decoder", net, CausalText(_rows(run, trained)), recipe)
     result["bits_per_byte"] = _bits(run, net, held_out)
@@ -225,7 +220,7 @@ def recurrent(run: Run) -> dict[str, Any]:
     """An LSTM of the decoder's size, for the decoder's seconds, on the decoder's text."""
     tokenizer, trained, held_out = streams(run)
     wanted = run.results["decoder"]["parameters"]
-    net = build(_twin(body(run, "decoder", tokenizer), wanted), SEED)
+    net = build(_twin(body(run, "decoder", tokenizer.vocab_size, tokenizer.eos_id), wanted), SEED)
     recipe = _recipe(run, run.results["decoder"]["seconds"])
     result = _train(run, "recurrent", net, CausalText(_rows(run, trained)), recipe)
     result["bits_per_byte"] = _bits(run, net, held_out)
@@ -260,7 +255,7 @@ def _beside(run: Run, result: dict[str, Any]) -> str:
 def encoder(run: Run) -> dict[str, Any]:
     """A small masked language model, and its guesses beside the commonest tokens'."""
     tokenizer, trained, held_out = streams(run)
-    net = build(body(run, "encoder", tokenizer), SEED)
+    net = build(body(run, "encoder", tokenizer.vocab_size, tokenizer.eos_id), SEED)
     take_table(run, net)
     assert tokenizer.mask_id is not None and tokenizer.eos_id is not None
     special = (tokenizer.mask_id, tokenizer.eos_id)

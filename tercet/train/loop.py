@@ -27,7 +27,9 @@ Objective = Callable[[nn.Module, Batch], Tensor]
 Data = Callable[[int], list[Batch]]
 Item = TypeVar("Item")
 
-PROBE_SHARE = 0.08  # of the budget: how long the speed is measured
+# Of the budget: when the speed is measured and the steps fixed; again at 16, 32 and 64 %, since
+# other programs come and go (a run begun beside one ended after half of its time).
+PROBE_SHARE = 0.08
 PROBE_STEPS = 4
 
 
@@ -65,6 +67,8 @@ class State:
     steps: int | None = None  # planned; None: not yet known
     seconds: float = 0.0  # spent in steps
     tokens: int = 0  # read
+    measured_from: int = 0  # the step since which the speed is being measured
+    measured_until: float = PROBE_SHARE  # the share of the seconds at which that ends
     losses: list[float] = field(default_factory=list)  # nats a target, of each step
     times: list[float] = field(
         default_factory=list
@@ -137,10 +141,13 @@ def _count(state: State, recipe: Recipe, loss: float, batches: list[Batch], seco
     state.tokens += sum(batch.n_tokens for batch in batches)
     state.losses.append(loss)
     state.times.append(state.seconds)
-    if state.steps is None and recipe.seconds is not None and state.step >= PROBE_STEPS:
-        if state.seconds >= PROBE_SHARE * recipe.seconds:
-            each = (state.seconds - state.times[0]) / (state.step - 1)  # the first step warms up
-            state.steps = state.step + max(0, round((recipe.seconds - state.seconds) / each))
+    if recipe.seconds is None or state.step < state.measured_from + PROBE_STEPS:
+        return
+    if state.seconds >= state.measured_until * recipe.seconds:
+        start = max(1, state.measured_from)  # the first step warms up
+        each = (state.seconds - state.times[start - 1]) / (state.step - start)
+        state.steps = state.step + max(0, round((recipe.seconds - state.seconds) / each))
+        state.measured_from, state.measured_until = state.step, 2 * state.measured_until
 
 
 def _mark_last(items: Iterable[Item]) -> Iterator[tuple[bool, Item]]:
