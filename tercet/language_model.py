@@ -7,7 +7,7 @@ Text comes in and goes out here; ids stay inside. What a family cannot do raises
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -381,10 +381,8 @@ class LanguageModel:
 
     def _listed(self, texts: str | Sequence[str]) -> tuple[list[str], bool]:
         one = isinstance(texts, str)
-        try:
-            listed = [texts] if isinstance(texts, str) else list(texts)
-        except TypeError:
-            listed = [texts]
+        several = isinstance(texts, Iterable) and not isinstance(texts, str | bytes)
+        listed: list[Any] = list(texts) if several else [texts]
         for text in listed:
             if not isinstance(text, str):
                 raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")

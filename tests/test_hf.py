@@ -123,6 +123,14 @@ def test_a_tied_body_can_write(model_type: str, tmp_path: Path) -> None:
     assert hf.load(tmp_path)[0].config.heads == ("language",)
 
 
+def test_a_tied_masked_head_without_a_tensor_of_its_own_is_found_again(tmp_path: Path) -> None:
+    config = preset("tercet-tiny-encoder").replace(
+        vocab_size=300, d_model=64, n_heads=1, d_ff=96, encoder_layers=1, tie_embeddings=True
+    )
+    hf.save(build(config), tmp_path)
+    assert hf.load(tmp_path)[0].config == config
+
+
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "eurobert", "bert", "modernbert"])
 def test_an_output_table_of_its_own(model_type: str, tmp_path: Path) -> None:
     network = saved(tmp_path, model_type, tie_word_embeddings=False)

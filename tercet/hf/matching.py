@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tercet.errors import InputError
-from tercet.hf.names import OLD_ENDINGS, OUTPUT, Form, Rule, Table
+from tercet.hf.names import OLD_ENDINGS, OUTPUT, OUTPUT_BIAS, Form, Rule, Table
 from tercet.hf.weights import Weights
 
 
@@ -98,7 +98,7 @@ def choose_form(
         missing = sum(
             not any(pattern.fullmatch(name) for name in rest)
             for rule, pattern in zip(form.rules, patterns, strict=True)
-            if not rule.optional and not (tied and rule.ours == OUTPUT)
+            if not rule.optional and not (tied and rule.ours in (OUTPUT, OUTPUT_BIAS))
         )
         return unexplained, not named, missing
 

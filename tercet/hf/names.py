@@ -53,7 +53,7 @@ def _rules(pairs: dict[str, str], op: str = "keep") -> tuple[Rule, ...]:
 
 
 OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}  # norms in checkpoints of 2018
-OUTPUT = "heads.output.weight"
+OUTPUT, OUTPUT_BIAS = "heads.output.weight", "heads.output_bias"
 POOLER, CLASSIFIER, TAGGER, SPAN = (
     f"heads.{head}.*" for head in ("pooler", "classifier", "tagger", "span")
 )
