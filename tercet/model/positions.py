@@ -80,7 +80,7 @@ class Learned(nn.Embedding):
         if max(layout.totals) > self.context_length:
             raise InputError(
                 f"a sequence of {max(layout.totals)} tokens is longer than the context of "
-                f"{self.context_length}; shorten it or choose an overflow policy"
+                f"{self.context_length}; shorten it"
             )
         return x + super().forward(layout.positions + self.offset)
 
