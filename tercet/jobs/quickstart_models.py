@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 import time
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 SEED = 0
 CHECKPOINT_EVERY = 100  # steps
 LEARNING_RATE = 3e-3
+# The LSTM's own: at the Transformer's it stands on a plateau for most of its time (docs/LOG.md).
+TWIN_RATE, TWIN_STD = 1e-2, 0.3
+MOST_THREADS = 16  # that are tried
 # One tokenizer for decoder and encoder: the end of a document, and the mask of the encoder.
 WORDS = Special({"eos": "<|endoftext|>", "mask": "<|mask|>"})
 
@@ -65,7 +69,6 @@ def text(run: Run) -> dict[str, Any]:
         "vocab_size": tokenizer.vocab_size,
         "trigram_bits_per_byte": float(bits),
         "trigram_seconds": time.monotonic() - started,
-        **fastest(run, tokenizer.vocab_size),
     }
     run.say(
         f"text: {result['characters']:,} characters in {len(found)} documents, "
@@ -99,34 +102,6 @@ def streams(run: Run) -> tuple[Tokenizer, torch.Tensor, torch.Tensor]:
     return Tokenizer.load(run.work), parts[0], parts[1]
 
 
-def fastest(run: Run, vocab_size: int) -> dict[str, Any]:
-    """The number of threads and the kind of numbers in which a step of the decoder is fastest here.
-
-    Small matrices gain little from many cores; two threads that wait for each other on a busy
-    machine were seen to be five times slower than one (docs/LOG.md); and bfloat16 pays only where
-    the processor multiplies it.
-    """
-    settings = run.settings
-    net = build(body(run, "decoder", vocab_size), SEED)
-    draw = torch.Generator().manual_seed(SEED)
-    stream = torch.randint(vocab_size, (settings.row * (settings.rows + 2),), generator=draw)
-    (batch,) = CausalText(_rows(run, stream))(0)
-    most = torch.get_num_threads()
-    threads = {1, *(2**n for n in range(1, 5) if 2**n < most), min(most, 32)}
-    spent = dict.fromkeys(itertools.product(sorted(threads), (False, True)), 0.0)
-    for round in range(4):
-        for n, bfloat16 in spent:
-            torch.set_num_threads(n)
-            started = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                loss = cross_entropy(net, batch)
-            loss.backward()
-            spent[n, bfloat16] += time.perf_counter() - started if round else 0.0  # warm by then
-    n, bfloat16 = min(spent, key=lambda choice: spent[choice])
-    torch.set_num_threads(n)
-    return {"threads": n, "bfloat16": bfloat16}
-
-
 # training ----------------------------------------------------------------------------------------
 
 
@@ -134,32 +109,55 @@ def _train(
     run: Run, name: str, net: Network, data: Callable[[int], list[Batch]], recipe: Recipe
 ) -> dict[str, Any]:
     """Train under the clock, with checkpoints in ``work/<name>``; the curve and the speed."""
-    torch.set_num_threads(run.results["text"]["threads"])  # a resumed run computes as it began
+    allowed = torch.get_num_threads()
+    threads, bfloat16 = fastest(net, data(0)[0])  # again for every part: other programs come and go
+    recipe = dataclasses.replace(recipe, bfloat16=bfloat16)
     optimizer = Optimizer(net, kind="muon")
     folder = run.work / name
     state = load_latest(folder, net, optimizer)
-    with Watch(name, quiet=run.quiet, left=run.left) as watch:
-        state = fit(
-            net,
-            data,
-            cross_entropy,
-            recipe,
-            optimizer,
-            state=state,
-            actions=[
-                (1, watch),
-                (CHECKPOINT_EVERY, lambda state: save_step(folder, net, optimizer, state)),
-            ],
-        )
+    torch.set_num_threads(threads)
+    try:
+        with Watch(name, quiet=run.quiet, left=run.left) as watch:
+            save = (CHECKPOINT_EVERY, lambda state: save_step(folder, net, optimizer, state))
+            actions = [(1, watch), save]
+            state = fit(net, data, cross_entropy, recipe, optimizer, state=state, actions=actions)
+    finally:
+        torch.set_num_threads(allowed)
     return {
         "parameters": sum(p.numel() for p in net.parameters()),
         "steps": state.step,
         "tokens": state.tokens,
         "seconds": state.seconds,
         "tokens_per_second": state.tokens_per_second,
+        "threads": threads,
+        "bfloat16": bfloat16,
         "losses": [round(loss, 4) for loss in state.losses],
         "times": [round(seconds, 2) for seconds in state.times],
     }
+
+
+def fastest(net: Network, batch: Batch) -> tuple[int, bool]:
+    """The number of threads, and whether in bfloat16, in which a step of this network is fastest.
+
+    Small matrices gain little from many cores; two threads that wait for each other on a busy
+    machine were seen to be five times slower than one (docs/LOG.md); and bfloat16 pays only where
+    the processor multiplies it.
+    """
+    allowed = torch.get_num_threads()
+    most = min(MOST_THREADS, allowed)
+    threads = sorted({1, *(2**n for n in range(1, 5) if 2**n < most), most})
+    spent = dict.fromkeys(itertools.product(threads, (False, True)), 0.0)
+    for trial in range(3):
+        for n, bfloat16 in spent:
+            torch.set_num_threads(n)
+            started = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                loss = cross_entropy(net, batch)
+            loss.backward()
+            spent[n, bfloat16] += time.perf_counter() - started if trial else 0.0  # warm by then
+    net.zero_grad(set_to_none=True)
+    torch.set_num_threads(allowed)
+    return min(spent, key=lambda choice: spent[choice])
 
 
 def _finish(run: Run, name: str, net: Network, tokenizer: Tokenizer) -> None:
@@ -191,12 +189,6 @@ def body(run: Run, family: str, vocab_size: int, eos_id: int | None = None) -> T
     )
 
 
-def _recipe(run: Run, seconds: float) -> Recipe:
-    return Recipe(
-        LEARNING_RATE, seconds=seconds, seed=SEED, bfloat16=run.results["text"]["bfloat16"]
-    )
-
-
 def _rows(run: Run, text: torch.Tensor) -> Rows:
     settings = run.settings
     return Rows(text, settings.row, settings.rows, settings.rows, SEED)
@@ -206,7 +198,7 @@ def decoder(run: Run) -> dict[str, Any]:
     """A small language model, and its bits per byte beside the trigram's."""
     tokenizer, trained, held_out = streams(run)
     net = build(body(run, "decoder", tokenizer.vocab_size, tokenizer.eos_id), SEED)
-    recipe = _recipe(run, run.budget("decoder"))
+    recipe = Recipe(LEARNING_RATE, seconds=run.budget("decoder"), seed=SEED)
     result = _train(run, "decoder", net, CausalText(_rows(run, trained)), recipe)
     result["bits_per_byte"] = _bits(run, net, held_out)
     table = net.tokens.weight.detach().numpy()  # (V, D)
@@ -221,7 +213,7 @@ def recurrent(run: Run) -> dict[str, Any]:
     tokenizer, trained, held_out = streams(run)
     wanted = run.results["decoder"]["parameters"]
     net = build(_twin(body(run, "decoder", tokenizer.vocab_size, tokenizer.eos_id), wanted), SEED)
-    recipe = _recipe(run, run.results["decoder"]["seconds"])
+    recipe = Recipe(TWIN_RATE, seconds=run.results["decoder"]["seconds"], seed=SEED)
     result = _train(run, "recurrent", net, CausalText(_rows(run, trained)), recipe)
     result["bits_per_byte"] = _bits(run, net, held_out)
     _finish(run, "recurrent", net, tokenizer)
@@ -234,7 +226,12 @@ def _twin(config: TransformerConfig, parameters: int) -> TransformerConfig:
 
     def twin(width: int) -> TransformerConfig:
         return config.replace(
-            mixer="lstm", d_model=width, n_heads=1, decoder_layers=2, positions="none"
+            mixer="lstm",
+            d_model=width,
+            n_heads=1,
+            decoder_layers=2,
+            positions="none",
+            init_std=TWIN_STD,
         )
 
     def excess(width: int) -> int:
@@ -261,7 +258,8 @@ def encoder(run: Run) -> dict[str, Any]:
     special = (tokenizer.mask_id, tokenizer.eos_id)
     masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, protected=special)
     data = MaskedText(_rows(run, trained), masking)
-    result = _train(run, "encoder", net, data, _recipe(run, run.budget("encoder")))
+    recipe = Recipe(LEARNING_RATE, seconds=run.budget("encoder"), seed=SEED)
+    result = _train(run, "encoder", net, data, recipe)
     result["top5"], targets = top_accuracy(net, held_out, run.settings.row, masking, top=5)
     result["unigram_top5"] = unigram_top(trained.numpy(), targets.numpy(), 5)
     result["targets"] = len(targets)
@@ -304,7 +302,8 @@ def dates(run: Run) -> dict[str, Any]:
     sources = tokenizer.encode_batch([words for words, _ in pairs], special=False)
     targets = tokenizer.encode_batch([iso for _, iso in pairs], special=False)
     data = Pairs(list(zip(sources, targets)), tokenizer.pad_id, tokenizer.eos_id, 64, 64, SEED)
-    result = _train(run, "dates", net, data, _recipe(run, run.budget("dates")))
+    recipe = Recipe(LEARNING_RATE, seconds=run.budget("dates"), seed=SEED)
+    result = _train(run, "dates", net, data, recipe)
     _finish(run, "dates", net, tokenizer)
     _say(run, "dates", result, f"loss {np.mean(result['losses'][-20:]):.4f}")
     return result
