@@ -74,13 +74,16 @@ GPT3_NAMED = {
     "gpt3-175b": 175.0e9,
 }
 
+# A child's ru_maxrss starts at that of the process that forked it (Linux keeps it over exec), so the
+# peak is read where exec resets it.
 IN_LIMITS = """
-import resource, time
+import pathlib, time
 from tercet.model import build
 from tercet.presets import preset
 network = build(preset("gpt3-175b"), seed=None)
 count = sum(parameter.numel() for parameter in network.parameters())
-print(count, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+status = dict(row.split(":") for row in pathlib.Path("/proc/self/status").read_text().splitlines())
+print(count, time.process_time(), status["VmHWM"].split()[0])
 """
 
 
@@ -138,6 +141,7 @@ def test_a_name_like_nothing_lists_them_all() -> None:
         preset("???")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc/self/status")
 def test_gpt3_on_the_meta_device_in_five_seconds_and_a_gigabyte() -> None:
     done = subprocess.run([sys.executable, "-c", IN_LIMITS], capture_output=True, text=True)
     parameters, seconds, kilobytes = done.stdout.split()
