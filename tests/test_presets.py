@@ -74,8 +74,8 @@ GPT3_NAMED = {
     "gpt3-175b": 175.0e9,
 }
 
-# A child's ru_maxrss starts at that of the process that forked it (Linux keeps it over exec), so the
-# peak is read where exec resets it.
+# A child's ru_maxrss starts at that of the process that forked it (Linux keeps it over exec), so
+# the peak is read where exec resets it.
 IN_LIMITS = """
 import pathlib, time
 from tercet.model import build
