@@ -145,6 +145,44 @@ def test_own_special_tokens_and_lower_case(tmp_path):
     assert Tokenizer.load(tmp_path).decode(ids) == "the"
 
 
+@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize("kind", ["characters", "bytes"])
+def test_characters_and_bytes_come_back_and_the_reference_agrees(kind, special, tmp_path):
+    text = "".join(TEXTS)
+    tokenizer = train_tokenizer(TEXTS, kind=kind, special=special)
+    tokens = sum(spelling is not None for spelling in set(tokenizer.roles.values()))
+    units = len(set(text)) if kind == "characters" else 256
+    assert tokenizer.vocab_size == units + tokens
+    ids = tokenizer.encode(text, special=False)
+    assert len(ids) == len(text if kind == "characters" else text.encode())
+    assert tokenizer.decode(ids) == text
+
+    tokenizer.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert (again.hash, again.roles) == (tokenizer.hash, tokenizer.roles)
+    transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
+    opened = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ids = tokenizer.encode(SAMPLE)
+    assert again.encode(SAMPLE) == opened(SAMPLE)["input_ids"] == ids
+    assert opened.decode(ids) == tokenizer.decode(ids, skip_special=False)
+
+
+def test_a_character_that_was_never_seen_is_the_unknown_token():
+    tokenizer = train_tokenizer(["abba\n", "a c"], kind="characters")
+    assert tokenizer.roles["unk"] == "<unk>" and tokenizer.unk_id == 1
+    assert tokenizer.encode("ax😀yb") == [4, 1, 1, 1, 5]  # <|endoftext|> <unk> \n " " a b c
+    commonest = train_tokenizer(["abba\n", "a c"], kind="characters", vocab_size=4)
+    assert commonest.encode("abc") == [2, 3, 1]
+    lower = train_tokenizer(["Ab"], kind="characters", lowercase=True)
+    assert lower.encode("AB") == lower.encode("ab") == [2, 3]
+
+
+def test_a_masked_character_keeps_the_space_before_it():
+    for kind in ("characters", "bytes"):
+        tokenizer = train_tokenizer(TEXTS, kind=kind, special="encoder")
+        assert tokenizer.encode("e [MASK]", special=False)[2:] == [tokenizer.mask_id]
+
+
 def latin1(folder):
     path = folder / "latin.txt"
     path.write_bytes(b"words\nna\xefve\n")
@@ -164,6 +202,8 @@ def latin1(folder):
         ({"special": "both"}, ["'both'", "encoder-decoder"]),
         ({"special": Special({}, after=("eos",))}, ["eos"]),
         ({"vocab_size": 100}, ["100", "at least 257"]),
+        ({"vocab_size": 2, "kind": "characters"}, ["2", "at least 3"]),
+        ({"source": [" "], "kind": "characters"}, ["nothing to learn"]),
         ({"vocab_size": 20, "kind": "wordpiece"}, ["20", "at least"]),
         ({"vocab_size": 20, "kind": "unigram"}, ["20", "chars", "bpe"]),
     ],

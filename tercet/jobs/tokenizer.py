@@ -15,7 +15,7 @@ def train(
     files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE...", help_behavior_hint="")],
     *,
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("tokenizer"),
-    kind: Literal["bpe", "wordpiece", "unigram"] = "bpe",
+    kind: Literal["bpe", "wordpiece", "unigram", "characters", "bytes"] = "bpe",
     vocab_size: Annotated[int, arg(metavar="N")] = 8192,
     special: Literal["encoder", "decoder", "encoder-decoder"] = "decoder",
     lowercase: bool = False,
@@ -27,7 +27,8 @@ def train(
     Args:
         files: plain UTF-8 text, or .gz of it; - for standard input
         out: the folder to write
-        kind: byte-level byte pairs, words and parts of words, or likely pieces
+        kind: byte-level byte pairs, words and parts of words, likely pieces, or a token a character
+            or byte
         vocab_size: tokens at most, special ones included
         special: which family's special tokens to add
         lowercase: lower-case the text first; it then does not come back

@@ -1,12 +1,13 @@
-"""Learning a tokenizer from text: byte-level BPE, WordPiece, Unigram.
+"""Learning a tokenizer from text: byte-level BPE, WordPiece, Unigram; characters and bytes.
 
 The texts stream through; what is held is a table of the distinct words and their counts.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
@@ -17,7 +18,7 @@ from tercet.text.read import blocks
 from tercet.text.special import ROLES, SPECIAL, Special
 from tercet.text.tokenizer import Tokenizer
 
-Kind = Literal["bpe", "wordpiece", "unigram"]
+Kind = Literal["bpe", "wordpiece", "unigram", "characters", "bytes"]
 # (stage, done, total or None): "reading" in bytes of files or in texts; "learning" 0 and then 1
 # of 1, because the library does not tell how far it is.
 Progress = Callable[[str, int, int | None], None]
@@ -41,6 +42,9 @@ def train_tokenizer(
     kind        bpe: byte-level byte-pair encoding (Radford et al. 2019): every text comes back
                 wordpiece: words and `##` parts of words (Devlin et al. 2019); spaces are not kept
                 unigram: the pieces of a probable segmentation (Kudo 2018), after NFKC
+                characters: a token a character, the commonest where they are too many; any other
+                character becomes the unknown token
+                bytes: a token a byte; there is nothing to learn, and no text is read
     vocab_size  ids at most, special tokens included; a small text may yield fewer
     special     "encoder" ([CLS] text [SEP]; [MASK], [PAD], [UNK]), "decoder" (<|endoftext|> to end
                 a document; nothing is added), "encoder-decoder" (text </s>; <pad>, <unk>), or a
@@ -51,8 +55,8 @@ def train_tokenizer(
     Memory: the text streams through in blocks of some 64 KiB; the table of distinct words costs
     roughly 200 bytes a word (about 100 MB for the 500,000 words of a gigabyte of English), unigram
     about ten times that, whatever the size of the text.
-    The same text gives the same tokenizer with bpe; the library breaks ties between equally good
-    pieces differently from run to run with the other two.
+    The same text gives the same tokenizer, but for wordpiece and unigram: the library breaks ties
+    between equally good pieces differently from run to run.
     Raises InputError for a source without text, a file that is not UTF-8 (with the line), and a
     vocabulary too small for the special tokens and the alphabet, or beyond 2,000,000.
     """
@@ -61,8 +65,12 @@ def train_tokenizer(
             f"vocab_size {vocab_size} is outside 1..{LARGEST}; usual are 8192 to 50000"
         )
     design = _design(special, kind)
-    library, trainer = _recipe(kind, vocab_size, design, lowercase)
     texts = _reported(_texts(source), progress)
+    if kind == "characters":
+        return _finish(_characters(texts, vocab_size, design, lowercase), kind, design)
+    if kind == "bytes":  # pairs of bytes with no room for a pair
+        texts, vocab_size = iter(()), 256 + len({*design.roles.values(), *design.extra})
+    library, trainer = _recipe(kind, vocab_size, design, lowercase)
     try:
         library.train_from_iterator(texts, trainer)
     except InputError:
@@ -91,7 +99,7 @@ def _design(special: str | Special, kind: Kind) -> Special:
     missing = [role for role in (*special.before, *special.after) if role not in special.roles]
     if missing:
         raise InputError(f"special tokens around a text without a spelling: {', '.join(missing)}")
-    if kind != "bpe" and "unk" not in special.roles:
+    if kind not in ("bpe", "bytes") and "unk" not in special.roles:
         roles = {**special.roles, "unk": "<unk>"}
         special = Special(roles, special.before, special.after, special.extra)
     return special
@@ -103,7 +111,7 @@ def _recipe(
     """The untrained tokenizer and its trainer."""
     special: Any = [*design.roles.values(), *design.extra]
     unknown = design.roles.get("unk")
-    if kind == "bpe":
+    if kind in ("bpe", "bytes"):
         library = Library(models.BPE())
         if lowercase:
             library.normalizer = normalizers.Lowercase()
@@ -137,7 +145,31 @@ def _recipe(
         return library, trainers.UnigramTrainer(
             vocab_size=vocab_size, special_tokens=special, unk_token=unknown, show_progress=False
         )
-    raise InputError(f"unknown kind of tokenizer {kind!r}; choose bpe, wordpiece or unigram")
+    raise InputError(
+        f"unknown kind of tokenizer {kind!r}; choose from: {', '.join(get_args(Kind))}"
+    )
+
+
+def _characters(texts: Iterator[str], vocab_size: int, design: Special, lowercase: bool) -> Library:
+    """A vocabulary of characters: byte-pair encoding without pairs, which the library splits three
+    times faster than text cut into words of one character."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text.lower() if lowercase else text)
+    special = list(dict.fromkeys((*design.roles.values(), *design.extra)))
+    room = vocab_size - len(special)
+    if room < 1:
+        raise InputError(
+            f"vocab_size {vocab_size} leaves no room for characters beside {len(special)} special"
+            f" tokens; give at least {len(special) + 1}"
+        )
+    commonest = sorted(counts, key=lambda character: (-counts[character], character))[:room]
+    vocabulary = {token: number for number, token in enumerate([*special, *sorted(commonest)])}
+    library = Library(models.BPE(vocabulary, [], unk_token=design.roles["unk"], fuse_unk=False))
+    library.normalizer = normalizers.Lowercase() if lowercase else None
+    library.decoder = decoders.Fuse()
+    library.add_special_tokens(special)
+    return library
 
 
 def _finish(library: Library, kind: Kind, design: Special) -> Tokenizer:
@@ -145,8 +177,8 @@ def _finish(library: Library, kind: Kind, design: Special) -> Tokenizer:
     # Written and read once: a score loses its last bit so, and must not lose it only when loaded.
     engine = LibraryEngine(Library.from_str(library.to_str()))
     mask = design.roles.get("mask")
-    if mask and kind != "wordpiece":
-        # Elsewhere the space belongs to the word behind it: "a [MASK]" must hide " word", so the
+    if mask and kind in ("bpe", "unigram"):
+        # There the space belongs to the word behind it: "a [MASK]" must hide " word", so the
         # mask takes the space with it.
         engine.add_tokens([AddedToken(mask, special=True, normalized=False, lstrip=True)])
     before, after = (
