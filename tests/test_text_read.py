@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tercet.errors import InputError
-from tercet.text import blocks, lines
+from tercet.text import blocks, lines, read
 
 
 def test_lines_end_where_they_end(tmp_path):
@@ -33,6 +33,30 @@ def test_blocks_are_the_whole_text(tmp_path):
     assert "".join(part for part, _ in parts) == text
     assert all(len(part) >= 50 for part, _ in parts[:-1])
     assert parts[-1][1] == len(text)
+
+
+def test_a_line_longer_than_memory_goes_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "LONGEST", 64)
+    path = tmp_path / "text.txt.gz"
+    text = (
+        "short\n"
+        + "words and ü " * 50
+        + "\n"
+        + "中" * 200
+        + "\n\n"
+        + "x" * 64
+        + "\nend "
+        + "y" * 99
+    )
+    path.write_bytes(gzip.compress(text.encode()))
+    parts = [part for part, _ in blocks(path, characters=1)]
+    assert "".join(parts) == text
+    assert max(len(part.encode()) for part in parts) <= 2 * 64
+    assert all(part.startswith(" ") for part in parts[2:9])  # words stay whole
+    assert list(lines(path)) == text.split("\n")
+    path.write_bytes(gzip.compress(text.encode() + b"\n" + b"a b " * 40 + b"\xef b"))
+    with pytest.raises(InputError, match="line 7: byte 0xef"):
+        list(blocks(path))
 
 
 def test_bytes_that_are_no_text_are_named_with_file_and_line(tmp_path):

@@ -7,15 +7,16 @@ always answered with its name and the line's number. Knows nothing of tokens.
 import gzip
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from tercet.errors import InputError
 
 STDIN = "-"
 BYTE_ORDER_MARK = "\ufeff"
+LONGEST = 1 << 20  # bytes of a line that `blocks` holds; a file may be one line
 
 
 def lines(path: Path | str) -> Iterator[str]:
@@ -33,12 +34,14 @@ def blocks(path: Path | str, *, characters: int = 1 << 16) -> Iterator[tuple[str
     """Whole lines with their line ends, gathered to at least `characters`; and the bytes of the
     file read so far (of the packed file for `.gz`), for a progress bar.
 
-    Line ends and blank lines are text too (a tokenizer learns them), so nothing is stripped.
+    Line ends and blank lines are text too (a tokenizer learns them), so nothing is stripped. A line
+    beyond a mebibyte goes in pieces, cut before a space where it has one: what is held is never
+    more than `characters` and a mebibyte.
     """
     gathered: list[str] = []
     size = 0
     consumed = 0
-    for line, consumed in _decoded(path):
+    for line, consumed in _decoded(path, LONGEST):
         gathered.append(line)
         size += len(line)
         if size >= characters:
@@ -48,19 +51,35 @@ def blocks(path: Path | str, *, characters: int = 1 << 16) -> Iterator[tuple[str
         yield "".join(gathered), consumed
 
 
-def _decoded(path: Path | str) -> Iterator[tuple[str, int]]:
-    """Each line with its line end, decoded, and the bytes of the file consumed so far."""
+def _decoded(path: Path | str, longest: int = -1) -> Iterator[tuple[str, int]]:
+    """Each line with its line end, decoded, and the bytes of the file consumed so far; a line of
+    more than `longest` bytes in pieces."""
     name = "standard input" if str(path) == STDIN else str(path)
     with _opened(path) as (raw, unpacked):
-        number = 0
+        number, rest = 1, b""
         try:
-            for number, line in enumerate(unpacked, 1):
+            while (read := unpacked.readline(longest)) or rest:
+                line, rest = rest + read, b""
+                if read and len(read) == longest and not read.endswith(b"\n"):
+                    line, rest = _cut(line)
                 text = _decode(line, name, number)
                 yield text, (raw.tell() if raw.seekable() else 0)
+                number += line.endswith(b"\n")
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(
-                f"{name}: not a whole gzip file after line {number} ({error}); pack or copy it anew"
+                f"{name}: not a whole gzip file after line {number - 1} ({error});"
+                " pack or copy it anew"
             ) from error
+
+
+def _cut(line: bytes) -> tuple[bytes, bytes]:
+    """A line's beginning and the rest, cut before its last space, or else between characters."""
+    place = line.rfind(b" ")
+    if place <= 0:
+        place = len(line) - 1
+        while place > 0 and line[place] & 0xC0 == 0x80:  # a character's second byte or a later one
+            place -= 1
+    return (line[:place], line[place:]) if place > 0 else (line, b"")
 
 
 def _decode(line: bytes, name: str, number: int) -> str:
@@ -77,7 +96,7 @@ def _decode(line: bytes, name: str, number: int) -> str:
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[tuple[IO[bytes], Iterable[bytes]]]:
+def _opened(path: Path | str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """The raw file (for the position) and the file to read lines from; often the same one."""
     if str(path) == STDIN:
         yield sys.stdin.buffer, sys.stdin.buffer
@@ -95,4 +114,5 @@ def _opened(path: Path | str) -> Iterator[tuple[IO[bytes], Iterable[bytes]]]:
             f"{path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
     with raw:
-        yield raw, (gzip.GzipFile(fileobj=raw) if Path(path).suffix == ".gz" else raw)
+        packed = Path(path).suffix == ".gz"
+        yield raw, (cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw)
