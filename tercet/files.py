@@ -155,6 +155,23 @@ def locked(folder: str | Path) -> Iterator[None]:
             file.truncate(0)
 
 
+def holder(folder: str | Path) -> str | None:
+    """The id of the process that holds `folder` locked; None where none does, or nobody can say."""
+    try:
+        file = (Path(folder) / LOCK).open(encoding="utf-8")
+    except OSError:
+        return None
+    with file:
+        process = file.read().strip()
+        if not process or fcntl is None:
+            return None
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return process
+    return None  # a killed process has left its id, but not its lock
+
+
 @contextmanager
 def _refusals(place: Path) -> Iterator[None]:
     """What the system refuses, as an InputError about `place`."""

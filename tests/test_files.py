@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tercet.errors import InputError, require
-from tercet.files import LOCK, locked, written, written_folder
+from tercet.files import LOCK, holder, locked, written, written_folder
 
 TOO_LARGE = """
 import resource, sys
@@ -112,10 +112,13 @@ def test_a_second_run_is_refused_with_the_first_ones_number(tmp_path: Path):
     with pytest.raises(InputError, match=rf"another run.*\(process {first.pid}\)"):
         with locked(tmp_path):
             pass
+    assert holder(tmp_path) == str(first.pid)
     first.kill()
     first.wait()
+    assert (tmp_path / LOCK).read_text() == str(first.pid) and holder(tmp_path) is None
     with locked(tmp_path):  # however the first one ended
-        assert (tmp_path / LOCK).read_text() == str(os.getpid())
+        assert (tmp_path / LOCK).read_text() == holder(tmp_path) == str(os.getpid())
+    assert holder(tmp_path) is None and holder(tmp_path / "nothing") is None
 
 
 def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
