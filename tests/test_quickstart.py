@@ -6,12 +6,9 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 import tercet.language_model as language_model
-from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.jobs import quickstart_models
 from tercet.jobs.quickstart import STATE, Run, Settings, quickstart, run
@@ -25,10 +22,7 @@ from tercet.jobs.quickstart_corpus import (
     topics,
     year_words,
 )
-from tercet.jobs.quickstart_measure import bits_per_byte
 from tercet.jobs.quickstart_questions import QUESTIONS
-from tercet.jobs.quickstart_trigram import Trigram, unigram_top
-from tercet.model import Layout, build
 
 TINY = Settings(
     seconds=6, vocab_size=500, width=32, layers=2, row=32, date_pairs=300, characters=30_000
@@ -94,39 +88,6 @@ def test_unseen_dates_are_in_no_training_pair():
     assert len(unseen) == 20 == len({iso for _, iso in unseen})
     assert not {iso for _, iso in unseen} & {iso for _, iso in pairs}
     assert pairs == dates_and_numbers(20_000, 0)[0]
-
-
-def test_the_trigram_is_a_distribution_and_learns():
-    text = np.tile(np.array([0, 1, 2, 3, 0, 2, 1, 4]), 60)
-    text = np.concatenate([text, np.random.default_rng(0).integers(0, 8, 500)])
-    trigram = Trigram(text, 9)  # token 8 never occurs
-    for context in ((0, 1), (4, 4), (8, 8), (3, 8)):
-        every = np.array([token for last in range(9) for token in (*context, last)])
-        assert np.exp(trigram.log_probabilities(every)[::3]).sum() == pytest.approx(1)
-    assert np.exp(trigram.log_probabilities(np.array([0, 1, 2]))[0]) > 0.7
-
-
-def test_the_unigrams_guesses():
-    assert unigram_top(np.array([1, 1, 2, 2, 3]), np.array([1, 2, 3, 3]), 2) == 0.5
-
-
-def test_bits_per_byte_scores_every_token_once():
-    config = TransformerConfig(
-        vocab_size=20, context_length=1024, d_model=8, d_ff=8, n_heads=1, decoder_layers=1
-    )
-    net = build(config).double()
-    for n in (9, 16, 17, 200, 531):
-        text = torch.randint(20, (n,), generator=torch.Generator().manual_seed(n))
-        whole = bits_per_byte(net, text, 1024, 1)
-        logits = net(text[:-1], Layout([n - 1])).log_softmax(-1)
-        exact = -logits.gather(1, text[1:, None])[1:].sum() / np.log(2)
-        assert whole == pytest.approx(float(exact), rel=1e-6)
-        with torch.no_grad():  # without attention every window gives the same
-            blind = build(config.replace(positions="none")).double()
-            blind.decoder.blocks[0].attention.layer.o.weight.zero_()  # type: ignore[union-attr]
-        assert bits_per_byte(blind, text, 16, 1) == pytest.approx(
-            bits_per_byte(blind, text, 1024, 1), rel=1e-6
-        )
 
 
 def test_the_whole_job_stopped_and_resumed(tmp_path: Path, monkeypatch, capsys):

@@ -14,10 +14,21 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from tercet.config import TransformerConfig
-from tercet.data import Batch, CausalText, MaskedText, Masking, Pairs, Rows
+from tercet.data import (
+    Batch,
+    Causal,
+    Masked,
+    Masking,
+    Rows,
+    Stream,
+    TextPairs,
+    Tokens,
+    Translation,
+)
+from tercet.evaluate.ngram import NGram, unigram_top
+from tercet.evaluate.perplexity import bits_per_byte
 from tercet.jobs.quickstart_corpus import dates_and_numbers, documents
-from tercet.jobs.quickstart_measure import bits_per_byte, top_accuracy
-from tercet.jobs.quickstart_trigram import Trigram, unigram_top
+from tercet.jobs.quickstart_measure import tokens, top_accuracy
 from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.presets import preset
@@ -56,7 +67,7 @@ def text(run: Run) -> dict[str, Any]:
     }
     save_file(streams, run.work / "tokens.safetensors")
     started = time.monotonic()
-    trigram = Trigram(streams["trained"], tokenizer.vocab_size)
+    trigram = NGram(streams["trained"], tokenizer.vocab_size, order=3)
     n_bytes = sum(len(text.encode()) for text in held_out)
     bits = -trigram.log_probabilities(streams["held_out"]).sum() / np.log(2) / n_bytes
     result = {
@@ -191,7 +202,7 @@ def body(run: Run, family: str, vocab_size: int, eos_id: int | None = None) -> T
 
 def _rows(run: Run, text: torch.Tensor) -> Rows:
     settings = run.settings
-    return Rows(text, settings.row, settings.rows, settings.rows, SEED)
+    return Rows(tokens(text), settings.row, settings.rows, SEED)
 
 
 def decoder(run: Run) -> dict[str, Any]:
@@ -199,7 +210,7 @@ def decoder(run: Run) -> dict[str, Any]:
     tokenizer, trained, held_out = streams(run)
     net = build(body(run, "decoder", tokenizer.vocab_size, tokenizer.eos_id), SEED)
     recipe = Recipe(LEARNING_RATE, seconds=run.budget("decoder"), seed=SEED)
-    result = _train(run, "decoder", net, CausalText(_rows(run, trained)), recipe)
+    result = _train(run, "decoder", net, Stream(_rows(run, trained), Causal()), recipe)
     result["bits_per_byte"] = _bits(run, net, held_out)
     table = net.tokens.weight.detach().numpy()  # (V, D)
     save_file({"table": table}, run.work / "table.safetensors")
@@ -214,7 +225,7 @@ def recurrent(run: Run) -> dict[str, Any]:
     wanted = run.results["decoder"]["parameters"]
     net = build(_twin(body(run, "decoder", tokenizer.vocab_size, tokenizer.eos_id), wanted), SEED)
     recipe = Recipe(TWIN_RATE, seconds=run.results["decoder"]["seconds"], seed=SEED)
-    result = _train(run, "recurrent", net, CausalText(_rows(run, trained)), recipe)
+    result = _train(run, "recurrent", net, Stream(_rows(run, trained), Causal()), recipe)
     result["bits_per_byte"] = _bits(run, net, held_out)
     _finish(run, "recurrent", net, tokenizer)
     _say(run, "recurrent", result, _beside(run, result))
@@ -257,7 +268,7 @@ def encoder(run: Run) -> dict[str, Any]:
     assert tokenizer.mask_id is not None and tokenizer.eos_id is not None
     special = (tokenizer.mask_id, tokenizer.eos_id)
     masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, protected=special)
-    data = MaskedText(_rows(run, trained), masking)
+    data = Stream(_rows(run, trained), Masked(masking, SEED))
     recipe = Recipe(LEARNING_RATE, seconds=run.budget("encoder"), seed=SEED)
     result = _train(run, "encoder", net, data, recipe)
     result["top5"], targets = top_accuracy(net, held_out, run.settings.row, masking, top=5)
@@ -301,7 +312,9 @@ def dates(run: Run) -> dict[str, Any]:
     net = build(config, SEED)
     sources = tokenizer.encode_batch([words for words, _ in pairs], special=False)
     targets = tokenizer.encode_batch([iso for _, iso in pairs], special=False)
-    data = Pairs(list(zip(sources, targets)), tokenizer.pad_id, tokenizer.eos_id, 64, 64, SEED)
+    texts = [ids for pair in zip(sources, targets) for ids in pair]
+    draw = TextPairs(Tokens.of(texts, None), None, SEED, rows=64)
+    data = Stream(draw, Translation(tokenizer.pad_id, tokenizer.eos_id))
     recipe = Recipe(LEARNING_RATE, seconds=run.budget("dates"), seed=SEED)
     result = _train(run, "dates", net, data, recipe)
     _finish(run, "dates", net, tokenizer)

@@ -1,0 +1,59 @@
+"""How well labels were guessed: accuracy with its interval, and the mean F1 of the classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tercet.errors import InputError
+
+Z95 = 1.959963984540054  # the standard normal's 97.5 % point
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Shares of 1. low and high: the 95 % interval of the accuracy (Wilson 1927)."""
+
+    accuracy: float
+    low: float
+    high: float
+    macro_f1: float
+    n: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.accuracy:.1%} ({self.low:.1%} to {self.high:.1%}; macro F1 {self.macro_f1:.3f};"
+            f" {self.n:,} texts)"
+        )
+
+
+def class_scores(labels: Sequence[Any], guesses: Sequence[Any]) -> ClassScores:
+    """Of the guesses against the true labels, which may be any names or numbers."""
+    truth, guessed = np.asarray(labels), np.asarray(guesses)
+    if truth.shape != guessed.shape or not len(truth):
+        raise InputError(f"{len(guessed):,} guesses for {len(truth):,} labels; give one for each")
+    right = int((truth == guessed).sum())
+    return ClassScores(
+        right / len(truth), *wilson(right, len(truth)), macro_f1(truth, guessed), len(truth)
+    )
+
+
+def macro_f1(labels: np.ndarray, guesses: np.ndarray) -> float:
+    """The plain mean of the F1 of every class that occurs among labels or guesses."""
+    scores = []
+    for label in np.unique(np.concatenate([labels, guesses])):
+        is_it, called_it = labels == label, guesses == label
+        scores.append(2 * (is_it & called_it).sum() / (is_it.sum() + called_it.sum()))
+    return float(np.mean(scores))
+
+
+def wilson(right: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """The interval of a share: which true shares would not be surprised by ``right`` of ``n``."""
+    share, square = right / n, z * z / n
+    middle = (share + square / 2) / (1 + square)
+    half = math.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,96 @@
+"""What a frozen model's vectors know: logistic regression on them, and on TF-IDF to be beaten.
+
+Both get the same search: every strength of regularisation, and for TF-IDF every kind of feature, is
+tried on the validation texts; the test texts are looked at once, by the best.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tercet.errors import InputError, require
+from tercet.evaluate.classification import ClassScores, class_scores
+from tercet.language_model import LanguageModel
+
+EXTRA = "learn"
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # C, the inverse of the regularisation
+WORDS_UP_TO = (1, 2)  # TF-IDF of words, and of words and pairs of words
+Labelled = tuple[Sequence[str], Sequence[Any]]  # texts and their labels
+
+
+@dataclass(frozen=True)
+class Probed:
+    """test: the scores. strength: the C, and features: what it read, that the validation chose."""
+
+    test: ClassScores
+    validation_accuracy: float
+    strength: float
+    features: str
+
+    def __str__(self) -> str:
+        return f"{self.test}, {self.features}, C {self.strength:g}"
+
+
+def probe(
+    model: LanguageModel,
+    train: Labelled,
+    validation: Labelled,
+    test: Labelled,
+    *,
+    pool: str = "mean",
+) -> Probed:
+    """Logistic regression on ``model.embed(texts, pool=pool)``; the model itself learns nothing."""
+    scaler = require("sklearn.preprocessing", EXTRA).StandardScaler()
+    texts = [list(part[0]) for part in _checked(train, validation, test)]
+    vectors = model.embed([text for part in texts for text in part], pool=pool)
+    first, second = len(texts[0]), len(texts[0]) + len(texts[1])
+    parts = vectors[:first], vectors[first:second], vectors[second:]
+    scaler.fit(parts[0])
+    features = [(f"vectors ({pool})", [scaler.transform(part) for part in parts])]
+    return _search(features, [part[1] for part in (train, validation, test)])
+
+
+def tfidf_baseline(train: Labelled, validation: Labelled, test: Labelled) -> Probed:
+    """Logistic regression on the TF-IDF of words, or of words and pairs, of the training texts."""
+    extraction = require("sklearn.feature_extraction.text", EXTRA)
+    texts = [list(part[0]) for part in _checked(train, validation, test)]
+
+    def features() -> Iterable[tuple[str, list[Any]]]:
+        for longest in WORDS_UP_TO:
+            reader = extraction.TfidfVectorizer(
+                ngram_range=(1, longest), sublinear_tf=True, token_pattern=r"\S+"
+            )
+            reader.fit(texts[0])
+            yield f"TF-IDF of 1 to {longest} words", [reader.transform(part) for part in texts]
+
+    return _search(features(), [part[1] for part in (train, validation, test)])
+
+
+def _search(features: Iterable[tuple[str, list[Any]]], labels: Sequence[Sequence[Any]]) -> Probed:
+    """The best on the validation texts; of equals the first, and so the most regularised."""
+    regression = require("sklearn.linear_model", EXTRA).LogisticRegression
+    tried: list[tuple[float, float, str, Any, Any]] = []
+    for name, (train, validation, test) in features:
+        for strength in STRENGTHS:
+            fitted = regression(C=strength, max_iter=1_000)
+            with warnings.catch_warnings():  # the weakest regularisations end a little early
+                warnings.simplefilter("ignore")
+                fitted.fit(train, labels[0])
+            accuracy = float(fitted.score(validation, labels[1]))
+            tried.append((accuracy, strength, name, fitted, test))
+    accuracy, strength, name, fitted, test = max(tried, key=lambda one: one[0])
+    return Probed(class_scores(labels[2], fitted.predict(test)), accuracy, strength, name)
+
+
+def _checked(*parts: Labelled) -> Sequence[Labelled]:
+    for name, (texts, labels) in zip(("training", "validation", "test"), parts):
+        if len(texts) != len(labels) or not len(texts):
+            raise InputError(
+                f"{len(texts):,} {name} texts with {len(labels):,} labels; give one for each"
+            )
+    if len(set(parts[0][1])) < 2:
+        raise InputError(f"all training labels are {parts[0][1][0]!r}; give two classes or more")
+    return parts

@@ -1,0 +1,153 @@
+"""Windows that slide, and what they measure: every token once, the same as all at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import tercet
+from tercet.config import TransformerConfig
+from tercet.data.windows import windows
+from tercet.errors import InputError
+from tercet.evaluate import perplexity
+from tercet.evaluate.perplexity import (
+    bits_per_byte,
+    loss,
+    loss_by_context,
+    text_bits_per_byte,
+)
+from tercet.model import Layout, Network, build
+
+DATA = Path(os.environ.get("TERCET_DATA", Path(__file__).parents[2] / "shared" / "data"))
+STORIES = DATA.parent / "weights" / "stories260K"
+needs_stories = pytest.mark.skipif(not STORIES.is_dir(), reason=f"no folder {STORIES}")
+CONFIG = TransformerConfig(
+    vocab_size=20, context_length=1024, d_model=8, d_ff=8, n_heads=1, decoder_layers=1
+)
+LSTM = CONFIG.replace(mixer="lstm", positions="none")
+
+
+def stream(n: int) -> Tensor:
+    return torch.randint(20, (n,), generator=torch.Generator().manual_seed(n))
+
+
+def blind() -> Network:
+    """Without attention every window gives the same."""
+    net = build(CONFIG.replace(positions="none")).double()
+    with torch.no_grad():
+        net.decoder.blocks[0].attention.layer.o.weight.zero_()  # type: ignore[union-attr]
+    return net
+
+
+def exact(net: Network, tokens: Tensor) -> Tensor:
+    """(N - 1,) nats of every token but the first, all of the text visible."""
+    with torch.no_grad():
+        logits = net(tokens[:-1], Layout([len(tokens) - 1])).double().log_softmax(-1)
+    return -logits.gather(1, tokens[1:, None])[:, 0]
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 16, 33])
+@pytest.mark.parametrize("seen", [1, 5])
+def test_every_token_is_a_target_once_behind_half_a_window(length: int, seen: int):
+    tokens = torch.arange(100, 331)
+    documents = [(0, 90), (90, 91), (91, 230)]
+    found = []
+    for batch in windows(tokens, length, documents=documents, seen=seen, budget=64):
+        assert batch.select is not None and batch.layout.n_tokens <= max(64, length)
+        assert torch.equal(batch.tokens[batch.select] + 1, batch.targets)
+        visible = batch.layout.positions[batch.select] + 1
+        for target, n in zip((batch.targets - 100).tolist(), visible.tolist()):
+            start = next(start for start, stop in documents if start < target <= stop)
+            assert min(target - start, length - length // 2) <= n <= length
+            assert batch.tokens.tolist()[0] >= 100
+            found.append(target)
+    wanted = [i for start, stop in documents for i in range(start + seen, stop + 1)]
+    assert found == wanted
+
+
+@pytest.mark.parametrize("config", [CONFIG, LSTM], ids=["attention", "lstm"])
+def test_one_window_is_the_whole_text(config: TransformerConfig):
+    net = build(config).double()
+    for n in (9, 200, 531):
+        tokens = stream(n)
+        nats = exact(net, tokens)
+        assert loss(net, tokens, 1024) == pytest.approx(float(nats.mean()), rel=1e-6)
+        bits = float(nats.sum()) / np.log(2) / 77
+        assert bits_per_byte(net, tokens, 1024, 77) == pytest.approx(bits, rel=1e-6)
+
+
+def test_without_a_context_every_window_gives_the_same():
+    for n in (9, 16, 17, 531):
+        tokens, net = stream(n), blind()
+        whole = loss(net, tokens, 1024)
+        assert loss(net, tokens, 16) == pytest.approx(whole, rel=1e-6)
+        documents = [(0, 5), (5, n - 1)]
+        assert loss(net, tokens, 16, documents=documents) == pytest.approx(whole, rel=1e-6)
+
+
+def test_documents_do_not_see_each_other():
+    net, tokens = build(CONFIG).double(), stream(60)
+    apart = torch.cat([exact(net, tokens[:21]), exact(net, tokens[20:])]).mean()
+    documents = [(0, 20), (20, 59)]
+    assert loss(net, tokens, 64, documents=documents) == pytest.approx(float(apart), rel=1e-6)
+    assert loss(net, tokens, 64) != pytest.approx(float(apart), rel=1e-6)
+
+
+def test_logits_are_made_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    net, tokens = build(CONFIG).double(), stream(200)
+    whole = loss(net, tokens, 64)
+    widest = []
+    monkeypatch.setattr(perplexity, "LOGITS", 7 * 20)
+    logits = net.logits
+    monkeypatch.setattr(net, "logits", lambda x: (widest.append(len(x)), logits(x))[1])
+    assert loss(net, tokens, 64) == pytest.approx(whole, rel=1e-6)
+    assert max(widest) == 7
+
+
+def test_the_network_comes_back_in_its_mode():
+    net = build(CONFIG.replace(dropout=0.5)).train()
+    assert loss(net, stream(50), 16) == loss(net, stream(50), 16)
+    assert net.training
+    loss(net.eval(), stream(50), 16)
+    assert not net.training
+
+
+def test_loss_by_context_scores_the_same_tokens():
+    tokens = stream(300)
+    found = loss_by_context(blind(), tokens, (4, 16, 64))
+    assert list(found) == [4, 16, 64]
+    late = float(exact(blind(), tokens)[63:].mean())
+    assert list(found.values()) == pytest.approx([late] * 3, rel=1e-6)
+    with pytest.raises(InputError, match="none with 512 before it"):
+        loss_by_context(blind(), tokens, (4, 512))
+
+
+@needs_stories
+def test_a_real_models_text():
+    model = tercet.load(STORIES)
+    text = "Once upon a time, there was a little girl named Lily. She loved to play outside."
+    found = text_bits_per_byte(model, text)
+    score = model.score(text)
+    known = [value for value in score.log_probabilities if value is not None]
+    assert found == pytest.approx(-sum(known) / np.log(2) / len(text), rel=1e-5)
+    assert 0.05 < found < 0.5
+    shuffled = " ".join(sorted(text.split()))
+    assert text_bits_per_byte(model, shuffled) > 2 * found
+    story = str(model.generate("Once upon a time", max_new_tokens=300))
+    ids = torch.tensor(model.tokenizer.encode(story))
+    by_context = loss_by_context(model.network, ids, (4, 16, 64))
+    assert by_context[4] > by_context[16] > by_context[64]
+
+
+def test_an_encoder_cannot_score_a_text():
+    class Encoder:
+        can = ("embed", "fill")
+        config = CONFIG.replace(decoder_layers=0, encoder_layers=1, heads=("masked",))
+
+    with pytest.raises(InputError, match="encoder.*cannot score.*embed, fill"):
+        text_bits_per_byte(Encoder(), "text")  # type: ignore[arg-type]
