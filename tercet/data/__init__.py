@@ -1,6 +1,29 @@
 """From token ids to batches over the flat stream. Knows neither the network nor the optimizer."""
 
-from tercet.data.batches import Batch, CausalText, MaskedText, Masking, Pairs, Rows
+from tercet.data.draw import Draw, Mixture, Pieces, Rows, Sample, SentencePairs, TextPairs
+from tercet.data.masking import Masking
 from tercet.data.order import keyed, sample_order
+from tercet.data.shape import Batch, Causal, Masked, Shape, Spans, Translation
+from tercet.data.shards import Tokens
+from tercet.data.stream import Stream
 
-__all__ = ["Batch", "CausalText", "MaskedText", "Masking", "Pairs", "Rows", "keyed", "sample_order"]
+__all__ = [
+    "Batch",
+    "Causal",
+    "Draw",
+    "Masked",
+    "Masking",
+    "Mixture",
+    "Pieces",
+    "Rows",
+    "Sample",
+    "SentencePairs",
+    "Shape",
+    "Spans",
+    "Stream",
+    "TextPairs",
+    "Tokens",
+    "Translation",
+    "keyed",
+    "sample_order",
+]

@@ -35,6 +35,7 @@ class Engine(Protocol):
     def token(self, token_id: int) -> str | None: ...
     def token_id(self, token: str) -> int | None: ...
     def readable(self, token: str) -> str: ...
+    def written(self, token: str) -> tuple[bytes, bool | None]: ...
     def files(self) -> dict[str, bytes]: ...
     def target(self) -> "Engine": ...
 
@@ -51,6 +52,7 @@ class LibraryEngine:
         description = json.loads(library.to_str())
         self._byte_characters = _byte_characters() if '"ByteLevel"' in _steps(description) else None
         self._word_end = description["model"].get("end_of_word_suffix") or ""
+        self._word_part = description["model"].get("continuing_subword_prefix") or ""
 
     @property
     def special(self) -> dict[str, int]:
@@ -107,10 +109,7 @@ class LibraryEngine:
 
     def readable(self, token: str) -> str:
         if self._byte_characters is not None:
-            data = bytearray()
-            for character in token:
-                byte = self._byte_characters.get(character)
-                data += character.encode() if byte is None else bytes([byte])
+            data = self._bytes(token)
             try:
                 token = data.decode()
             except UnicodeDecodeError:  # a token may be a part of a character
@@ -124,11 +123,39 @@ class LibraryEngine:
             )
         return token
 
+    def _bytes(self, token: str) -> bytes:
+        """Of a token of a byte-level vocabulary. Added tokens are spelled as they are."""
+        known = self._byte_characters or {}
+        return b"".join(
+            bytes([known[character]]) if character in known else character.encode()
+            for character in token
+        )
+
+    def written(self, token: str) -> tuple[bytes, bool | None]:
+        """A token's bytes, a space where a word begins or ends; and whether it goes on with the
+        word before it, where the vocabulary marks that (else None)."""
+        if self._byte_characters is not None:
+            return self._bytes(token), None
+        if self._word_end:
+            if token.endswith(self._word_end):
+                return token.removesuffix(self._word_end).encode() + b" ", None
+            return token.encode(), None
+        if self._word_part:
+            return token.removeprefix(self._word_part).encode(), token.startswith(self._word_part)
+        return marked(token), None
+
     def files(self) -> dict[str, bytes]:
         return {"tokenizer.json": self._library.to_str(pretty=True).encode()}
 
     def target(self) -> "LibraryEngine":
         return self
+
+
+def marked(token: str) -> bytes:
+    """The bytes of a piece that marks a word's beginning with "▁", or that stands for a byte."""
+    if BYTE_TOKEN.fullmatch(token):
+        return bytes([int(token[3:5], 16)])
+    return token.replace(WORD_MARK, " ").encode()
 
 
 def library_from_file(path: Path) -> Library:

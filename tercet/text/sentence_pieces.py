@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet.errors import InputError
+from tercet.text.engine import marked
 from tercet.text.special import named_tokens, read_json, spelling
 
 LANGUAGE = re.compile(r">>.+?<<")  # a translator's text may begin with the language to write
@@ -126,6 +127,9 @@ class SentencePieceEngine:
 
     def readable(self, token: str) -> str:
         return token
+
+    def written(self, token: str) -> tuple[bytes, bool | None]:
+        return marked(token), None
 
     def files(self) -> dict[str, bytes]:
         return self._files

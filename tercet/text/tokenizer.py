@@ -152,6 +152,14 @@ class Tokenizer:
             return token
         return self._engine.readable(token).translate(READABLE)
 
+    def written(self, token_id: int) -> tuple[bytes, bool | None] | None:
+        """A token's bytes, a space where a word begins or ends; and whether it goes on with the
+        word before it, where the vocabulary marks that (else None). None for special tokens."""
+        token = self._engine.token(token_id)
+        if token is None or token_id in self._special_ids:
+            return None
+        return self._engine.written(token)
+
     # The folder
 
     def save(self, folder: Path | str) -> None:

@@ -1,0 +1,280 @@
+"""Shapes: samples become a batch over the flat token stream, whatever family is trained.
+
+Randomness is keyed by what it is for, the seed and the sample, so that no cut of a step changes a
+batch's content. Knows neither networks nor losses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tercet.data import spans
+from tercet.data.draw import Sample
+from tercet.data.masking import Masking
+from tercet.data.order import generator
+from tercet.errors import InputError
+from tercet.model.layout import Layout
+from tercet.text import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What an objective sees. ``select``: the rows of the stream that ``targets`` belong to;
+    None: all of them, or none where ``labels`` of the sequences are all that is to be learned.
+
+    ``source`` and its layout are what the encoder of an encoder-decoder reads. ``types``: which
+    text of a pair each token belongs to.
+    """
+
+    tokens: Tensor  # (N,)
+    layout: Layout
+    targets: Tensor  # (n_targets,)
+    select: Tensor | None = None  # (n_targets,)
+    source: Tensor | None = None  # (M,)
+    source_layout: Layout | None = None
+    types: Tensor | None = None  # (N,)
+    labels: Tensor | None = None  # (B,)
+    keys: tuple[tuple[int, ...], ...] = ()  # the key of each sample
+
+    @property
+    def n_targets(self) -> int:
+        return self.targets.numel()
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """What each term of the loss is a sum over: tokens, labels, or both."""
+        if self.labels is None:
+            return (self.targets.numel(),)
+        tokens = () if self.select is None else (self.targets.numel(),)
+        return (*tokens, self.labels.numel())
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens read, on both sides: what tokens per second counts."""
+        return self.tokens.numel() + (0 if self.source is None else self.source.numel())
+
+    def to(self, device: torch.device | str) -> Batch:
+        device = torch.device(device)
+        if self.tokens.device == device:
+            return self
+        moved = {
+            field.name: value.to(device)
+            if isinstance(value, Tensor)
+            else Layout(value.lengths, value.past, device)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor | Layout)
+        }
+        return dataclasses.replace(self, **moved)
+
+
+class Shape(Protocol):
+    """How samples are read and what is to be learned of them."""
+
+    @property
+    def added(self) -> int:
+        """Tokens that a sequence has more than its text, at most."""
+        ...
+
+    def batch(self, samples: Sequence[Sample]) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Causal:
+    """The next token at every place. Where nothing follows a text, its last token has no target."""
+
+    @property
+    def added(self) -> int:
+        return 0
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        layout = Layout([sample.ids.numel() for sample in samples])
+        tokens = torch.cat([sample.ids for sample in samples])
+        targets = [_next(sample) for sample in samples]
+        select = None
+        if any(after.numel() < n for after, n in zip(targets, layout.lengths)):
+            rows = [at + torch.arange(t.numel()) for at, t in zip(layout.starts, targets)]
+            select = torch.cat(rows)
+        return Batch(tokens, layout, torch.cat(targets), select, keys=_keys(samples))
+
+
+def _next(sample: Sample) -> Tensor:
+    assert sample.targets is not None, "this draw has no next tokens"
+    return sample.targets
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Texts with some tokens hidden, which are the only targets; other ones in every epoch.
+
+    The masking's [CLS] and [SEP] stand around a text, [CLS] a [SEP] b [SEP] around two.
+    ``next_sentence``: whether the second one follows is to be learned too.
+    """
+
+    masking: Masking
+    seed: int = 0
+    next_sentence: bool = False
+
+    def __post_init__(self) -> None:
+        if self.next_sentence and (self.masking.cls_id is None or self.masking.sep_id is None):
+            raise InputError(
+                "next-sentence prediction needs a tokenizer with [CLS] and [SEP]; train one with "
+                "the special tokens of an encoder"
+            )
+
+    @property
+    def added(self) -> int:
+        return len(self._cls) + len(self._sep) * (2 if self.next_sentence else 1)
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        whole, read, chosen, types = ([], [], [], [])
+        lengths = []
+        for sample in samples:
+            lengths.append(0)
+            for ids, seen, places, side in self._parts(sample):
+                whole.append(ids)
+                read.append(seen)
+                chosen.append(places)
+                types.append(torch.full_like(ids, side))
+                lengths[-1] += ids.numel()
+        select = torch.cat(chosen).nonzero().flatten()
+        return Batch(
+            torch.cat(read),
+            Layout(lengths),
+            torch.cat(whole)[select],
+            select,
+            types=torch.cat(types) if any(s.second is not None for s in samples) else None,
+            labels=torch.tensor([s.label for s in samples]) if self.next_sentence else None,
+            keys=_keys(samples),
+        )
+
+    def _parts(self, sample: Sample) -> Iterable[tuple[Tensor, Tensor, Tensor, int]]:
+        """(ids, as they are read, whether they are targets, side) of each part of a sequence."""
+        draw = generator("mask", self.seed, *sample.key)
+        never = torch.zeros(1, dtype=torch.bool)
+        if len(self._cls):
+            yield self._cls, self._cls, never, 0
+        for side, ids in enumerate((sample.ids, sample.second)):
+            if ids is not None:
+                yield ids, *self.masking(ids, draw), side
+                if len(self._sep):
+                    yield self._sep, self._sep, never, side
+
+    @cached_property
+    def _cls(self) -> Tensor:
+        return _one(self.masking.cls_id)
+
+    @cached_property
+    def _sep(self) -> Tensor:
+        return _one(self.masking.sep_id)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Pairs for an encoder-decoder. The decoder reads ``start_id`` and the target, and should say
+    the target and ``end_id``; sources end with ``end_id`` too."""
+
+    start_id: int
+    end_id: int
+
+    @property
+    def added(self) -> int:
+        return 1
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        pairs = [(sample.ids, _second(sample)) for sample in samples]
+        return _both_sides(pairs, self.start_id, self.end_id, samples)
+
+
+def _second(sample: Sample) -> Tensor:
+    assert sample.second is not None, "this draw has no pairs"
+    return sample.second
+
+
+@dataclass(frozen=True)
+class Spans:
+    """T5's span corruption: the encoder reads a text in which each dropped span is one sentinel,
+    the decoder should say each sentinel and what it stands for."""
+
+    sentinels: tuple[int, ...]
+    start_id: int
+    end_id: int
+    seed: int = 0
+    rate: float = spans.RATE
+    length: float = spans.LENGTH
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < 1 or self.length < 1:
+            raise InputError(
+                f"spans of {self.length} tokens over {self.rate} of a text: the length must be at "
+                "least 1, the share above 0 and below 1"
+            )
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: Tokenizer,
+        *,
+        start_id: int,
+        seed: int = 0,
+        rate: float = spans.RATE,
+        length: float = spans.LENGTH,
+    ) -> Spans:
+        """With the tokenizer's sentinels and end. Raises InputError where it has no end token."""
+        if tokenizer.eos_id is None:
+            raise InputError(
+                "the tokenizer has no token that ends a text; train one with the special tokens of "
+                "an encoder-decoder"
+            )
+        marks = spans.sentinels(tokenizer)
+        return cls(marks, start_id, tokenizer.eos_id, seed, rate, length)
+
+    @property
+    def added(self) -> int:
+        return 1
+
+    def lengths(self, n_tokens: int) -> tuple[int, int]:
+        """Tokens that the encoder and the decoder read of a text of ``n_tokens``."""
+        dropped, n_spans = spans.amounts(n_tokens, self.rate, self.length)
+        return n_tokens - dropped + n_spans + 1, dropped + n_spans + 1
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        pairs = [self._corrupt(sample) for sample in samples]
+        return _both_sides(pairs, self.start_id, self.end_id, samples)
+
+    def _corrupt(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        draw = generator("spans", self.seed, *sample.key)
+        return spans.corrupt(sample.ids, self._marks, self.rate, self.length, draw)
+
+    @cached_property
+    def _marks(self) -> Tensor:
+        return torch.tensor(self.sentinels)
+
+
+def _both_sides(
+    pairs: Sequence[tuple[Tensor, Tensor]], start_id: int, end_id: int, samples: Sequence[Sample]
+) -> Batch:
+    """What is said is what is read, a token later."""
+    start, end = _one(start_id), _one(end_id)
+    return Batch(
+        torch.cat([ids for _, target in pairs for ids in (start, target)]),
+        Layout([1 + target.numel() for _, target in pairs]),
+        torch.cat([ids for _, target in pairs for ids in (target, end)]),
+        source=torch.cat([ids for source, _ in pairs for ids in (source, end)]),
+        source_layout=Layout([source.numel() + 1 for source, _ in pairs]),
+        keys=_keys(samples),
+    )
+
+
+def _keys(samples: Sequence[Sample]) -> tuple[tuple[int, ...], ...]:
+    return tuple(sample.key for sample in samples)
+
+
+def _one(token: int | None) -> Tensor:
+    return torch.tensor([] if token is None else [token], dtype=torch.int64)
