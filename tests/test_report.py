@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html as html_text
 import json
 import math
 import os
@@ -392,6 +393,33 @@ def test_long_curves_are_thinned_but_keep_their_spikes() -> None:
     y[31_234] = 9.0
     html = report.line_plot([report.Series("s", range(50_000), y)], title="spike")
     assert len(html) < 30_000 and "[31234,9]" in html
+
+
+def test_a_curve_in_stretches_is_its_means_over_all_its_spikes() -> None:
+    y = [float(i % 10) for i in range(1000)]
+    y[333], y[700] = 99.0, math.nan
+    series = report.in_stretches(report.Series("s", range(1000), y, smooth=200), 100)
+    x, means = series.numbers()
+    assert len(x) == 10 and series.smooth == 2 and x[0] == 49
+    assert means[0] == means[2] == 4.5 and means[3] == pytest.approx((450 - 3 + 99) / 100)
+    assert (333, 99.0) in series.faint and len(series.faint) == 20
+    html = report.line_plot([series], title="spike")
+    assert 'class="raw"' in html and "nan" not in html
+    parsed(html)
+    plain = report.Series("s", [0, 1], [2, 3])
+    assert report.in_stretches(plain, 1) is plain
+
+
+def test_an_axis_can_begin_at_zero() -> None:
+    series = [report.Series("s", [0, 1], [100, 101])]
+    data = [
+        json.loads(html_text.unescape(re.findall(r'data-plot="([^"]*)"', plot)[0]))["y"]
+        for plot in (
+            report.line_plot(series, title="speed", y=report.Axis("tokens/s", zero=zero))
+            for zero in (False, True)
+        )
+    ]
+    assert data[0][0] > 99 and data[1][0] == 0
 
 
 @pytest.mark.parametrize(

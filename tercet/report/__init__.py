@@ -21,7 +21,7 @@ from tercet.report.pieces import (
     table,
     text,
 )
-from tercet.report.plots import Series, line_plot
+from tercet.report.plots import Series, in_stretches, line_plot
 from tercet.report.scales import Axis
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "facts",
     "fill",
     "fold",
+    "in_stretches",
     "line_plot",
     "sample",
     "side_by_side",

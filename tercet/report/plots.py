@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tercet.errors import InputError
 from tercet.report.markup import Html, legal, number, tag
@@ -29,6 +29,7 @@ class Series:
     smooth: width, in points, of a centred mean drawn over the faint raw curve; 0 draws it plainly.
     points: a dot at each point too, for values measured now and then.
     dashed: for what is a yardstick rather than the subject.
+    faint: points drawn faintly behind the curve, where it is itself a mean (see `in_stretches`).
     """
 
     name: str
@@ -37,6 +38,7 @@ class Series:
     smooth: int = 0
     points: bool = False
     dashed: bool = False
+    faint: Sequence[tuple[float, float]] = ()
 
     def numbers(self) -> tuple[list[float], list[float]]:
         """x and y as floats, sorted by nothing: the order of the points is the user's."""
@@ -82,7 +84,9 @@ def line_plot(
     pairs = [list(zip(*one.numbers(), strict=True)) for one in series]
     flat = [point for points in pairs for point in points]
     across = scale_of((p[0] for p in flat), log=x_axis.log, tight=True)
-    up = scale_of([p[1] for p in flat] + list(levels.values()), log=y_axis.log)
+    heights = [p[1] for p in flat] + [p[1] for one in series for p in one.faint]
+    ground = [0.0] if y_axis.zero else []
+    up = scale_of([*heights, *levels.values(), *ground], log=y_axis.log)
     shown = [[p for p in points if across.shows(p[0])] for points in pairs]
     curves = [_curve(s, p, up) for s, p in zip(series, shown, strict=True)]
     left_out = sum(
@@ -109,14 +113,39 @@ def _curve(series: Series, points: list[tuple[float, float]], up: Scale) -> _Cur
     finite = [p for p in points if up.shows(p[1])]
     if not finite:
         return None
+    behind = [point for point in series.faint if up.shows(point[1])]
     if series.smooth < 2:
         gapped = [p if up.shows(p[1]) else (p[0], math.nan) for p in points]
         while gapped and math.isnan(gapped[-1][1]):
             gapped.pop()
-        return _Curve(series, [], _thinned(gapped))
+        return _Curve(series, _thinned(behind), _thinned(gapped))
     width = min(series.smooth, len(finite) // 4 + 1)  # a short curve keeps its shape
     mean = list(zip((p[0] for p in finite), _centred([p[1] for p in finite], width)))
-    return _Curve(series, _thinned(finite), _thinned(mean))
+    return _Curve(series, _thinned(behind or finite), _thinned(mean))
+
+
+def in_stretches(series: Series, size: int) -> Series:
+    """A long series with a point for every `size` of its points: their mean, over a faint line that
+    joins the lowest and the highest of each stretch, so that no spike is lost.
+
+    `smooth` goes on to count the points of `series`. Points that are not finite are left out.
+    """
+    points = [p for p in zip(*series.numbers(), strict=True) if math.isfinite(p[1])]
+    if size < 2 or not points:
+        return series
+    x, y = zip(*points, strict=True)
+    means, ends = [], []
+    for start in range(0, len(y), size):
+        part = y[start : start + size]
+        means.append((x[start + (len(part) - 1) // 2], sum(part) / len(part)))
+        ends += sorted({start + part.index(min(part)), start + part.index(max(part))})
+    return replace(
+        series,
+        x=[a for a, _ in means],
+        y=[b for _, b in means],
+        smooth=series.smooth // size,
+        faint=[points[i] for i in ends],
+    )
 
 
 def _centred(values: list[float], width: int) -> list[float]:

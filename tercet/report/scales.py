@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis is called (with its unit), and whether it is logarithmic."""
+    """What an axis is called (with its unit), whether it is logarithmic, and whether it begins at
+    zero, so that a small change looks small."""
 
     name: str
     log: bool = False
+    zero: bool = False
 
 
 @dataclass(frozen=True)
