@@ -24,7 +24,7 @@ class Words:
         self._begins, self._joins, self._open = table.unbind(1)
 
     def starts(self, ids: Tensor) -> Tensor:
-        """(T,) ids of one text -> (T,) bool: does a word begin here? The first token begins one."""
+        """(N,) ids -> (N,) bool: does a word begin here? The first token begins one."""
         starts = torch.ones_like(ids, dtype=torch.bool)
         starts[1:] = self._begins[ids[1:]] | (self._joins[ids[1:]] & ~self._open[ids[:-1]])
         return starts
@@ -77,32 +77,33 @@ class Masking:
             sep_id=tokenizer.sep_id,
         )
 
-    def __call__(self, ids: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(T,) ids -> what is read (T,), and which places are targets (T,) bool."""
-        chosen = self._free[ids] & self._chosen(ids, draw)
-        how = torch.rand(ids.shape, generator=draw)
-        other = torch.randint(self.vocab_size, ids.shape, generator=draw)
-        read = torch.where(chosen & (how < self.replaced), self.mask_id, ids)
-        swapped = chosen & (how >= self.replaced) & (how < self.replaced + self.shuffled)
-        return torch.where(swapped, other, read), chosen
+    def __call__(self, ids: Tensor, first: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) a stream of texts -> what is read (N,), and which places are targets (N,) bool.
 
-    def units(self, ids: Tensor) -> Tensor:
-        """(T,) the number of the token or word that each token belongs to, from 0 on."""
+        first: (B,) where the texts begin. noise: (3, N) numbers from 0 to 1, all that is random.
+        """
+        chosen = (noise[0][self.units(ids, first)] < self.rate) & self._free[ids]
+        read = torch.where(chosen & (noise[1] < self.replaced), self.mask_id, ids)
+        swapped = chosen & (noise[1] >= self.replaced)
+        swapped &= noise[1] < self.replaced + self.shuffled
+        return torch.where(swapped, (noise[2] * self.vocab_size).long(), read), chosen
+
+    def units(self, ids: Tensor, first: Tensor) -> Tensor:
+        """(N,) what is chosen as a whole: for each token the place where its word begins, or its
+        own. ``first``: (B,) where the texts begin."""
+        places = torch.arange(len(ids))
         if self.words is None:
-            return torch.arange(len(ids))
+            return places
         starts, free = self.words.starts(ids), self._free[ids]
-        starts[1:] |= ~free[:-1] | ~free[1:]
-        return starts.cumsum(0) - 1
-
-    def _chosen(self, ids: Tensor, draw: torch.Generator) -> Tensor:
-        if self.words is None or not len(ids):
-            return torch.rand(ids.shape, generator=draw) < self.rate
-        units = self.units(ids)
-        return (torch.rand(int(units[-1]) + 1, generator=draw) < self.rate)[units]
+        starts |= ~free
+        starts[1:] |= ~free[:-1]
+        starts[first] = True
+        return torch.where(starts, places, 0).cummax(0).values
 
     @cached_property
     def _free(self) -> Tensor:
         """(V,) bool: may this id be a target?"""
         free = torch.ones(self.vocab_size, dtype=torch.bool)
-        free[list(self.protected)] = False
+        ends = [token for token in (self.cls_id, self.sep_id) if token is not None]
+        free[[*self.protected, *ends]] = False
         return free

@@ -7,7 +7,7 @@ batch's content. Knows neither networks nor losses.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -130,41 +130,39 @@ class Masked:
 
     @property
     def added(self) -> int:
-        return len(self._cls) + len(self._sep) * (2 if self.next_sentence else 1)
+        return self._cls.numel() + self._sep.numel() * (2 if self.next_sentence else 1)
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        whole, read, chosen, types = ([], [], [], [])
-        lengths = []
-        for sample in samples:
-            lengths.append(0)
-            for ids, seen, places, side in self._parts(sample):
-                whole.append(ids)
-                read.append(seen)
-                chosen.append(places)
-                types.append(torch.full_like(ids, side))
-                lengths[-1] += ids.numel()
-        select = torch.cat(chosen).nonzero().flatten()
+        parts = [self._parts(sample) for sample in samples]
+        layout = Layout([sum(part.numel() for part in sequence) for sequence in parts])
+        whole = torch.cat([part for sequence in parts for part in sequence])
+        noise = [
+            torch.rand(3, n, dtype=torch.float64, generator=generator("mask", self.seed, *s.key))
+            for s, n in zip(samples, layout.lengths)
+        ]
+        read, chosen = self.masking(whole, layout.first, torch.cat(noise, 1))
+        select = chosen.nonzero().flatten()
         return Batch(
-            torch.cat(read),
-            Layout(lengths),
-            torch.cat(whole)[select],
+            read,
+            layout,
+            whole[select],
             select,
-            types=torch.cat(types) if any(s.second is not None for s in samples) else None,
+            types=self._types(samples) if any(s.second is not None for s in samples) else None,
             labels=torch.tensor([s.label for s in samples]) if self.next_sentence else None,
             keys=_keys(samples),
         )
 
-    def _parts(self, sample: Sample) -> Iterable[tuple[Tensor, Tensor, Tensor, int]]:
-        """(ids, as they are read, whether they are targets, side) of each part of a sequence."""
-        draw = generator("mask", self.seed, *sample.key)
-        never = torch.zeros(1, dtype=torch.bool)
-        if len(self._cls):
-            yield self._cls, self._cls, never, 0
-        for side, ids in enumerate((sample.ids, sample.second)):
-            if ids is not None:
-                yield ids, *self.masking(ids, draw), side
-                if len(self._sep):
-                    yield self._sep, self._sep, never, side
+    def _parts(self, sample: Sample) -> list[Tensor]:
+        second = [] if sample.second is None else [sample.second, self._sep]
+        return [self._cls, sample.ids, self._sep, *second]
+
+    def _types(self, samples: Sequence[Sample]) -> Tensor:
+        """(N,) 1 for the second text and its end."""
+        ends = self._sep.numel()
+        first = [self._cls.numel() + s.ids.numel() + ends for s in samples]
+        second = [0 if s.second is None else s.second.numel() + ends for s in samples]
+        lengths = torch.tensor([first, second]).T.flatten()  # (2 B,)
+        return (torch.arange(len(lengths)) % 2).repeat_interleave(lengths)
 
     @cached_property
     def _cls(self) -> Tensor:
