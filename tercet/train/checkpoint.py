@@ -1,6 +1,6 @@
 """Checkpoints: ``step-N/`` is written and synced, then the small file ``latest`` is replaced.
 
-Weights and optimizer state by parameter name in safetensors, numbers in JSON; never a pickle. A
+Weights, optimizer state and averages by name in safetensors, numbers in JSON; never a pickle. A
 crash at any moment leaves the previous checkpoint and the word that points to it.
 """
 
@@ -17,65 +17,113 @@ from torch import Tensor, nn
 
 from tercet.errors import InputError
 from tercet.files import written, written_folder
-from tercet.train.loop import State
+from tercet.train.averages import Averages
 from tercet.train.optimizers import Optimizer
+from tercet.train.state import State
 
 
-def save_step(folder: Path, model: nn.Module, optimizer: Optimizer, state: State) -> None:
-    """Write ``folder/step-N`` and point ``latest`` at it; older steps are removed afterwards.
+class Checkpoints:
+    """The checkpoints of one run in ``folder``: the last ``keep``, and that of the best step."""
 
-    Raises InputError where there is no room; ``latest`` then names the step that it named before.
-    """
-    target = folder / f"step-{state.step}"
-    with written_folder(target) as draft:
-        save_file(_own(dict(model.named_parameters())), draft / "weights.safetensors")
-        save_file(_own(optimizer.tensors()), draft / "optimizer.safetensors")
-        (draft / "state.json").write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
-    with written(folder / "latest") as draft:
-        draft.write_text(target.name, encoding="utf-8")
-    for old in folder.glob("step-*"):
-        if old != target:
-            shutil.rmtree(old, ignore_errors=True)
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        optimizer: Optimizer,
+        averages: Averages | None = None,
+        *,
+        keep: int = 1,
+    ) -> None:
+        self.folder, self.model, self.optimizer, self.keep = folder, model, optimizer, keep
+        self.averages = averages or Averages(model)
 
+    def save(self, state: State) -> None:
+        """Write ``step-N`` and point ``latest`` at it; older steps are removed afterwards.
 
-def load_latest(folder: Path, model: nn.Module, optimizer: Optimizer) -> State | None:
-    """Take up the newest checkpoint; None where there is none."""
-    if not (folder / "latest").exists():
-        return None
-    source = folder / (folder / "latest").read_text(encoding="utf-8").strip()
-    try:
-        weights = load_file(source / "weights.safetensors")
-        moments = load_file(source / "optimizer.safetensors")
-        state = State(**json.loads((source / "state.json").read_text(encoding="utf-8")))
-    except Exception as error:
-        raise InputError(
-            f"checkpoint {source} cannot be read ({error}); remove {folder} to start anew"
-        ) from error
-    named = dict(model.named_parameters())
-    if named.keys() != weights.keys():
-        odd = sorted(named.keys() ^ weights.keys())
-        raise InputError(
-            f"checkpoint {source} belongs to another model: {', '.join(odd[:5])}; remove {folder}"
-        )
-    wanted = {name: parameter.shape for name, parameter in named.items()}
-    _check_shapes(source, weights, wanted)
-    stated = [(key, key.rpartition("/")[0]) for key, value in moments.items() if value.ndim]
-    _check_shapes(source, moments, {key: wanted[name] for key, name in stated if name in wanted})
-    with torch.no_grad():
-        for name, parameter in named.items():
-            parameter.copy_(weights[name])
-    optimizer.load(moments)
-    return state
-
-
-def _check_shapes(source: Path, tensors: dict[str, Tensor], wanted: dict[str, torch.Size]) -> None:
-    for name, shape in wanted.items():
-        if tensors[name].shape != shape:
-            raise InputError(
-                f"checkpoint {source} belongs to another model: {name} has shape "
-                f"{tuple(tensors[name].shape)}, the model's has {tuple(shape)}; "
-                f"remove {source.parent} to start anew"
+        Raises InputError where there is no room; ``latest`` then names the step that it named
+        before.
+        """
+        target = self.folder / f"step-{state.step}"
+        before = self._latest()
+        try:
+            with written_folder(target) as draft:
+                save_file(_own(dict(self.model.named_parameters())), draft / "weights.safetensors")
+                save_file(_own(self.optimizer.tensors()), draft / "optimizer.safetensors")
+                save_file(_own(self.averages.tensors()), draft / "averages.safetensors")
+                text = json.dumps(dataclasses.asdict(state))
+                (draft / "state.json").write_text(text, encoding="utf-8")
+            with written(self.folder / "latest") as draft:
+                draft.write_text(target.name, encoding="utf-8")
+        except InputError as error:
+            whole = f"that of {before.name} is whole" if before else "there is none before it"
+            raise InputError(f"the checkpoint of step {state.step} failed: {error}; {whole}") from (
+                error
             )
+        self._prune(state)
+
+    def _prune(self, state: State) -> None:
+        steps = sorted(self.folder.glob("step-*"), key=_number, reverse=True)
+        # steps beyond this one were left by a run that was taken up again before them
+        newer = [old for old in steps if _number(old) > state.step]
+        for old in [*newer, *steps[len(newer) + self.keep :]]:
+            if _number(old) != state.best_step:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _latest(self) -> Path | None:
+        pointer = self.folder / "latest"
+        if not pointer.exists():
+            return None
+        return self.folder / pointer.read_text(encoding="utf-8").strip()
+
+    def steps(self) -> list[int]:
+        """Of the checkpoints that are kept, in order."""
+        return sorted(map(_number, self.folder.glob("step-*")))
+
+    def load(self, step: int | None = None) -> State | None:
+        """Take up the newest checkpoint, or that of a step; None where there is none."""
+        source = self._latest() if step is None else self.folder / f"step-{step}"
+        if source is None:
+            return None
+        try:
+            weights = load_file(source / "weights.safetensors")
+            moments = load_file(source / "optimizer.safetensors")
+            averages = load_file(source / "averages.safetensors")
+            state = State(**json.loads((source / "state.json").read_text(encoding="utf-8")))
+        except Exception as error:
+            raise InputError(
+                f"checkpoint {source} cannot be read ({error}); remove {self.folder} to start anew"
+            ) from error
+        self._check(source, weights, moments)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(weights[name])
+        self.optimizer.load(moments)
+        self.averages.load(averages)
+        return state
+
+    def _check(self, source: Path, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
+        """That names and shapes are this model's."""
+        wanted = {name: parameter.shape for name, parameter in self.model.named_parameters()}
+        if wanted.keys() != weights.keys():
+            odd = sorted(wanted.keys() ^ weights.keys())
+            raise InputError(
+                f"checkpoint {source} belongs to another model: {', '.join(odd[:5])}; "
+                f"remove {self.folder}"
+            )
+        stated = [(key, key.rpartition("/")[0]) for key, value in moments.items() if value.ndim]
+        shaped = {key: wanted[name] for key, name in stated if name in wanted}
+        for tensors, shapes in ((weights, wanted), (moments, shaped)):
+            for name, shape in shapes.items():
+                if tensors[name].shape != shape:
+                    raise InputError(
+                        f"checkpoint {source} belongs to another model: {name} has shape "
+                        f"{tuple(tensors[name].shape)}, the model's has {tuple(shape)}; "
+                        f"remove {self.folder} to start anew"
+                    )
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def _own(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

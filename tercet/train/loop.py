@@ -1,8 +1,8 @@
 """The training step, on one screen, and the clock that decides how many there are.
 
-The loop knows objectives only as sums, data only as a function of the step, and what should
-happen now and then only as a list of (every, action). A step is a pure function of the state and
-its number.
+The loop knows objectives only as sums, data only as a function of the step, processes only as a
+World, and what should happen now and then only as a list of (every, action). A step is a pure
+function of the state and its number.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -20,70 +19,21 @@ from torch import Tensor, nn
 
 from tercet.data import Batch, keyed
 from tercet.errors import InputError
+from tercet.train.averages import Averages
 from tercet.train.optimizers import Optimizer
-from tercet.train.parallel import World
+from tercet.train.parallel import Call, World
+from tercet.train.recorder import Recorder
+from tercet.train.state import RECENT, Recipe, State
 
 Objective = Callable[[nn.Module, Batch], Tensor]
 Data = Callable[[int], list[Batch]]
+Action = Callable[[State], None]
 Item = TypeVar("Item")
 
-# Of the budget: when the speed is measured and the steps fixed; again at 16, 32 and 64 %, since
-# other programs come and go (a run begun beside one ended after half of its time).
+# Of a budget of seconds: when the speed is measured and the steps fixed. With corrections again at
+# 16, 32 and 64 %, since other programs come and go.
 PROBE_SHARE = 0.08
 PROBE_STEPS = 4
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train, for ``steps`` or for ``seconds``: then the measured speed fixes the steps."""
-
-    learning_rate: float
-    steps: int | None = None
-    seconds: float | None = None
-    warmup: int = 20  # steps of linear warm-up
-    decay: float = 0.7  # the share of all steps, at the end, in which the rate falls linearly to 0
-    clip: float = 1.0  # the longest gradient
-    seed: int = 0
-    bfloat16: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.seconds is None):
-            raise InputError(f"steps {self.steps}, seconds {self.seconds}: give one of the two")
-
-    def rate(self, step: int, steps: int | None) -> float:
-        """Learning rate of a step; ``steps`` is None while the speed is still being measured."""
-        warm = min(1.0, (step + 1) / self.warmup)
-        if steps is None:
-            return self.learning_rate * warm
-        falling = (steps - step) / max(1.0, self.decay * steps)
-        return self.learning_rate * min(warm, 1.0, falling)
-
-
-@dataclass
-class State:
-    """Where a run stands: all that a resumed run needs beside weights and optimizer."""
-
-    step: int = 0
-    steps: int | None = None  # planned; None: not yet known
-    seconds: float = 0.0  # spent in steps
-    tokens: int = 0  # read
-    measured_from: int = 0  # the step since which the speed is being measured
-    measured_until: float = PROBE_SHARE  # the share of the seconds at which that ends
-    losses: list[float] = field(default_factory=list)  # nats a target, of each step
-    times: list[float] = field(
-        default_factory=list
-    )  # seconds since the start, at the end of each step
-
-    @property
-    def done(self) -> bool:
-        return self.steps is not None and self.step >= self.steps
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds if self.seconds else 0.0
-
-
-Action = Callable[[State], None]
 
 
 def fit(
@@ -95,59 +45,108 @@ def fit(
     *,
     state: State | None = None,
     actions: Sequence[tuple[int, Action]] = (),
-    world: World | None = None,
+    on_stop: Action = lambda state: None,
+    averages: Averages | None = None,
+    recorder: Recorder | None = None,
+    world: World = World(),
 ) -> State:
     """Train from ``state`` to the end of ``recipe``; the state at the end.
 
-    The first Ctrl-C ends the step it meets, runs every action once more and raises
-    KeyboardInterrupt. Raises InputError for a step without targets.
+    ``actions`` run behind every so many steps and behind the last. The first Ctrl-C or SIGTERM ends
+    the step it meets, calls ``on_stop`` and raises KeyboardInterrupt. Raises InputError for a step
+    without targets, and where ``recipe`` says stop at a loss or gradient that is not finite or
+    spikes: nothing of such a step reaches the weights, and ``on_stop`` is called before.
     """
-    state, world = state or State(), world or World()
+    state, averages = state or State(), averages or Averages(model)
+    recorder = recorder or Recorder(model)
     state.steps = state.steps or recipe.steps
+    call, device = world.call(objective, model), next(model.parameters()).device
     model.train()
     with _interruptible() as interrupted:
-        while not state.done and not interrupted.is_set():
+        while not state.done:
             started = time.perf_counter()
-            batches = data(state.step)
-            targets = world.sum(sum(batch.n_targets for batch in batches))  # all micro-batches
-            if not targets:
+            batches = [batch.to(device) for batch in data(state.step)]
+            targets = world.sum(count_targets(batches))  # (k,) of all ranks and micro-batches
+            if not targets.all():
                 raise InputError(
-                    f"step {state.step} has no targets; give longer rows or more of them"
+                    f"step {state.step} has no targets; give longer samples or more of them"
                 )
-            loss = 0.0
-            for number, (last, batch) in enumerate(_mark_last(batches)):
-                torch.manual_seed(keyed(recipe.seed, state.step, world.rank, number))  # dropout
-                world.sync_gradients(model, on=last)
-                with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-                    part = objective(model, batch)
-                (part * world.grad_scale / targets).backward()
-                loss += float(part.detach()) / targets
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            optimizer.step(recipe.rate(state.step, state.steps))
-            _count(state, recipe, loss, batches, time.perf_counter() - started)
+            terms = accumulate(call, batches, targets, recipe, state.step, world)  # (k,)
+            norm = recorder.clip(recipe.clip)
+            rate = recipe.rate(state.step, state.steps)
+            facts = {"loss": float(terms.sum()), "norm": norm, "rate": rate}
+            trouble = recorder.note(state, facts, batches, recipe)
+            if trouble and recipe.on_trouble == "stop":
+                on_stop(state)
+                raise InputError(f"step {state.step}: {trouble}; {recorder.saved()}")
+            optimizer.skip() if trouble else optimizer.step(rate)
+            n_tokens = int(world.sum(torch.tensor(sum(batch.n_tokens for batch in batches))))
+            _count(state, facts, terms, n_tokens, skipped=trouble is not None)
+            averages.update(state.step)
+            state.seconds += world.first(time.perf_counter() - started)
+            _plan(state, recipe)
+            if world.any(interrupted.is_set()) and not state.done:
+                on_stop(state)
+                raise KeyboardInterrupt
             for every, action in actions:
-                if state.step % every == 0 or state.done or interrupted.is_set():
+                if state.step % every == 0 or state.done:
                     action(state)
     model.eval()
-    if interrupted.is_set() and not state.done:
-        raise KeyboardInterrupt
     return state
 
 
-def _count(state: State, recipe: Recipe, loss: float, batches: list[Batch], seconds: float) -> None:
-    """Write the step down; fix the number of steps once the speed is known."""
+def accumulate(
+    call: Call, batches: list[Batch], targets: Tensor, recipe: Recipe, step: int, world: World
+) -> Tensor:
+    """The gradient of a step from its micro-batches, each divided by all the step's targets; the
+    loss in its terms (k,), nats a target."""
+    device = batches[0].tokens.device.type
+    sums = torch.zeros_like(targets)  # (k,)
+    for number, (last, batch) in enumerate(_mark_last(batches)):
+        torch.manual_seed(keyed(recipe.seed, step, world.rank, number))  # dropout
+        with world.sync_gradients(call, on=last):
+            with torch.autocast(device, torch.bfloat16, enabled=recipe.bfloat16):
+                part = call(batch)  # (k,)
+            ((part / targets.to(part)).sum() * world.grad_scale).backward()
+        sums += part.detach().to(sums)
+    return world.sum(sums) / targets
+
+
+def count_targets(batches: Sequence[Batch]) -> Tensor:
+    """(k,) targets of each term of the loss, in all the micro-batches."""
+    return torch.tensor([batch.counts for batch in batches], dtype=torch.float64).sum(0)
+
+
+def _count(
+    state: State, facts: dict[str, float], terms: Tensor, n_tokens: int, *, skipped: bool
+) -> None:
+    """Write the step down."""
     state.step += 1
-    state.seconds += seconds
-    state.tokens += sum(batch.n_tokens for batch in batches)
-    state.losses.append(loss)
-    state.times.append(state.seconds)
-    if recipe.seconds is None or state.step < state.measured_from + PROBE_STEPS:
+    state.skipped += skipped
+    state.tokens += n_tokens
+    if not skipped:
+        state.recent = [*state.recent[1 - RECENT :], facts["loss"]]
+    parts = {f"loss_{i}": float(term) for i, term in enumerate(terms)} if len(terms) > 1 else {}
+    state.last = facts | parts | {"skipped": float(skipped)}
+
+
+def _plan(state: State, recipe: Recipe) -> None:
+    """Under a clock, fix the number of steps once the speed is known. What an earlier session has
+    decided (``state.plan``, from its log) is taken as it was, so that a resumed run is the run."""
+    if recipe.seconds is None:
         return
-    if state.seconds >= state.measured_until * recipe.seconds:
-        start = max(1, state.measured_from)  # the first step warms up
-        each = (state.seconds - state.times[start - 1]) / (state.step - start)
-        state.steps = state.step + max(0, round((recipe.seconds - state.seconds) / each))
-        state.measured_from, state.measured_until = state.step, 2 * state.measured_until
+    here = str(state.step)
+    if here not in state.plan:
+        if state.step == 1:  # the first step warms up
+            state.measured_from, state.measured_at = 1, state.seconds
+        until = PROBE_SHARE * 2 ** len(state.plan) * recipe.seconds
+        measured = state.step - state.measured_from
+        if len(state.plan) > recipe.corrections or measured < PROBE_STEPS or state.seconds < until:
+            return
+        each = (state.seconds - state.measured_at) / measured
+        state.plan[here] = state.step + max(0, round((recipe.seconds - state.seconds) / each))
+        state.measured_from, state.measured_at = state.step, state.seconds
+    state.steps = state.plan[here]
 
 
 def _mark_last(items: Iterable[Item]) -> Iterator[tuple[bool, Item]]:

@@ -1,4 +1,4 @@
-"""What a step minimises. An objective returns a SUM over the batch's targets, in nats.
+"""What a step minimises. An objective returns SUMS in nats, (k,): one for each of ``batch.counts``.
 
 The loop divides once, by all the targets of the whole step; so the gradient does not depend on
 how the step was cut. One function serves the three families: they differ in their batches.
@@ -6,31 +6,81 @@ how the step was cut. One function serves the three families: they differ in the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tercet.data import Batch
+from tercet.errors import InputError
 
 
-def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """The negative log-likelihood of the batch's targets: a scalar, summed, in nats."""
-    return F.cross_entropy(_logits(model, batch), batch.targets, reduction="sum")
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The negative log-likelihood of the batch's target tokens, with label smoothing (Szegedy et
+    al. 2016, section 7: a share of the probability is spread over the whole vocabulary)."""
+
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise InputError(f"smoothing {self.smoothing} must be at least 0 and below 1")
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:  # (1,)
+        return self.of_states(model, states(model, batch), batch)
+
+    def of_states(self, model: nn.Module, found: Tensor, batch: Batch) -> Tensor:
+        """From the last hidden states (N, D) of all the batch's tokens."""
+        picked = found if batch.select is None else found[batch.select]  # (n_targets, D)
+        logits = model.heads.logits(picked).float()  # (n_targets, V)
+        loss = F.cross_entropy(
+            logits, batch.targets, reduction="sum", label_smoothing=self.smoothing
+        )
+        return loss[None]
+
+
+cross_entropy = CrossEntropy()
+
+
+@dataclass(frozen=True)
+class NextSentence:
+    """Masked tokens, and whether the second text follows the first (Devlin et al. 2019, 3.1)."""
+
+    tokens: CrossEntropy = CrossEntropy()
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:  # (2,)
+        found = states(model, batch)
+        masked = self.tokens.of_states(model, found, batch)
+        logits = model.heads.next_sentence_logits(found, batch.layout).float()  # (B, 2)
+        follows = F.cross_entropy(logits, batch.labels, reduction="sum")
+        return torch.cat([masked, follows[None]])
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The label of each sequence."""
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:  # (1,)
+        logits = model.heads.classify(states(model, batch), batch.layout).float()  # (B, labels)
+        return F.cross_entropy(logits, batch.labels, reduction="sum")[None]
+
+
+def states(model: nn.Module, batch: Batch) -> Tensor:
+    """The last hidden states (N, D)."""
+    return model.states(
+        batch.tokens,
+        batch.layout,
+        source=batch.source,
+        source_layout=batch.source_layout,
+        types=batch.types,
+    )
 
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, batch: Batch, *, top: int) -> int:
     """How many targets are among the ``top`` most probable tokens."""
-    best = _logits(model, batch).topk(top, dim=-1).indices  # (n_targets, top)
+    found = states(model, batch)
+    logits = model.heads.logits(found if batch.select is None else found[batch.select])
+    best = logits.topk(top, dim=-1).indices  # (n_targets, top)
     return int((best == batch.targets[:, None]).any(dim=-1).sum())
-
-
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
-    logits = model(
-        batch.tokens,
-        batch.layout,
-        source=batch.source,
-        source_layout=batch.source_layout,
-        select=batch.select,
-    )
-    return logits.float()  # (n_targets, V); a sum of exponentials wants all the bits

@@ -54,6 +54,11 @@ class Optimizer:
             for group in part.param_groups:
                 group["lr"] = learning_rate
             part.step()
+        self.skip()
+
+    def skip(self) -> None:
+        """No update, and no gradient left."""
+        for part, _ in self._parts:
             part.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:

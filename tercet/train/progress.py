@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from tercet.train.loop import State
+from tercet.train.state import State
 
 EVERY = 30.0  # seconds between lines
 RECENT = 20  # steps that the shown loss and speed are averaged over
@@ -19,12 +20,18 @@ class Watch:
     """An action for every step: ``with Watch("decoder") as watch: fit(..., actions=[(1, watch)])``.
 
     ``left`` gives the seconds to the end of the whole job where a run is one part of it.
+    ``share``: of the machine's matrix peak, that a token a second is; None: it is not shown.
     """
 
     def __init__(
-        self, label: str, *, quiet: bool = False, left: Callable[[], float] | None = None
+        self,
+        label: str,
+        *,
+        quiet: bool = False,
+        left: Callable[[], float] | None = None,
+        share: float | None = None,
     ) -> None:
-        self.label, self.quiet, self._left = label, quiet, left
+        self.label, self.quiet, self._left, self._share = label, quiet, left, share
         self._said = time.monotonic()
         self._bar: Progress | None = None
 
@@ -58,14 +65,19 @@ class Watch:
             )
 
     def _facts(self, state: State) -> str:
-        recent = state.losses[-RECENT:]
-        facts = f"loss {sum(recent) / len(recent):.3f}, {state.tokens_per_second:,.0f} tokens/s"
+        recent = state.recent[-RECENT:] or [math.nan]
+        speed = state.tokens_per_second
+        facts = f"loss {sum(recent) / len(recent):.3f}, {speed:,.0f} tokens/s"
+        if self._share is not None:
+            facts += f" ({speed * self._share:.0%} of the matrix peak)"
         if state.steps is not None:
             facts += f", {clock(state.seconds / state.step * (state.steps - state.step))} left"
         return facts + (f", {clock(self._left())} in all" if self._left else "")
 
 
 def clock(seconds: float) -> str:
-    """75.3 -> "1:15"."""
+    """75.3 -> "1:15", 3675 -> "1:01:15"."""
     whole = max(0, round(seconds))
+    if whole >= 3600:
+        return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
     return f"{whole // 60}:{whole % 60:02d}"

@@ -1,0 +1,74 @@
+"""What a run writes down as it goes: a JSON line for every step, evaluation, sample and event.
+
+A line is flushed when it is written, so a killed process has lost none; a run that goes on from a
+checkpoint first drops the lines of the steps that it will take again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tercet.files import written
+
+Row = dict[str, Any]
+
+
+def rows(path: Path, kind: str | None = None) -> Iterator[Row]:
+    """The lines of a log, of one kind; a last line that was cut by a crash is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if kind is None or row["kind"] == kind:
+                yield row
+
+
+class Log:
+    """Appends to ``path``; ``board``: TensorBoard's writer, which gets the numbers too."""
+
+    def __init__(self, path: Path, *, step: int = 0, board: Any = None) -> None:
+        kept = [row for row in rows(path) if row["step"] <= step or row["kind"] == "plan"]
+        with written(path) as draft:
+            draft.write_text("".join(map(_line, kept)), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+        self._board = board
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def __call__(self, kind: str, step: int, **facts: Any) -> None:
+        self._file.write(_line({"kind": kind, "step": step, **facts}))
+        self._file.flush()
+        for name, value in facts.items() if self._board is not None else ():
+            if isinstance(value, int | float):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+            elif isinstance(value, str):
+                self._board.add_text(f"{kind}/{name}", value, step)
+
+
+def _line(row: Row) -> str:
+    """Numbers that JSON has no word for are written as text: nan must not be lost or hidden."""
+    plain = {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+    return json.dumps(plain, ensure_ascii=False) + "\n"
