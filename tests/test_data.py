@@ -240,6 +240,16 @@ def test_every_token_of_an_epoch_is_read_once_and_a_target_once(lengths, length,
     assert sorted([*said, *first]) == sorted(ends + flat)
 
 
+def test_bare_pieces_have_no_separator():
+    bare, kept = Pieces(CORPUS, 16, 128, bare=True), Pieces(PLAIN, 16, 128)
+    for ours, theirs in zip(bare.samples(3), kept.samples(3), strict=True):
+        assert torch.equal(ours.ids, theirs.ids) and ours.document == theirs.document
+        assert int(CORPUS.take(ours.start, ours.start + 1)) == int(ours.ids[0])
+    pairs = SentencePairs(CORPUS, 24, 128, seed=3), SentencePairs(PLAIN, 24, 128, seed=3)
+    for ours, theirs in zip(*(draw.samples(2) for draw in pairs), strict=True):
+        assert torch.equal(ours.ids, theirs.ids) and torch.equal(ours.second, theirs.second)  # type: ignore[arg-type]
+
+
 def test_the_last_token_of_a_text_without_a_separator_has_no_target():
     tokens = Tokens.of([[11, 12, 13], [21]], None)
     (batch,) = Stream(Pieces(tokens, 8, 4), Causal())(0)

@@ -113,13 +113,22 @@ class Pieces(Draw):
     """Documents cut into pieces of at most ``length`` tokens from their beginning on.
 
     An epoch holds every piece once, and a step about ``step_tokens`` tokens of them. Where the
-    stream has separators, a document's begins its first piece, and the next one is its last target.
+    stream has separators, a document's begins its first piece, and the next one is its last target;
+    ``bare``: the separators are left out of the pieces, for what reads a text to both sides.
     """
 
-    def __init__(self, tokens: Tokens, length: int, step_tokens: float, seed: int = 0) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        length: int,
+        step_tokens: float,
+        seed: int = 0,
+        *,
+        bare: bool = False,
+    ) -> None:
         _positive(length=length, step_tokens=step_tokens)
         self.tokens, self.length, self.seed = tokens, length, seed
-        self.starts, self.lengths, self.documents = _pieces(tokens, length)
+        self.starts, self.lengths, self.documents = _pieces(tokens, length, bare=bare)
         self.order = TokenOrder(self.lengths, step_tokens, seed)
 
     def sample(self, epoch: int, number: int) -> Sample:
@@ -132,12 +141,15 @@ class Pieces(Draw):
         return Sample((epoch, number), ids, span[1:], document=document, start=start)
 
 
-def _pieces(tokens: Tokens, length: int, least: int = 1) -> tuple[np.ndarray, ...]:
+def _pieces(
+    tokens: Tokens, length: int, *, bare: bool, least: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(n,) start, length and document of each piece that has at least ``least`` tokens."""
-    counts = -(-tokens.lengths // length)  # of each document
+    before = 1 if bare and tokens.separator is not None else 0
+    counts = -(-(tokens.lengths - before) // length)  # of each document
     documents = np.repeat(np.arange(len(tokens), dtype=np.int32), counts)
     within = np.arange(len(documents)) - (np.cumsum(counts) - counts)[documents]
-    starts = tokens.starts[documents] + within * length
+    starts = tokens.starts[documents] + before + within * length
     ends = (tokens.starts + tokens.lengths)[documents]
     lengths = np.minimum(ends - starts, length).astype(np.int32)
     kept = lengths >= least
@@ -154,13 +166,14 @@ class SentencePairs(Draw):
 
     A piece of a document is cut in two at a random place. In one half of the pieces, and in the
     next epoch in the other half, the second text is a stretch of another document instead (label 1;
-    what it replaces is not read in that epoch). ``length``: tokens of both together.
+    what it replaces is not read in that epoch). ``length``: tokens of both together. Separators are
+    left out.
     """
 
     def __init__(self, tokens: Tokens, length: int, step_tokens: float, seed: int = 0) -> None:
         _positive(length=length, step_tokens=step_tokens)
         self.tokens, self.seed = tokens, seed
-        self.starts, self.lengths, self.documents = _pieces(tokens, length, least=2)
+        self.starts, self.lengths, self.documents = _pieces(tokens, length, bare=True, least=2)
         if self.documents[0] == self.documents[-1]:
             raise InputError(
                 "next-sentence prediction needs a second document to take texts from; the corpus "

@@ -82,7 +82,7 @@ class Masking:
 
         first: (B,) where the texts begin. noise: (3, N) numbers from 0 to 1, all that is random.
         """
-        chosen = (noise[0][self.units(ids, first)] < self.rate) & self._free[ids]
+        chosen = (noise[0][self.units(ids, first)] < self.rate) & self.free[ids]
         read = torch.where(chosen & (noise[1] < self.replaced), self.mask_id, ids)
         swapped = chosen & (noise[1] >= self.replaced)
         swapped &= noise[1] < self.replaced + self.shuffled
@@ -94,14 +94,14 @@ class Masking:
         places = torch.arange(len(ids))
         if self.words is None:
             return places
-        starts, free = self.words.starts(ids), self._free[ids]
+        starts, free = self.words.starts(ids), self.free[ids]
         starts |= ~free
         starts[1:] |= ~free[:-1]
         starts[first] = True
         return torch.where(starts, places, 0).cummax(0).values
 
     @cached_property
-    def _free(self) -> Tensor:
+    def free(self) -> Tensor:
         """(V,) bool: may this id be a target?"""
         free = torch.ones(self.vocab_size, dtype=torch.bool)
         ends = [token for token in (self.cls_id, self.sep_id) if token is not None]
