@@ -33,7 +33,8 @@ from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.presets import preset
 from tercet.text import Special, Tokenizer, train_tokenizer
-from tercet.train import Optimizer, Recipe, cross_entropy, fit, load_latest, save_step
+from tercet.train import Checkpoints, Log, Optimizer, Recipe, cross_entropy, fit
+from tercet.train.log import rows
 from tercet.train.progress import Watch, clock
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 SEED = 0
 CHECKPOINT_EVERY = 100  # steps
 LEARNING_RATE = 3e-3
+CORRECTIONS = 3  # of the number of steps, since other programs come and go
 # The LSTM's own: at the Transformer's it stands on a plateau for most of its time (docs/LOG.md).
 TWIN_RATE, TWIN_STD = 1e-2, 0.3
 MOST_THREADS = 16  # that are tried
@@ -125,15 +127,30 @@ def _train(
     recipe = dataclasses.replace(recipe, bfloat16=bfloat16)
     optimizer = Optimizer(net, kind="muon")
     folder = run.work / name
-    state = load_latest(folder, net, optimizer)
+    checkpoints = Checkpoints(folder, net, optimizer)
+    state = checkpoints.load()
+    path = folder / "log.jsonl"
     torch.set_num_threads(threads)
     try:
-        with Watch(name, quiet=run.quiet, left=run.left) as watch:
-            save = (CHECKPOINT_EVERY, lambda state: save_step(folder, net, optimizer, state))
-            actions = [(1, watch), save]
-            state = fit(net, data, cross_entropy, recipe, optimizer, state=state, actions=actions)
+        with (
+            Watch(name, quiet=run.quiet, left=run.left) as watch,
+            Log(path, step=state.step if state else 0) as log,
+        ):
+            note = (1, lambda state: log("step", state.step, **state.last, seconds=state.seconds))
+            actions = [(1, watch), note, (CHECKPOINT_EVERY, checkpoints.save)]
+            state = fit(
+                net,
+                data,
+                cross_entropy,
+                recipe,
+                optimizer,
+                state=state,
+                actions=actions,
+                on_stop=checkpoints.save,
+            )
     finally:
         torch.set_num_threads(allowed)
+    steps = list(rows(path, "step"))
     return {
         "parameters": sum(p.numel() for p in net.parameters()),
         "steps": state.step,
@@ -142,8 +159,8 @@ def _train(
         "tokens_per_second": state.tokens_per_second,
         "threads": threads,
         "bfloat16": bfloat16,
-        "losses": [round(loss, 4) for loss in state.losses],
-        "times": [round(seconds, 2) for seconds in state.times],
+        "losses": [round(float(row["loss"]), 4) for row in steps],
+        "times": [round(row["seconds"], 2) for row in steps],
     }
 
 
@@ -209,7 +226,9 @@ def decoder(run: Run) -> dict[str, Any]:
     """A small language model, and its bits per byte beside the trigram's."""
     tokenizer, trained, held_out = streams(run)
     net = build(body(run, "decoder", tokenizer.vocab_size, tokenizer.eos_id), SEED)
-    recipe = Recipe(LEARNING_RATE, seconds=run.budget("decoder"), seed=SEED)
+    recipe = Recipe(
+        LEARNING_RATE, seconds=run.budget("decoder"), seed=SEED, corrections=CORRECTIONS
+    )
     result = _train(run, "decoder", net, Stream(_rows(run, trained), Causal()), recipe)
     result["bits_per_byte"] = _bits(run, net, held_out)
     table = net.tokens.weight.detach().numpy()  # (V, D)
@@ -224,7 +243,9 @@ def recurrent(run: Run) -> dict[str, Any]:
     tokenizer, trained, held_out = streams(run)
     wanted = run.results["decoder"]["parameters"]
     net = build(_twin(body(run, "decoder", tokenizer.vocab_size, tokenizer.eos_id), wanted), SEED)
-    recipe = Recipe(TWIN_RATE, seconds=run.results["decoder"]["seconds"], seed=SEED)
+    recipe = Recipe(
+        TWIN_RATE, seconds=run.results["decoder"]["seconds"], seed=SEED, corrections=CORRECTIONS
+    )
     result = _train(run, "recurrent", net, Stream(_rows(run, trained), Causal()), recipe)
     result["bits_per_byte"] = _bits(run, net, held_out)
     _finish(run, "recurrent", net, tokenizer)
@@ -269,7 +290,9 @@ def encoder(run: Run) -> dict[str, Any]:
     special = (tokenizer.mask_id, tokenizer.eos_id)
     masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, protected=special)
     data = Stream(_rows(run, trained), Masked(masking, SEED))
-    recipe = Recipe(LEARNING_RATE, seconds=run.budget("encoder"), seed=SEED)
+    recipe = Recipe(
+        LEARNING_RATE, seconds=run.budget("encoder"), seed=SEED, corrections=CORRECTIONS
+    )
     result = _train(run, "encoder", net, data, recipe)
     result["top5"], targets = top_accuracy(net, held_out, run.settings.row, masking, top=5)
     result["unigram_top5"] = unigram_top(trained.numpy(), targets.numpy(), 5)
@@ -315,7 +338,7 @@ def dates(run: Run) -> dict[str, Any]:
     texts = [ids for pair in zip(sources, targets) for ids in pair]
     draw = TextPairs(Tokens.of(texts, None), None, SEED, rows=64)
     data = Stream(draw, Translation(tokenizer.pad_id, tokenizer.eos_id))
-    recipe = Recipe(LEARNING_RATE, seconds=run.budget("dates"), seed=SEED)
+    recipe = Recipe(LEARNING_RATE, seconds=run.budget("dates"), seed=SEED, corrections=CORRECTIONS)
     result = _train(run, "dates", net, data, recipe)
     _finish(run, "dates", net, tokenizer)
     _say(run, "dates", result, f"loss {np.mean(result['losses'][-20:]):.4f}")
