@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from torch import nn
 
 from tercet.errors import InputError
 from tercet.train import Average, Averages, Log, Schedule
-from tercet.train.log import rows
+from tercet.train.log import last_rows, rows
 from tercet.train.schedules import KINDS
 
 
@@ -145,3 +147,27 @@ def test_a_log_forgets_the_steps_that_will_be_taken_again(tmp_path: Path):
     assert found[-1]["loss"] == "nan"
     for line in path.read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
+
+
+def test_the_last_lines_of_a_kind(tmp_path: Path):
+    path = tmp_path / "log.jsonl"
+    assert last_rows(path, "step", 2) == []
+    with Log(path) as log:
+        for step in range(1, 6):
+            log("step", step, loss=1.0)
+            log("sample", step, text='"kind": "step" is only said here, ü')
+    with path.open("ab") as file:
+        file.write('{"kind": "step", "step": 6, "what": "ü'.encode()[:-1])  # cut in a letter
+    assert [row["step"] for row in last_rows(path, "step", 2)] == [4, 5]
+    assert [row["step"] for row in rows(path, "step")] == [1, 2, 3, 4, 5]
+    assert len(last_rows(path, "sample", 99)) == 5
+
+
+def test_a_log_is_read_without_torch():
+    program = (
+        "import sys; from tercet.train.log import rows; from tercet.train.progress import clock\n"
+        "import tercet.train as train; print('torch' in sys.modules, train.State().step)\n"
+        "assert all(getattr(train, name) for name in train.__all__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "0"], done.stderr

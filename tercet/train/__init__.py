@@ -1,21 +1,30 @@
-"""The training step, objectives and optimizers. Sees batches and a model; no family, no text."""
+"""The training step, objectives and optimizers. Sees batches and a model; no family, no text.
 
-from tercet.train.averages import Average, Averages
-from tercet.train.checkpoint import Checkpoints
-from tercet.train.log import Log
-from tercet.train.loop import fit
-from tercet.train.objectives import (
-    Classification,
-    CrossEntropy,
-    NextSentence,
-    accuracy,
-    cross_entropy,
-)
-from tercet.train.optimizers import Optimizer
-from tercet.train.parallel import World, world
-from tercet.train.recorder import Recorder
-from tercet.train.schedules import Schedule
-from tercet.train.state import Recipe, State
+Names only, each imported when it is first asked for: a run's log can be read without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tercet.train.averages import Average, Averages
+    from tercet.train.checkpoint import Checkpoints
+    from tercet.train.log import Log
+    from tercet.train.loop import fit
+    from tercet.train.objectives import (
+        Classification,
+        CrossEntropy,
+        NextSentence,
+        accuracy,
+        cross_entropy,
+    )
+    from tercet.train.optimizers import Optimizer
+    from tercet.train.parallel import World, world
+    from tercet.train.recorder import Recorder
+    from tercet.train.schedules import Schedule
+    from tercet.train.state import Recipe, State
 
 __all__ = [
     "Average",
@@ -36,3 +45,23 @@ __all__ = [
     "fit",
     "world",
 ]
+
+_HOMES = {
+    "averages": ("Average", "Averages"),
+    "checkpoint": ("Checkpoints",),
+    "log": ("Log",),
+    "loop": ("fit",),
+    "objectives": ("Classification", "CrossEntropy", "NextSentence", "accuracy", "cross_entropy"),
+    "optimizers": ("Optimizer",),
+    "parallel": ("World", "world"),
+    "recorder": ("Recorder",),
+    "schedules": ("Schedule",),
+    "state": ("Recipe", "State"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"tercet.train.{home}"), name)
+    raise AttributeError(f"module 'tercet.train' has no attribute {name!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -20,16 +21,29 @@ Row = dict[str, Any]
 
 def rows(path: Path, kind: str | None = None) -> Iterator[Row]:
     """The lines of a log, of one kind; a last line that was cut by a crash is left out."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if kind is None or row["kind"] == kind:
-                yield row
+    for line in _lines(path, kind):
+        yield from _read(line)
+
+
+def last_rows(path: Path, kind: str, count: int) -> list[Row]:
+    """The last so many lines of a kind, without the work of reading those before."""
+    lines = deque(_lines(path, kind), maxlen=count + 1)  # one may be cut
+    return [row for line in lines for row in _read(line)][-count:]
+
+
+def _lines(path: Path, kind: str | None) -> Iterator[str]:
+    sign = "" if kind is None else f'"kind": "{kind}"'  # cannot stand in a text: quotes are escaped
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            yield from (line for line in file if sign in line)
+
+
+def _read(line: str) -> list[Row]:
+    """The row of a line; none of one that was cut."""
+    try:
+        return [json.loads(line)]
+    except ValueError:
+        return []
 
 
 class Log:
@@ -58,7 +72,9 @@ class Log:
     def __call__(self, kind: str, step: int, **facts: Any) -> None:
         self._file.write(_line({"kind": kind, "step": step, **facts}))
         self._file.flush()
-        for name, value in facts.items() if self._board is not None else ():
+        if self._board is None:
+            return
+        for name, value in facts.items():
             if isinstance(value, int | float):
                 self._board.add_scalar(f"{kind}/{name}", value, step)
             elif isinstance(value, str):
