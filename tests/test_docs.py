@@ -1,7 +1,8 @@
 """README and guides are run as they stand, on the models of a tiny quickstart.
 
-Fenced blocks: ``python`` ones of a file run together, ``sh`` ones line by line. One that cannot run
-here stands behind `<!-- not run: reason -->`; ``make`` and ``git`` lines are the reader's.
+The fenced blocks of a page run in order: ``python`` ones share their names, ``sh`` ones go line by
+line, and a ``yaml`` one is written to the file that its first line names. One that cannot run here
+stands behind `<!-- not run: reason -->`; ``make`` and ``git`` lines are the reader's.
 """
 
 import os
@@ -17,11 +18,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 READERS = ("make", "git", "cd", "pip")
+COMMANDS = {"tercet": ["tercet"], "torchrun": ["torch.distributed.run"]}  # the same, as modules
 
 
-def blocks(page: Path, language: str) -> list[str]:
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, code) of what runs, in order."""
     found = BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [code for skipped, kind, code in found if kind == language and not skipped]
+    return [(kind, code) for skipped, kind, code in found if not skipped]
 
 
 @pytest.fixture(scope="module")
@@ -38,30 +41,34 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(command: list[str], place: Path) -> None:
+def run(line: str, place: Path) -> None:
+    words = shlex.split(line, comments=True)
+    if not words or words[0] in READERS:
+        return
+    assert words[0] in COMMANDS, f"what is {line!r}?"
+    command = [sys.executable, "-m", *COMMANDS[words[0]], *words[1:]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     done = subprocess.run(
         command, cwd=place, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, f"{shlex.join(command)[:500]}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{line[:500]}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks_run(page: Path, place: Path) -> None:
-    code = "\n".join(blocks(page, "python"))
-    if code:
-        run([sys.executable, "-W", "ignore", "-c", code], place)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_run(page: Path, place: Path) -> None:
-    for block in blocks(page, "sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if not words or words[0] in READERS:
-                continue
-            assert words[0] == "tercet", f"{page.name}: what is {line!r}?"
-            run([sys.executable, "-m", *words], place)
+@pytest.mark.filterwarnings("ignore")
+def test_a_page_runs_from_top_to_bottom(
+    page: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for language, code in blocks(page):
+        if language == "python":
+            exec(compile(code, page.name, "exec"), names)
+        elif language == "yaml":
+            Path(code.partition("\n")[0].removeprefix("# ")).write_text(code, encoding="utf-8")
+        elif language == "sh":
+            for line in code.replace("\\\n", " ").splitlines():
+                run(line, place)
 
 
 def test_every_guide_is_reached_from_the_readme() -> None:
