@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import importlib.resources
 import os
 from pathlib import Path
@@ -14,6 +12,7 @@ from scipy.stats import binomtest, spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 
 import tercet
+from tercet.data.documents import records
 from tercet.errors import InputError
 from tercet.evaluate.classification import class_scores, wilson
 from tercet.evaluate.probe import Labelled, probe, tfidf_baseline
@@ -29,10 +28,7 @@ def encoder() -> tercet.LanguageModel:
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    path = DATA / name
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open()
-    with opened as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return list(records(str(DATA / name)))
 
 
 def trec(name: str, start: int, stop: int) -> Labelled:

@@ -18,6 +18,7 @@ from tercet.language_model import LanguageModel
 EXTRA = "learn"
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # C, the inverse of the regularisation
 WORDS_UP_TO = (1, 2)  # TF-IDF of words, and of words and pairs of words
+WORD = r"\w+|[^\w\s]"  # punctuation tells moods apart, and must not hang on words
 Labelled = tuple[Sequence[str], Sequence[Any]]  # texts and their labels
 
 
@@ -61,7 +62,7 @@ def tfidf_baseline(train: Labelled, validation: Labelled, test: Labelled) -> Pro
     def features() -> Iterable[tuple[str, list[Any]]]:
         for longest in WORDS_UP_TO:
             reader = extraction.TfidfVectorizer(
-                ngram_range=(1, longest), sublinear_tf=True, token_pattern=r"\S+"
+                ngram_range=(1, longest), sublinear_tf=True, token_pattern=WORD
             )
             reader.fit(texts[0])
             yield f"TF-IDF of 1 to {longest} words", [reader.transform(part) for part in texts]
@@ -72,12 +73,15 @@ def tfidf_baseline(train: Labelled, validation: Labelled, test: Labelled) -> Pro
 def _search(features: Iterable[tuple[str, list[Any]]], labels: Sequence[Sequence[Any]]) -> Probed:
     """The best on the validation texts; of equals the first, and so the most regularised."""
     regression = require("sklearn.linear_model", EXTRA).LogisticRegression
+    # on a busy machine two threads wait for each other over vectors this short: SST-2's search
+    # took 46 s instead of 1.5 (docs/LOG.md)
+    alone = require("threadpoolctl", EXTRA).threadpool_limits
     tried: list[tuple[float, float, str, Any, Any]] = []
     for name, (train, validation, test) in features:
         for strength in STRENGTHS:
             fitted = regression(C=strength, max_iter=1_000)
-            with warnings.catch_warnings():  # the weakest regularisations end a little early
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(), alone(1):
+                warnings.simplefilter("ignore")  # the weakest regularisations end a little early
                 fitted.fit(train, labels[0])
             accuracy = float(fitted.score(validation, labels[1]))
             tried.append((accuracy, strength, name, fitted, test))
