@@ -7,6 +7,8 @@ many spans is equally probable.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,11 @@ from tercet.text import Tokenizer
 
 RATE, LENGTH = 0.15, 3.0  # of all tokens; tokens of a span on average
 SENTINELS = 100
+
+
+def spellings(count: int = SENTINELS) -> tuple[str, ...]:
+    """What the sentinels are called in a tokenizer that is made for this."""
+    return tuple(f"<extra_id_{number}>" for number in range(count))
 
 
 def sentinels(tokenizer: Tokenizer, count: int = SENTINELS) -> tuple[int, ...]:
@@ -52,22 +59,20 @@ def _cut(n_items: int, n_parts: int, draw: torch.Generator) -> Tensor:
     return edges.diff()
 
 
-def corrupt(
-    ids: Tensor, marks: Tensor, rate: float, length: float, draw: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """(T,) ids -> the text with a mark for each dropped span, and each mark with what it hides.
+def corrupt(parts: Sequence[Tensor], marks: Tensor) -> tuple[Tensor, Tensor]:
+    """Kept, dropped, kept, dropped ... -> the text with a mark for each dropped span, and each mark
+    with what it hides.
 
     ``marks``: (n,) sentinel ids. Raises InputError where the text needs more of them.
     """
-    parts = list(ids.split(span_lengths(len(ids), rate, length, draw)))
     n_spans = len(parts) // 2
     if n_spans > len(marks):
         raise InputError(
-            f"{len(ids)} tokens have {n_spans} spans to drop, and there are {len(marks)} "
-            "sentinels; shorten the texts or drop longer spans"
+            f"{sum(map(len, parts))} tokens have {n_spans} spans to drop, and there are "
+            f"{len(marks)} sentinels; shorten the texts or drop longer spans"
         )
     if not n_spans:
-        return ids, ids[:0]
+        return parts[0], parts[0][:0]
     mark = list(marks[:n_spans, None])  # one of (1,) for each span
     source = torch.cat([x for pair in zip(parts[::2], mark) for x in pair])
     target = torch.cat([x for pair in zip(mark, parts[1::2]) for x in pair])

@@ -1,0 +1,283 @@
+"""A run: its folder, and the parts that its recipe names, put together.
+
+Training, replaying, verifying and showing all build the same parts here, so that what is looked at
+afterwards is what was trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tercet.config import TransformerConfig
+from tercet.data import (
+    Batch,
+    Causal,
+    Masked,
+    Masking,
+    Mixture,
+    Pieces,
+    Rows,
+    SentencePairs,
+    Spans,
+    Stream,
+    TextPairs,
+    Tokens,
+    Translation,
+    spans,
+)
+from tercet.data.corpus import Corpus
+from tercet.data.draw import Draw
+from tercet.data.preparation import Progress
+from tercet.data.prepare import Learn, Source, Tail, Texts, prepare
+from tercet.data.prepare import Pairs as PairFiles
+from tercet.data.shape import Shape
+from tercet.errors import InputError
+from tercet.jobs import recipe as recipes
+from tercet.jobs.settings import Data, RunRecipe
+from tercet.language_model import LanguageModel, load
+from tercet.model import Network, build
+from tercet.presets import preset
+from tercet.text import Special, Tokenizer
+from tercet.text.special import SPECIAL
+from tercet.text.train import Kind
+from tercet.train import (
+    Average,
+    Averages,
+    Checkpoints,
+    CrossEntropy,
+    NextSentence,
+    Optimizer,
+    Recipe,
+    Schedule,
+)
+from tercet.train.loop import Objective
+
+RECIPE = "recipe.yaml"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its recipe; the parts are made when they are asked for."""
+
+    folder: Path
+    recipe: RunRecipe
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """A run that exists. Raises InputError where the folder holds none."""
+        path = folder / RECIPE
+        if not path.exists():
+            raise InputError(f"{folder} holds no run (no {RECIPE}); name a folder of tercet train")
+        return cls(folder, recipes.load(str(path)))
+
+    # what it reads ---------------------------------------------------------------------------
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Tokenise the recipe's files into the folder; nothing where that is done."""
+        sources = {name: _source(data) for name, data in self.recipe.data.items()}
+        wanted = self.recipe.tokenizer
+        if wanted.folder is not None:
+            tokenizer = Tokenizer.load(wanted.folder)
+        elif self.recipe.model.folder is not None:
+            tokenizer = Tokenizer.load(self.recipe.model.folder)
+        else:
+            kind = typing.cast(Kind, wanted.kind)
+            tokenizer = Learn(kind, wanted.vocab_size, self._special(), wanted.lowercase)
+        prepare(self.folder / "data", sources, tokenizer, progress=progress)
+
+    def _special(self) -> str | Special:
+        """The special tokens that a tokenizer for this objective needs."""
+        kind = self.recipe.objective.kind
+        if kind == "spans":
+            whole = SPECIAL["encoder-decoder"]
+            return dataclasses.replace(whole, extra=spans.spellings())
+        return {"next-token": "decoder", "masked": "encoder"}.get(kind, "encoder-decoder")
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return Corpus.open(self.folder / "data")
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return self.corpus.tokenizer
+
+    def draw(self, *, validation: bool = False) -> Draw:
+        """Which samples a step reads. The validation split is cut the same way, in its order."""
+        sources = self.corpus.sources
+        splits = {name: s.validation if validation else s.train for name, s in sources.items()}
+        splits = {name: tokens for name, tokens in splits.items() if len(tokens)}
+        if not splits:
+            raise InputError("there are no texts for validation; give data.validation a share")
+        draws = [self._draw(tokens) for tokens in splits.values()]
+        if len(draws) == 1:
+            return draws[0]
+        return Mixture(draws, [self.recipe.data[name].weight for name in splits])
+
+    def _draw(self, tokens: Tokens) -> Draw:
+        objective, seed, size = self.recipe.objective, self.recipe.seed, self.recipe.batch.tokens
+        if objective.kind == "pairs":
+            return TextPairs(tokens, size, seed, longest=objective.length)
+        length = objective.length - self.shape.added  # the special tokens around a text
+        if length < 2:
+            raise InputError(
+                f"objective.length {objective.length} leaves {length} tokens beside the special "
+                "ones; make it longer"
+            )
+        if objective.next_sentence:
+            return SentencePairs(tokens, length, size, seed)
+        if objective.packing == "rows":
+            return Rows(tokens, length, max(1, size // length), seed)
+        return Pieces(tokens, length, size, seed)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """How samples become a batch."""
+        objective, tokenizer = self.recipe.objective, self.tokenizer
+        if objective.kind == "next-token":
+            return Causal()
+        if objective.kind == "pairs":
+            start, end = self.config.start_id, tokenizer.eos_id
+            assert start is not None and end is not None
+            return Translation(start, end)
+        if objective.kind == "spans":
+            assert self.config.start_id is not None and tokenizer.eos_id is not None
+            return Spans.of(
+                tokenizer,
+                start_id=self.config.start_id,
+                rate=objective.rate,
+                length=objective.span,
+                seed=self.recipe.seed,
+            )
+        masking = Masking.of(tokenizer, rate=objective.rate, whole_words=objective.whole_words)
+        return Masked(masking, self.recipe.seed, next_sentence=objective.next_sentence)
+
+    def stream(self, *, rank: int = 0, world: int = 1) -> Stream:
+        micro = self.recipe.batch.micro_tokens
+        return Stream(self.draw(), self.shape, micro, rank=rank, world=world)
+
+    def validation(self) -> Iterator[Batch]:
+        """The validation split once, or as much of it as the recipe says."""
+        read = 0
+        for samples in self.draw(validation=True).epoch(0):
+            batch = self.shape.batch(samples)
+            yield batch
+            read += batch.n_tokens
+            if self.recipe.evaluate.tokens is not None and read >= self.recipe.evaluate.tokens:
+                return
+
+    # what is trained -------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> TransformerConfig:
+        """The preset with the recipe's changes, and what the tokenizer decides."""
+        model, tokenizer = self.recipe.model, self.tokenizer
+        if model.folder is not None:
+            return self.start.config
+        assert model.preset is not None
+        base = preset(model.preset)
+        eos = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+        told = {"vocab_size": tokenizer.vocab_size, "bos_id": tokenizer.bos_id, "eos_ids": eos}
+        told |= {"pad_id": tokenizer.pad_id}
+        if base.family == "encoder-decoder":
+            start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.pad_id
+            told["start_id"] = start if start is not None else tokenizer.eos_id
+        if self.recipe.objective.next_sentence:
+            told["heads"] = tuple(dict.fromkeys((*base.heads, "pooler", "next_sentence")))
+        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in model.change.items()}
+        config = base.replace(**{**told, **changes})
+        self._check(config)
+        return config
+
+    def _check(self, config: TransformerConfig) -> None:
+        kind, length = self.recipe.objective.kind, self.recipe.objective.length
+        family = recipes.family(self.recipe)
+        if config.family != family:
+            raise InputError(
+                f"objective.kind {kind!r} trains the family {family}; the model is of the "
+                f"{config.family} family: choose another preset or kind"
+            )
+        if length > config.context_length:
+            raise InputError(
+                f"objective.length {length} is beyond the model's context of "
+                f"{config.context_length}; shorten it or set model.change.context_length"
+            )
+
+    @cached_property
+    def start(self) -> LanguageModel:
+        """The model that the run goes on from."""
+        assert self.recipe.model.folder is not None
+        return load(self.recipe.model.folder)
+
+    def network(self) -> Network:
+        """As it stands before the first step."""
+        if self.recipe.model.folder is not None:
+            return self.start.network
+        return build(self.config, self.recipe.seed)
+
+    @property
+    def objective(self) -> Objective:
+        tokens = CrossEntropy(self.recipe.objective.smoothing)
+        return NextSentence(tokens) if self.recipe.objective.next_sentence else tokens
+
+    def optimizer(self, network: Network) -> Optimizer:
+        train = self.recipe.train
+        betas = (train.betas[0], train.betas[1])
+        return Optimizer(
+            network, kind=train.optimizer, weight_decay=train.weight_decay, betas=betas
+        )
+
+    def averages(self, network: Network) -> Averages:
+        train = self.recipe.train
+        every = self.recipe.evaluate.every
+        return Averages(network, Average(train.ema, train.average_last, every))
+
+    def checkpoints(
+        self, network: Network, optimizer: Optimizer, averages: Averages
+    ) -> Checkpoints:
+        keep = self.recipe.checkpoint.keep
+        return Checkpoints(self.folder / "checkpoints", network, optimizer, averages, keep=keep)
+
+    @property
+    def train(self) -> Recipe:
+        """The loop's own settings."""
+        train = self.recipe.train
+        names = ("learning_rate", "steps", "clip", "bfloat16", "on_trouble", "spike")
+        return Recipe(
+            **{name: getattr(train, name) for name in names},
+            seconds=train.seconds,
+            schedule=Schedule(train.schedule, train.warmup, train.decay, train.final),
+            seed=self.recipe.seed,
+        )
+
+    def with_recipe(self, recipe: RunRecipe) -> Run:
+        return dataclasses.replace(self, recipe=recipe)
+
+
+def _source(data: Data) -> Source:
+    """The recipe's words as a source of texts or pairs."""
+    files = tuple(recipes.expanded(data.files))
+    if data.source is None or data.target is None:
+        read: Texts | PairFiles = Texts(files, data.split, data.column)
+    elif files:
+        read = PairFiles(data.source, data.target, files)
+    else:
+        read = PairFiles(*recipes.expanded([data.source, data.target]))
+    held_out: float | Tail | Texts | PairFiles
+    if data.tail is not None:
+        held_out = Tail(data.tail)
+    elif data.validation_source is not None and data.validation_target is not None:
+        held_out = PairFiles(*recipes.expanded([data.validation_source, data.validation_target]))
+    elif isinstance(data.validation, list):
+        own = tuple(recipes.expanded(data.validation))
+        held_out = Texts(own, data.split, data.column)
+        if isinstance(read, PairFiles):
+            held_out = PairFiles(read.source, read.target, own)
+    else:
+        held_out = data.validation
+    return Source(read, held_out)

@@ -1,0 +1,210 @@
+"""The settings of a run: a tree of frozen dataclasses, each of which knows its contradictions.
+
+What a key means stands behind it. Reading them from YAML is recipe.py's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tercet.config import TransformerConfig
+from tercet.errors import InputError
+
+OBJECTIVES = ("next-token", "masked", "spans", "pairs")
+PACKINGS = ("documents", "rows")
+TOKENIZERS = ("bytes", "characters", "bpe", "wordpiece", "unigram")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+
+
+def _choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    if value not in allowed:
+        said = ", ".join(str(one) for one in allowed if one is not None)
+        raise InputError(f"{name} {value!r} is unknown{nearest(str(value), said.split(', '))}")
+
+
+def _one_of(settings: Any, name: str, first: str, second: str) -> None:
+    if (getattr(settings, first) is None) == (getattr(settings, second) is None):
+        raise InputError(f"{name}: give {first} or {second}, one of the two")
+
+
+def seconds(text: str) -> float:
+    """ "90s", "30m", "1.5h" -> seconds."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    try:
+        found = float(text[:-1]) * units[text[-1:]]
+    except (ValueError, KeyError):
+        found = 0.0
+    if not found > 0:
+        raise InputError(f"budget {text!r} is no time; write 90s, 30m or 1.5h")
+    return found
+
+
+@dataclass(frozen=True)
+class Model:
+    """A preset and what is changed in it, or a folder to go on from."""
+
+    preset: str | None = None
+    folder: str | None = None
+    change: dict[str, Any] = field(default_factory=dict)  # fields of TransformerConfig
+
+    def __post_init__(self) -> None:
+        _one_of(self, "model", "preset", "folder")
+        if self.folder and self.change:
+            raise InputError("model: a folder's network cannot be changed; drop `change`")
+        known = [f.name for f in dataclasses.fields(TransformerConfig)]
+        for name in self.change:
+            if name not in known:
+                raise InputError(f"model.change.{name} is unknown{nearest(name, known)}")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer to learn from the run's own texts, or a folder that holds one."""
+
+    kind: str | None = None
+    vocab_size: int = 8192
+    lowercase: bool = False
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of(self, "tokenizer", "kind", "folder")
+        _choice("tokenizer.kind", self.kind, (None, *TOKENIZERS))
+
+
+@dataclass(frozen=True)
+class Data:
+    """One source of texts, or of pairs: then ``source`` and ``target`` are two files, line by line,
+    or the columns of ``files``."""
+
+    files: list[str] = field(default_factory=list)
+    weight: float = 1.0  # its share of every step, where there are several
+    split: str = "file"  # what a document is: file, line, paragraph, or how its title begins
+    column: str = "text"  # of tables
+    source: str | None = None
+    target: str | None = None
+    validation: float | list[str] = 0.05  # a share of the documents, or files of their own
+    tail: float | None = None  # instead: the last share of every document
+    validation_source: str | None = None
+    validation_target: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.files and not (self.source and self.target):
+            raise InputError("data: give files, or source and target for pairs")
+        if (self.source is None) != (self.target is None):
+            raise InputError(f"data: source {self.source} and target {self.target}; give both")
+        if not self.weight > 0:
+            raise InputError(f"data.weight {self.weight} must be above 0")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a sample is, and what is predicted in it."""
+
+    kind: str = "next-token"
+    length: int = 256  # tokens of a sample at the most
+    packing: str = "documents"  # or rows: equal, blind to where a document ends
+    smoothing: float = 0.0
+    rate: float = 0.15  # masked and spans: of the tokens
+    whole_words: bool = False
+    next_sentence: bool = False
+    span: float = 3.0  # mean length
+
+    def __post_init__(self) -> None:
+        _choice("objective.kind", self.kind, OBJECTIVES)
+        _choice("objective.packing", self.packing, PACKINGS)
+        if self.kind != "masked" and (self.whole_words or self.next_sentence):
+            raise InputError(
+                f"objective.kind {self.kind!r} masks nothing: whole_words and next_sentence belong "
+                "to kind masked"
+            )
+        if self.length < 2:
+            raise InputError(f"objective.length {self.length} must be 2 or more tokens")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How much a step reads, in tokens, and how much of it at once."""
+
+    tokens: int = 8192
+    micro_tokens: int | None = None  # None: all at once
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "micro_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"batch.{name} {value} must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Train:
+    """How long, how fast, and by which rule."""
+
+    learning_rate: float = 3e-3
+    steps: int | None = None
+    budget: str | None = None  # a time: 90s, 30m, 1.5h
+    optimizer: str = "muon"
+    weight_decay: float = 0.1
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    schedule: str = "stable"
+    warmup: int = 20
+    decay: float = 0.7
+    final: float = 0.0
+    clip: float = 1.0
+    bfloat16: bool = False
+    compile: bool = False
+    recompute: bool = False
+    on_trouble: str = "stop"
+    spike: float = 10.0
+    ema: float | None = None
+    average_last: int | None = None  # snapshots, one at each evaluation
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.budget is None):
+            raise InputError(
+                f"train: steps {self.steps} and budget {self.budget}; give one of the two"
+            )
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.budget is None else seconds(self.budget)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """How often the validation split is measured, and when that ends the run."""
+
+    every: int = 250  # steps
+    tokens: int | None = None  # of the validation split; None: all
+    patience: int | None = None  # evaluations without a better loss; None: never ends early
+    prompts: list[str] = field(default_factory=list)  # texts that the model goes on with
+    max_new_tokens: int = 60
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    every: int = 250  # steps
+    keep: int = 1  # the last so many, beside the best
+
+
+@dataclass(frozen=True)
+class RunRecipe:
+    """One run."""
+
+    model: Model
+    tokenizer: Vocabulary
+    data: dict[str, Data]  # by name; one source may stand by itself
+    objective: Objective = Objective()
+    batch: Batch = Batch()
+    train: Train = field(default_factory=lambda: Train(steps=1000))
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    checkpoint: Checkpoint = Checkpoint()
+    seed: int = 0
+    about: str = ""  # a sentence for people

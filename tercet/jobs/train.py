@@ -1,0 +1,304 @@
+"""tercet train: a recipe becomes a run in a folder, and goes on there after any interruption.
+
+The order of a run: recipe checked, data prepared, parts built, trained under the eyes of a log, a
+recorder and the validation split, and saved as a Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from tercet.errors import InputError
+from tercet.files import locked, written
+from tercet.jobs import recipe as recipes
+from tercet.jobs.flags import say, unset
+from tercet.jobs.settings import RunRecipe
+
+if TYPE_CHECKING:
+    from tercet.jobs.run import Run
+    from tercet.train import State, World
+
+# What may differ when a run goes on: nothing that decides what a step reads or does to the weights.
+MAY_CHANGE = (
+    *("about", "evaluate.patience", "evaluate.prompts", "evaluate.max_new_tokens"),
+    *("checkpoint", "train.on_trouble", "train.spike", "train.recompute", "batch.micro_tokens"),
+)
+
+
+def run(
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE", help_behavior_hint="")],
+    *,
+    folder: Annotated[Path | None, unset("FOLDER")] = None,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
+    budget: Annotated[str | None, unset("TIME")] = None,
+    resume: bool = False,
+    fit: bool = False,
+    print: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Pretrain an encoder, a decoder or an encoder-decoder on your own files.
+
+    Ctrl-C saves; the same command with --resume goes on, bit for bit as if it had not stopped.
+    Under torchrun every process takes its share of each step.
+    Example: tercet train gpt-mini --set data.files=[mine/*.txt] --budget 30m
+
+    Args:
+        recipe: a YAML file, or the name of a shipped recipe.
+        folder: where the run is written; runs/NAME of the recipe if not given.
+        set: change a key of the recipe, as train.steps=500; may be given again and again.
+        budget: a time, as 30m: the speed is measured and the number of steps fixed by it.
+        resume: go on with the run that is in the folder.
+        fit: where memory does not suffice, take the cheapest change that keeps the step's batch.
+        print: print the resolved recipe and stop.
+        quiet: no progress.
+    """
+    changes = [*set, *([f"train.budget={budget}"] if budget else [])]
+    wanted = recipes.load(recipe, changes)
+    if print:
+        import builtins
+
+        builtins.print(recipes.text(wanted), end="")
+        return
+    place = folder or Path("runs") / Path(recipe).stem
+    trained = train(wanted, place, resume=resume, fit=fit, quiet=quiet)
+    if trained is not None:
+        say(f"{trained}: tercet report {place} draws the run; the model is in {place / 'model'}")
+
+
+def train(
+    wanted: RunRecipe, folder: Path, *, resume: bool = False, fit: bool = False, quiet: bool = True
+) -> str | None:
+    """The whole job; a sentence about its end (in the first process), None in the others."""
+    from tercet.train import world
+
+    with world() as here, ExitStack() as stack:
+        if here.rank == 0:
+            stack.enter_context(locked(folder))
+            begin(wanted, folder, resume=resume)
+        here.any(False)  # the others wait until the folder is begun
+        from tercet.jobs.run import Run
+
+        run = Run.open(folder)
+        if here.rank == 0:
+            run.prepare()
+        here.any(False)
+        state = _fitting(run, here, quiet=quiet or here.rank > 0, fit=fit)
+        return _sentence(state) if here.rank == 0 else None
+
+
+def _fitting(run: Run, world: World, *, quiet: bool, fit: bool) -> State:
+    """The training; where the memory does not suffice, what to change, or with ``fit`` changed."""
+    from tercet.jobs import memory
+
+    say_once = say if not quiet else (lambda sentence: None)
+    say_once(str(memory.need(run)))
+    options = memory.smaller(run.recipe, run.recipe.objective.length) if fit else []
+    while True:
+        try:
+            return _train(run, world, quiet=quiet)
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            problem = memory.advice(run)
+        if not options:
+            raise problem
+        words, smaller = options.pop(0)
+        say(f"the memory does not suffice; going on with {words}")
+        run = run.with_recipe(smaller)
+
+
+def begin(wanted: RunRecipe, folder: Path, *, resume: bool) -> None:
+    """The folder with its recipe; a run that is there already goes on only when it may."""
+    path = folder / "recipe.yaml"
+    if path.exists():
+        if not resume:
+            raise InputError(
+                f"{folder} holds a run; --resume goes on with it, --folder chooses another place"
+            )
+        _compare(recipes.load(str(path)), wanted, folder)
+    with written(path) as draft:
+        draft.write_text(recipes.text(wanted), encoding="utf-8")
+
+
+def _compare(old: RunRecipe, new: RunRecipe, folder: Path) -> None:
+    before, after = recipes.flat(old), recipes.flat(new)
+    changed = [k for k in {**before, **after} if before.get(k) != after.get(k)]
+    bad = [key for key in changed if not key.startswith(MAY_CHANGE)]
+    if bad:
+        said = "; ".join(f"{k} was {before.get(k)!r}, is {after.get(k)!r}" for k in bad)
+        raise InputError(
+            f"{folder} was begun with another recipe: {said}. A run that goes on may change "
+            f"{', '.join(MAY_CHANGE)}; for more, choose another --folder"
+        )
+
+
+def _train(run: Run, world: World, *, quiet: bool) -> State:
+    from tercet.train import Log, Recorder, State
+    from tercet.train import fit as optimise
+    from tercet.train.log import rows
+    from tercet.train.progress import Watch
+
+    network = run.network()
+    optimizer = run.optimizer(network)
+    averages = run.averages(network)
+    checkpoints = run.checkpoints(network, optimizer, averages)
+    state = checkpoints.load() or State()
+    state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / "log.jsonl", "plan")}
+    first = world.rank == 0
+    with ExitStack() as stack:
+        log = None
+        if first:
+            path = run.folder / "log.jsonl"
+            log = stack.enter_context(Log(path, step=state.step, board=_board(run.folder)))
+        watch = stack.enter_context(Watch(run.folder.name, quiet=quiet, share=_share(run, quiet)))
+        save: Callable[[State], None] = checkpoints.save if first else (lambda state: None)
+        actions = [(1, watch)]
+        if log is not None:
+            actions.append((1, lambda state: _log_step(log, state)))
+        evaluation = Evaluation(run, network, averages, log, save)
+        actions.append((run.recipe.evaluate.every, evaluation))
+        actions.append((run.recipe.checkpoint.every, save))
+        state = optimise(
+            network,
+            run.stream(rank=world.rank, world=world.size),
+            run.objective,
+            run.train,
+            optimizer,
+            state=state,
+            actions=actions,
+            on_stop=save,
+            averages=averages,
+            recorder=Recorder(network, run.folder / "recorder" if first else None),
+            world=world,
+        )
+        if first:
+            _save_best(run, network, averages, checkpoints, state)
+    return state
+
+
+class Evaluation:
+    """Now and then: the loss of the validation split under the averaged weights, and samples.
+
+    The best step is remembered and kept; without a better one for so many evaluations as the
+    recipe's patience, the run ends.
+    """
+
+    def __init__(
+        self, run: Run, network: Any, averages: Any, log: Any, save: Callable[[State], None]
+    ) -> None:
+        self.run, self.network, self.averages = run, network, averages
+        self.log, self.save = log, save
+
+    def __call__(self, state: State) -> None:
+        self.network.eval()
+        with self.averages.applied():
+            loss = validation_loss(self.run, self.network)
+            samples = self._samples() if self.log is not None else []
+        self.network.train()
+        if self.log is not None:
+            self.log("evaluation", state.step, loss=loss, perplexity=math.exp(min(loss, 700.0)))
+            for prompt, text in samples:
+                self.log("sample", state.step, prompt=prompt, text=text)
+        if state.best is None or loss < state.best:
+            state.best, state.best_step, state.waited = loss, state.step, 0
+            self.save(state)
+            return
+        state.waited += 1
+        patience = self.run.recipe.evaluate.patience
+        if patience is not None and state.waited >= patience and not state.done:
+            state.stopped = f"no better validation loss in {patience} evaluations"
+
+    def _samples(self) -> list[tuple[str, str]]:
+        """What the model makes of the recipe's prompts."""
+        from tercet.language_model import LanguageModel
+
+        asked = self.run.recipe.evaluate
+        if not asked.prompts:
+            return []
+        model = LanguageModel(self.network, self.run.tokenizer)
+        if "fill" in model.can:
+            return [(p, str(model.fill(p, top_k=1))) for p in asked.prompts]
+        answers = model.generate(asked.prompts, max_new_tokens=asked.max_new_tokens)
+        return [(p, str(answer)) for p, answer in zip(asked.prompts, answers)]
+
+
+def validation_loss(run: Run, network: Any) -> float:
+    """Nats a target over the validation split, without smoothing or dropout."""
+    import torch
+
+    from tercet.train import cross_entropy
+
+    total, targets = 0.0, 0
+    with torch.inference_mode():
+        for batch in run.validation():
+            total += float(cross_entropy(network, batch))
+            targets += batch.n_targets
+    if not targets:
+        raise InputError(
+            "the validation split has no targets; give longer texts or a larger share to validation"
+        )
+    return total / targets
+
+
+def _log_step(log: Any, state: State) -> None:
+    if str(state.step) in state.plan:
+        log("plan", state.step, steps=state.steps)
+    facts = {"tokens": state.tokens, "seconds": round(state.seconds, 3)}
+    log("step", state.step, **state.last, **facts)
+
+
+def _board(folder: Path) -> Any:
+    """TensorBoard's writer where it is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _share(run: Run, quiet: bool) -> float | None:
+    """What one token a second is of this machine's measured matrix peak, in the run's precision."""
+    if quiet:
+        return None
+    import torch
+
+    from tercet.plan import plan
+    from tercet.plan.peak import peak
+
+    length = min(run.recipe.objective.length, run.config.context_length)
+    masked = run.recipe.objective.kind == "masked"
+    targets = round(length * run.recipe.objective.rate) if masked else None
+    cost = plan(run.config, [length], targets=targets).training_flops_per_token
+    kind = torch.bfloat16 if run.recipe.train.bfloat16 else torch.float32
+    return cost / peak(kind)
+
+
+def _save_best(run: Run, network: Any, averages: Any, checkpoints: Any, state: State) -> None:
+    """The folder of the model: the weights of the best evaluation."""
+    from tercet.language_model import LanguageModel
+
+    if state.best_step is not None and state.best_step != state.step:
+        checkpoints.load(state.best_step)
+    with averages.applied():
+        LanguageModel(network, run.tokenizer).save(run.folder / "model")
+    with written(run.folder / "result.json") as draft:
+        facts = {"step": state.step, "best_step": state.best_step, "loss": state.best}
+        facts |= {"seconds": state.seconds, "tokens": state.tokens, "stopped": state.stopped}
+        draft.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def _sentence(state: State) -> str:
+    from tercet.train.progress import clock
+
+    best = (
+        "" if state.best is None else f", validation loss {state.best:.4f} at {state.best_step:,}"
+    )
+    why = f"; ended early: {state.stopped}" if state.stopped else ""
+    return f"{state.step:,} steps in {clock(state.seconds)}{best}{why}"

@@ -1,0 +1,185 @@
+"""tercet verify: one step of a recipe, cut in several ways, must have one gradient.
+
+The very functions that training calls make the gradients here; dropout is off, since a mask that
+depends on the cut is another network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from tercet.errors import InputError
+from tercet.jobs import recipe as recipes
+from tercet.jobs.flags import print_json, say, unset
+from tercet.jobs.settings import RunRecipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tercet.jobs.run import Run
+
+TOLERANCE = 1e-5  # of the whole gradient's length
+DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "head_dropout")
+SMOOTHINGS = (0.0, 0.1)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A way to take one step."""
+
+    name: str
+    pieces: int = 1  # micro-batches of each process
+    processes: int = 1
+    alone: bool = False  # every sample a micro-batch of its own: nothing is packed
+
+
+CUTS = (
+    Cut("whole"),
+    Cut("2 micro-batches", pieces=2),
+    Cut("4 micro-batches", pieces=4),
+    Cut("every sample alone", alone=True),
+    Cut("2 processes", processes=2),
+    Cut("2 processes, 2 micro-batches each", pieces=2, processes=2),
+)
+
+
+def run(
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE", help_behavior_hint="")],
+    *,
+    folder: Annotated[Path | None, unset("FOLDER")] = None,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
+    json: bool = False,
+) -> int:
+    """Prove that a step's gradient does not depend on how the step is cut.
+
+    One step in float32, without dropout: whole, in micro-batches, every sample alone, and in two
+    processes, each with and without label smoothing. Exits with 1 if one differs.
+    Example: tercet verify gpt-mini
+
+    Args:
+        recipe: a YAML file, or the name of a shipped recipe.
+        folder: a run whose prepared data is used; a temporary one if not given.
+        set: change a key of the recipe; may be given again and again.
+        json: one object a cut.
+    """
+    wanted = recipes.load(recipe, set)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = verify(wanted, folder or Path(scratch) / Path(recipe).stem)
+    for row in found:
+        if json:
+            print_json(row)
+    if not json:
+        print(table(found))
+    worst = max(row["difference"] for row in found)
+    if not worst <= TOLERANCE:
+        say(f"the gradients differ by {worst:.1e}, more than {TOLERANCE:.0e} of their length")
+        return 1
+    return 0
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    lines = [f"{'cut':36}{'smoothing':>10}{'loss':>14}{'difference':>12}"]
+    for row in found:
+        lines.append(
+            f"{row['cut']:36}{row['smoothing']:>10}{row['loss']:>14.7f}{row['difference']:>12.1e}"
+        )
+    return "\n".join(lines)
+
+
+def verify(wanted: RunRecipe, folder: Path, step: int = 0) -> list[dict[str, Any]]:
+    """A row a cut and smoothing: its loss, and how far its gradient is from the whole step's."""
+    from tercet.jobs.run import Run
+    from tercet.jobs.train import begin
+
+    begin(wanted, folder, resume=True)
+    run = Run.open(folder)
+    run.prepare()
+    found = []
+    for smoothing in SMOOTHINGS:
+        objective = dataclasses.replace(wanted.objective, smoothing=smoothing)
+        one = run.with_recipe(dataclasses.replace(wanted, objective=objective))
+        wholes: tuple[float, Tensor] | None = None
+        for cut in CUTS:
+            loss, gradient = gradients(one, cut, step)
+            wholes = wholes or (loss, gradient)
+            difference = float((gradient - wholes[1]).norm() / wholes[1].norm())
+            found.append(
+                {"cut": cut.name, "smoothing": smoothing, "loss": loss, "difference": difference}
+            )
+    return found
+
+
+def gradients(run: Run, cut: Cut, step: int) -> tuple[float, Tensor]:
+    """The loss, and the gradient of all parameters end to end."""
+    if cut.processes == 1:
+        from tercet.train import World
+
+        return _gradients(run, cut, step, World())
+    import torch
+    import torch.multiprocessing as processes
+
+    with tempfile.TemporaryDirectory() as meeting:
+        place = Path(meeting)
+        processes.spawn(_process, (run, cut, step, place), nprocs=cut.processes)
+        kept = torch.load(place / "gradients", weights_only=True)
+    return float(kept["loss"]), kept["gradient"]
+
+
+def _process(rank: int, run: Run, cut: Cut, step: int, place: Path) -> None:
+    """One of several processes; the first writes down what all have agreed on."""
+    import torch
+    import torch.distributed as dist
+
+    from tercet.train.parallel import Processes
+
+    torch.set_num_threads(1)
+    meet = f"file://{place / 'meet'}"
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=cut.processes)
+    loss, gradient = _gradients(run, cut, step, Processes())
+    if rank == 0:
+        torch.save({"loss": loss, "gradient": gradient}, place / "gradients")
+    dist.destroy_process_group()
+
+
+def _gradients(run: Run, cut: Cut, step: int, world: Any) -> tuple[float, Tensor]:
+    import torch
+
+    from tercet.train.loop import accumulate, count_targets
+
+    network = run.network()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    network.train()
+    batches = _batches(run, cut, step, world)
+    targets = world.sum(count_targets(batches))
+    settings = dataclasses.replace(run.train, bfloat16=False)
+    call = world.call(run.objective, network)
+    terms = accumulate(call, batches, targets, settings, step, world)
+    held = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters()]
+    return float(terms.sum()), torch.cat([gradient.flatten() for gradient in held])
+
+
+def _batches(run: Run, cut: Cut, step: int, world: Any) -> list[Any]:
+    stream = run.stream(rank=world.rank, world=world.size)
+    samples = stream.samples(step)
+    n_tokens = sum(sample.n_tokens for sample in samples)
+    if len(samples) < cut.pieces * cut.processes:
+        raise InputError(
+            f"a step of this recipe holds {len(samples)} samples, too few for {cut.name}; "
+            "set batch.tokens higher or objective.length lower"
+        )
+    if cut.alone:
+        return [stream.shape.batch([sample]) for sample in samples]
+    micro = math.ceil(n_tokens / world.size / cut.pieces)
+    return dataclasses.replace(stream, micro_tokens=micro)(step)
