@@ -25,6 +25,8 @@ VERBS = {
     "info": ("tercet.jobs.info:run", "what a model is, and the memory that it needs"),
     "tokenizer train": ("tercet.jobs.tokenizer:train", "make a tokenizer from text files"),
     "train": ("tercet.jobs.train:run", "pretrain a model on your files by a recipe"),
+    "runs": ("tercet.jobs.runs:run", "list training runs, or compare them"),
+    "report": ("tercet.jobs.report:run", "a page that shows how a run went"),
     "verify": ("tercet.jobs.verify:run", "prove that a step's gradient has no cut in it"),
     "replay": ("tercet.jobs.replay:run", "run one step of a run again and see what broke"),
     "data prepare": ("tercet.jobs.data:prepare", "tokenise files into a folder to train from"),

@@ -23,6 +23,7 @@ from tercet.jobs.settings import RunRecipe
 
 if TYPE_CHECKING:
     from tercet.jobs.run import Run
+    from tercet.model import Network
     from tercet.train import State, World
 
 # What may differ when a run goes on: nothing that decides what a step reads or does to the weights.
@@ -157,6 +158,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         if first:
             path = run.folder / "log.jsonl"
             log = stack.enter_context(Log(path, step=state.step, board=_board(run.folder)))
+            log("event", state.step, **_beginning(network, state, world))
         watch = stack.enter_context(Watch(run.folder.name, quiet=quiet, share=_share(run, quiet)))
         save: Callable[[State], None] = checkpoints.save if first else (lambda state: None)
         actions = [(1, watch)]
@@ -245,6 +247,18 @@ def validation_loss(run: Run, network: Any) -> float:
             "the validation split has no targets; give longer texts or a larger share to validation"
         )
     return total / targets
+
+
+def _beginning(network: Network, state: State, world: World) -> dict[str, Any]:
+    """What stands in the log where a process takes the run up."""
+    import torch
+
+    return {
+        "event": "resumed" if state.step else "begun",
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "processes": world.size,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _log_step(log: Any, state: State) -> None:
