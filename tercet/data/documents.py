@@ -93,13 +93,20 @@ def _title(split: str) -> re.Pattern[str]:
 def _rows(name: str, column: str, tally: Tally) -> Iterator[Piece]:
     for number, row in rows(name, [column], tally):
         text = text_of(row[column], column, f"{name}, row {number}").replace("\r\n", "\n")
-        start = 0
-        while len(text) - start > PART:
-            place = text.rfind("\n", start, start + PART) + 1
-            place = place or max(text.rfind(" ", start + 1, start + PART), start) or start + PART
-            yield (None if start else ""), text[start:place]
-            start = place
-        yield (None if start else ""), text[start:]
+        for place, part in enumerate(slices(text, PART // 4)):
+            yield (None if place else ""), part
+
+
+def slices(text: str, longest: int) -> Iterator[str]:
+    """A text in pieces of at most `longest` characters, cut at a line's end or before a space."""
+    start = 0
+    while len(text) - start > longest:
+        place = text.rfind("\n", start, start + longest) + 1
+        place = place or max(text.rfind(" ", start + 1, start + longest), start)
+        place = place if place > start else start + longest
+        yield text[start:place]
+        start = place
+    yield text[start:]
 
 
 def _plain(name: str, split: str, title: re.Pattern[str] | None, tally: Tally) -> Iterator[Piece]:
@@ -122,9 +129,13 @@ def _plain(name: str, split: str, title: re.Pattern[str] | None, tally: Tally) -
                 named = match.lastindex and match[match.lastindex]
                 yield (named or line.strip()), ("" if named else line)
                 begins = False
-            elif line.strip() or not begins:
+                continue
+            blank = not line.strip()
+            if not blank or (title and not begins):
                 yield ("" if begins else None), line
-                begins = not title and not line.strip()
+            begins = blank and (begins or not title)
+    if split == "file" and begins:  # an empty file is an empty document
+        yield "", ""
 
 
 def _assembled(pieces: Iterator[Piece], name: str, tally: Tally, exact: bool) -> Iterator[Document]:

@@ -155,17 +155,19 @@ def _all_of(read: Texts | Pairs, share: float, tally: Tally) -> Iterator[Item]:
     if isinstance(read, Texts):
         held_out = False
         for document in read.documents(tally):
-            item = _item(document.text, document.source, document.number)
-            if document.part == 0:
-                held_out = _falls_out(item.digest, share)
-            yield item._replace(begins=document.part == 0, held_out=held_out)
+            place = (document.source, document.number)
+            data, digest = _encoded(document.text, *place)
+            held_out = held_out if document.part else _falls_out(digest, share)
+            begins = document.part == 0
+            yield Item(document.text, begins, held_out, False, *place, len(data), digest)
         return
     for pair in text_pairs(read.source, read.target, files=read.files, tally=tally):
-        first = _item(pair.source, pair.file, pair.number)
-        first = first._replace(held_out=_falls_out(first.digest, share))
-        yield first
-        second = _item(pair.target, pair.file, pair.number)
-        yield second._replace(held_out=first.held_out, target=True)
+        place = (pair.file, pair.number)
+        data, digest = _encoded(pair.source, *place)
+        held_out = _falls_out(digest, share)
+        yield Item(pair.source, True, held_out, False, *place, len(data), digest)
+        data, digest = _encoded(pair.target, *place)
+        yield Item(pair.target, True, held_out, True, *place, len(data), digest)
 
 
 def _with_tails(read: Texts, share: float, tally: Tally) -> Iterator[Item]:
@@ -175,17 +177,19 @@ def _with_tails(read: Texts, share: float, tally: Tally) -> Iterator[Item]:
         lengths[document.source, document.number] += len(document.text)
     done = 0
     for document in read.documents(tally):
+        place = (document.source, document.number)
         done = done if document.part else 0
-        cut = int(lengths[document.source, document.number] * (1 - share)) - done
+        cut = int(lengths[place] * (1 - share)) - done
         done += len(document.text)
         head, tail = document.text[: max(0, cut)], document.text[max(0, cut) :]
         for text, begins, held_out in ((head, document.part == 0, False), (tail, cut >= 0, True)):
             if text:
-                item = _item(text, document.source, document.number)
-                yield item._replace(begins=begins, held_out=held_out)
+                data, digest = _encoded(text, *place)
+                yield Item(text, begins, held_out, False, *place, len(data), digest)
 
 
-def _item(text: str, file: str, number: int) -> Item:
+def _encoded(text: str, file: str, number: int) -> tuple[bytes, bytes]:
+    """A text in UTF-8, and its digest."""
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
@@ -193,7 +197,7 @@ def _item(text: str, file: str, number: int) -> Item:
             f"{file}, document {number}: has half a surrogate pair, {text[error.start]!r}, at"
             f" character {error.start}; clean the text"
         ) from error
-    return Item(text, True, False, False, file, number, len(data), hashlib.sha256(data).digest())
+    return data, hashlib.sha256(data).digest()
 
 
 def _falls_out(digest: bytes, share: float) -> bool:

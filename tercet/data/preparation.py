@@ -18,8 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tercet.data.corpus import UNFINISHED
 from tercet.data.items import Item, Source, items
 from tercet.data.manifest import SPLITS
@@ -54,6 +52,7 @@ class Preparation:
         self.folder, self.state, self.progress = folder, state, progress
         self.tokenizer, self.separator = tokenizer, separator
         self.vocab_size = max(tokenizer.vocab_size, tokenizer.target.vocab_size)
+        self.unknown = (tokenizer.unk_id, tokenizer.target.unk_id)
         splits = [of[split] for of in state["sources"].values() for split in SPLITS]
         self.tokens = sum(split.get("tokens", 0) for split in splits)  # to be shown
 
@@ -81,40 +80,43 @@ class Preparation:
                 closing.callback(writer.close)
             uncommitted = 0
             self.progress(name, 0, total, self.tokens)
+            chain = bytes.fromhex(state["chain"])
             for batch, ids in self._encoded(self._unwritten(name, items(source, tally))):
-                for item, tokens in zip(batch, ids):
-                    self._put(item, tokens, writers[SPLITS[item.held_out]], files[item.file])
-                    state["chain"] = _linked(state["chain"], item)
+                for split, writer in writers.items():
+                    self._put(writer, files, *_of(split, batch, ids))
+                for item in batch:
+                    chain = _linked(chain, item)
                     uncommitted += len(item.text)
                 state["items"] += len(batch)
                 if uncommitted >= COMMIT:
+                    state["chain"] = chain.hex()
                     self._commit(name, writers)
                     uncommitted = 0
                 self.progress(name, tally.bytes_read, total, self.tokens)
-            if self.separator is not None:
-                for writer in writers.values():
-                    if writer.written.documents:
-                        writer.append([self.separator])
+            for writer in writers.values():
+                if self.separator is not None and writer.written.documents:
+                    writer.add([[self.separator]], [None])
+            state["chain"] = chain.hex()
             state["skipped"] = dict(sorted(tally.skipped.items()))
             self._commit(name, writers)
 
     def _unwritten(self, name: str, found: Iterator[Item]) -> Iterator[Item]:
         """What follows the items that the interrupted run wrote, if those are still the same."""
         state = self.state["sources"][name]
-        chain, count = "", 0
+        chain, count = b"", 0
         for item in islice(found, state["items"]):
             chain, count = _linked(chain, item), count + 1
-        if (chain, count) != (state["chain"], state["items"]):
+        if (chain.hex(), count) != (state["chain"], state["items"]):
             raise InputError(
                 f"the texts of {name!r} are not those of the interrupted run; remove {self.folder}"
                 " and start anew"
             )
         yield from found
 
-    def _encoded(self, found: Iterator[Item]) -> Iterator[tuple[list[Item], list[np.ndarray]]]:
+    def _encoded(self, found: Iterator[Item]) -> Iterator[tuple[list[Item], list[list[int]]]]:
         """Batches with their ids; while one is tokenised, the next is read."""
         with ThreadPoolExecutor(1) as pool:
-            under_way: tuple[list[Item], Future[list[np.ndarray]]] | None = None
+            under_way: tuple[list[Item], Future[list[list[int]]]] | None = None
             for batch in _batches(found):
                 before, under_way = under_way, (batch, pool.submit(self._encode, batch))
                 if before is not None:
@@ -122,27 +124,33 @@ class Preparation:
             if under_way is not None:
                 yield under_way[0], under_way[1].result()
 
-    def _encode(self, batch: list[Item]) -> list[np.ndarray]:
-        ids: list[np.ndarray] = [np.empty(0)] * len(batch)
+    def _encode(self, batch: list[Item]) -> list[list[int]]:
+        targets = [item.target for item in batch]
+        if self.tokenizer.target is self.tokenizer or not any(targets):
+            return self.tokenizer.encode_batch([item.text for item in batch], False)
+        ids: list[list[int]] = [[]] * len(batch)
         for target, tokenizer in ((False, self.tokenizer), (True, self.tokenizer.target)):
             places = [place for place, item in enumerate(batch) if item.target == target]
-            if places:
-                found = tokenizer.encode_batch([batch[place].text for place in places], False)
-                for place, tokens in zip(places, found):
-                    ids[place] = np.array(tokens, token_type(self.vocab_size))
+            found = tokenizer.encode_batch([batch[place].text for place in places], False)
+            for place, tokens in zip(places, found):
+                ids[place] = tokens
         return ids
 
-    def _put(self, item: Item, ids: np.ndarray, writer: Writer, file: int) -> None:
-        if item.begins:
-            writer.begin(file, item.number)
-            if self.separator is not None:
-                writer.append([self.separator])
-        writer.append(ids)
-        unknown = (self.tokenizer.target if item.target else self.tokenizer).unk_id
-        writer.written.characters += len(item.text)
-        writer.written.bytes += item.n_bytes
-        writer.written.unknown += 0 if unknown is None else int(np.count_nonzero(ids == unknown))
-        self.tokens += len(ids)
+    def _put(
+        self, writer: Writer, files: Mapping[str, int], batch: list[Item], ids: list[list[int]]
+    ) -> None:
+        """Texts of one split to its shards, the separator before each that begins a document."""
+        if self.separator is not None:
+            ids = [[self.separator, *of] if item.begins else of for item, of in zip(batch, ids)]
+        origins = [(files[item.file], item.number) if item.begins else None for item in batch]
+        before = writer.written.tokens
+        writer.add(ids, origins)
+        self.tokens += writer.written.tokens - before
+        writer.written.characters += sum(len(item.text) for item in batch)
+        writer.written.bytes += sum(item.n_bytes for item in batch)
+        for item, of in zip(batch, ids):
+            unknown = self.unknown[item.target]
+            writer.written.unknown += 0 if unknown is None else of.count(unknown)
 
     def _commit(self, name: str, writers: Mapping[str, Writer]) -> None:
         for split, writer in writers.items():
@@ -150,8 +158,15 @@ class Preparation:
         self.save()
 
 
-def _linked(chain: str, item: Item) -> str:
-    return hashlib.sha256(chain.encode() + item.digest + bytes([item.begins])).hexdigest()
+def _linked(chain: bytes, item: Item) -> bytes:
+    return hashlib.sha256(chain + item.digest).digest()
+
+
+def _of(split: str, batch: list[Item], ids: list[list[int]]) -> tuple[list[Item], list[list[int]]]:
+    """What of a batch belongs to a split."""
+    held_out = split == "validation"
+    places = [place for place, item in enumerate(batch) if item.held_out == held_out]
+    return [batch[place] for place in places], [ids[place] for place in places]
 
 
 def _batches(found: Iterator[Item]) -> Iterator[list[Item]]:

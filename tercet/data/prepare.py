@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tercet.data.corpus import TOKENIZER, UNFINISHED, Corpus
+from tercet.data.documents import slices
 from tercet.data.items import Pairs, Source, Tail, Texts, items
 from tercet.data.manifest import (
     MANIFEST,
@@ -37,6 +38,7 @@ from tercet.text.train import Kind
 
 __all__ = ["Corpus", "Learn", "Pairs", "Source", "Tail", "Texts", "prepare"]
 
+LEARNED = 1 << 14  # characters: the library learns from 256 pieces at a time, 100 bytes each
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -64,8 +66,9 @@ def prepare(
     the tokenizer and the target by its `target`; neither gets special tokens.
 
     The same call goes on where it was interrupted, and does nothing where the corpus is whole.
-    Memory beyond the tokenizer: 100 to 250 bytes for each character of two batches, which is at
-    most some 150 MB for each core whatever the size of the files, and 8 bytes for each document.
+    Memory: at most some 150 bytes for each character of two batches, 80 MB for each core and 20 MB,
+    whatever the size of the files; at the end 16 bytes for each document; and while a tokenizer is
+    learned what `train_tokenizer` says.
     Raises InputError for a corpus or a split without documents, for a folder with a corpus made
     from other texts or settings (named), and for what the readers refuse.
     """
@@ -175,7 +178,7 @@ def _to_learn_from(sources: Mapping[str, Source], progress: Progress) -> Iterato
         tally, total = Tally(), source.n_bytes()
         for item in items(source, tally):
             if not item.held_out:
-                yield item.text
+                yield from slices(item.text, LEARNED)
                 progress(f"learning a tokenizer from {name}", tally.bytes_read, total, 0)
 
 

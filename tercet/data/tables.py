@@ -191,22 +191,22 @@ def _cards(name: str, tally: Tally) -> Iterator[Row]:
     card = {"title": "", "background": "", "question": "", "answer": ""}
     part, opened, any_card = "", 0, False
     for number, line in enumerate(lines_of(name, tally), 1):
-        if part == "answer":
-            if line.rstrip().endswith("x??"):
-                card["answer"] += line.rstrip().removesuffix("x??")
-                yield {key: text.strip() for key, text in card.items()}
-                any_card, part = True, ""
-            else:
-                card["answer"] += f"{line}\n"
-            continue
-        if part == "question" and line.startswith(("#### ", ":p")):
-            tally.skipped["question without an answer"] += 1
-        if line.startswith("??x"):
+        if part != "answer" and line.startswith("??x"):
             if part != "question":
                 raise InputError(f"{name}, line {number}: ??x without a question; put :p before it")
             part, opened = "answer", number
-            card["answer"] = f"{line.removeprefix('??x')}\n"
-        elif line.startswith("#### "):
+            card["answer"] = ""
+            line = line.removeprefix("??x")
+        if part == "answer":
+            answer = line.rstrip()
+            card["answer"] += answer.removesuffix("x??") + "\n"
+            if answer.endswith("x??"):
+                yield {key: text.strip() for key, text in card.items()}
+                any_card, part = True, ""
+            continue
+        if part == "question" and line.startswith(("#### ", ":p")):
+            tally.skipped["question without an answer"] += 1
+        if line.startswith("#### "):
             part = "background"
             card |= {"title": line.removeprefix("#### "), "background": ""}
         elif line.startswith(":p"):

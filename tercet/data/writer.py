@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import FileIO
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tercet.data.shards import INDEX
 from tercet.errors import InputError
 
 SHARD_TOKENS = 1 << 26  # 128 MiB of two-byte tokens
+Origin = tuple[int, int]  # number of the file, number of the document in it
 
 
 @dataclass
@@ -39,9 +41,6 @@ class Writer:
 
     def __init__(self, folder: Path, name: str, kind: np.dtype, written: Written) -> None:
         self.folder, self.name, self.kind, self.written = folder, name, kind, written
-        self._rows: list[tuple[int, int, int]] = []
-        self._ids: list[np.ndarray] = []
-        self._waiting = 0  # tokens in `_ids`
         with refusals(folder):
             self._cut_back()
             self._index = self._opened(self.index_path)
@@ -54,35 +53,28 @@ class Writer:
     def shard_path(self, number: int) -> Path:
         return self.folder / f"{self.name}.{number:05d}.tokens"
 
-    def begin(self, file: int, number: int) -> None:
-        """A document starts here; where it came from."""
-        self._rows.append((self.written.tokens + self._waiting, file, number))
-        self.written.documents += 1
-
-    def append(self, ids: Sequence[int] | np.ndarray) -> None:
-        self._ids.append(np.asarray(ids, self.kind))
-        self._waiting += len(ids)
-
-    def flush(self) -> None:
-        """What was appended goes to the files, full shards are closed."""
-        ids = np.concatenate(self._ids) if self._ids else np.empty(0, self.kind)
-        self._ids, self._waiting = [], 0
+    def add(self, ids: Sequence[Sequence[int]], origins: Sequence[Origin | None]) -> None:
+        """Texts at the end: their ids, and where those came from that begin a document; the others
+        go on with the one before."""
+        ends = np.cumsum([0, *map(len, ids)], dtype=np.int64) + self.written.tokens
+        rows = [(start, *origin) for start, origin in zip(ends.tolist(), origins) if origin]
+        flat = np.fromiter(chain.from_iterable(ids), self.kind, int(ends[-1] - ends[0]))
+        self.written.documents += len(rows)
         with refusals(self.folder):
-            _write(self._index, np.array(self._rows, INDEX))
-            self._rows = []
-            while len(ids):
+            _write(self._index, np.array(rows, INDEX))
+            while len(flat):
                 room = SHARD_TOKENS - self.written.tokens % SHARD_TOKENS
-                _write(self._shard, ids[:room])
-                self.written.tokens += len(ids[:room])
-                ids = ids[room:]
+                _write(self._shard, flat[:room])
+                self.written.tokens += len(flat[:room])
+                flat = flat[room:]
                 if self.written.tokens % SHARD_TOKENS == 0:
                     os.fsync(self._shard.fileno())
                     self._shard.close()
-                    self._shard = self._opened(self.shard_path(self.written.tokens // SHARD_TOKENS))
+                    number = self.written.tokens // SHARD_TOKENS
+                    self._shard = self._opened(self.shard_path(number))
 
     def commit(self) -> dict[str, int]:
         """All of it to the disk; the numbers to go on from."""
-        self.flush()
         with refusals(self.folder):
             for file in (self._index, self._shard):
                 os.fsync(file.fileno())
