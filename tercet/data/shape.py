@@ -243,12 +243,14 @@ class Spans:
         return n_tokens - dropped + n_spans + 1, dropped + n_spans + 1
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        pairs = [self._corrupt(sample) for sample in samples]
+        pairs = [spans.corrupt(self.parts(sample), self._marks) for sample in samples]
         return _both_sides(pairs, self.start_id, self.end_id, samples)
 
-    def _corrupt(self, sample: Sample) -> tuple[Tensor, Tensor]:
+    def parts(self, sample: Sample) -> tuple[Tensor, ...]:
+        """What is kept, dropped, kept, dropped ... of a text; a text of one token is kept."""
         draw = generator("spans", self.seed, *sample.key)
-        return spans.corrupt(sample.ids, self._marks, self.rate, self.length, draw)
+        n = sample.ids.numel()
+        return sample.ids.split(spans.span_lengths(n, self.rate, self.length, draw))
 
     @cached_property
     def _marks(self) -> Tensor:

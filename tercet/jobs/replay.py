@@ -32,7 +32,7 @@ def run(
     """Run a step of a run again, in float32: the loss of each of its samples, and where it broke.
 
     Names the first layer whose output, or gradient, is not finite, and the document that did it.
-    Example: tercet replay runs/gpt-mini@137
+    Example: tercet replay runs/mine@137
 
     Args:
         where: a run folder and a step, as the flight recorder names them.
@@ -40,7 +40,7 @@ def run(
     """
     folder, at, step = where.rpartition("@")
     if not at or not step.isdigit():
-        raise InputError(f"{where!r}: write RUN@STEP, such as runs/gpt-mini@137")
+        raise InputError(f"{where!r}: write RUN@STEP, such as runs/mine@137")
     from tercet.jobs.run import Run
 
     found = replay(Run.open(Path(folder)), int(step))
@@ -148,7 +148,8 @@ def _text(run: Run, batch: Batch) -> str:
 
 
 class Watched:
-    """Notes the first module whose output, and the first whose gradient, is not finite."""
+    """Notes the first module whose output is not finite, and on the way back the first whose
+    output's gradient is not."""
 
     def __init__(self, network: Any) -> None:
         self.network = network
@@ -159,24 +160,22 @@ class Watched:
     def __enter__(self) -> Watched:
         for name, module in self.network.named_modules():
             if name and not list(module.children()):
-                self._hooks.append(module.register_forward_hook(self._forward_hook(name)))
-                self._hooks.append(module.register_full_backward_hook(self._backward_hook(name)))
+                self._hooks.append(module.register_forward_hook(self._hook(name)))
         return self
 
     def __exit__(self, *error: object) -> None:
         for hook in self._hooks:
             hook.remove()
 
-    def _forward_hook(self, name: str) -> Callable[..., None]:
+    def _hook(self, name: str) -> Callable[..., None]:
         def look(module: Any, inputs: Any, output: Any) -> None:
             if self.forward is None and _odd(output):
                 self.forward = name
+            if getattr(output, "requires_grad", False):
+                output.register_hook(back)
 
-        return look
-
-    def _backward_hook(self, name: str) -> Callable[..., None]:
-        def look(module: Any, inputs: Any, outputs: Any) -> None:
-            if self.backward is None and any(_odd(gradient) for gradient in outputs):
+        def back(gradient: Any) -> None:
+            if self.backward is None and _odd(gradient):
                 self.backward = name
 
         return look

@@ -164,8 +164,7 @@ def _gradients(run: Run, cut: Cut, step: int, world: Any) -> tuple[float, Tensor
     batches = _batches(run, cut, step, world)
     targets = world.sum(count_targets(batches))
     settings = dataclasses.replace(run.train, bfloat16=False)
-    call = world.call(run.objective, network)
-    terms = accumulate(call, batches, targets, settings, step, world)
+    terms = accumulate(network, run.objective, batches, targets, settings, step, world)
     held = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters()]
     return float(terms.sum()), torch.cat([gradient.flatten() for gradient in held])
 

@@ -8,6 +8,7 @@ is the only place that calls a kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
+from tercet.kernels import attention as ragged
 from tercet.model.cache import LayerCache
-from tercet.model.layers import RMSNorm
+from tercet.model.layers import Linear, RMSNorm
 from tercet.model.layout import Layout, Tile, Tiling
 from tercet.model.positions import RelativeBuckets, Rotary, Turn, rotate
 
@@ -69,8 +71,16 @@ class View:
         self.queries, self.keys = queries, keys
         self.causal, self.window, self.angles, self.buckets = causal, window, turn, buckets
         self.rectangular = rectangular
-        self.tiling = Tiling(queries, keys, single=rectangular)
         self.masks: dict[int, tuple[Tensor | None, bool]] = {}
+
+    @cached_property
+    def tiling(self) -> Tiling:
+        return Tiling(self.queries, self.keys, single=self.rectangular)
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but lengths, causality and a window decides who sees whom, and no cache does."""
+        return not self.rectangular and self.buckets is None and not any(self.queries.past)
 
     def turn(self, x: Tensor) -> Tensor:  # (N, H, K)
         return x if self.angles is None else rotate(x, self.angles)
@@ -158,6 +168,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, view: View, scale: float, dropout: f
 
     q (N, H, K); k and v (N_S, G, K), or a cache's (B, G, S, K); out (N, H, K).
     """
+    if view.plain and not dropout and ragged.fits(q, k, v):
+        starts = (view.queries.bounds, view.keys.bounds)
+        how = {"scale": scale, "causal": view.causal, "window": view.window}
+        return ragged.attention(q, k, v, *starts, **how)  # (N, H, K)
     tiles = []
     for i, (query, key, value) in enumerate(view.rectangles(q, k, v)):
         mask, causal = view.mask(i, q.dtype)
@@ -179,10 +193,10 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.width = config.n_heads, config.head_width
         inner, kv_inner = config.n_heads * config.head_width, config.kv_heads * config.head_width
-        self.q = nn.Linear(config.d_model, inner, bias=config.qkv_bias)
-        self.k = nn.Linear(config.d_model, kv_inner, bias=config.qkv_bias)
-        self.v = nn.Linear(config.d_model, kv_inner, bias=config.qkv_bias)
-        self.o = nn.Linear(inner, config.d_model, bias=config.attention_bias)
+        self.q = Linear(config.d_model, inner, bias=config.qkv_bias)
+        self.k = Linear(config.d_model, kv_inner, bias=config.qkv_bias)
+        self.v = Linear(config.d_model, kv_inner, bias=config.qkv_bias)
+        self.o = Linear(inner, config.d_model, bias=config.attention_bias)
         self.q_norm = (
             RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
-from tercet.model.layers import Activation, norm
+from tercet.model.layers import Activation, Linear, Scale, linear, norm
 from tercet.model.layout import Layout
 
 
@@ -17,7 +16,7 @@ class Transform(nn.Module):
 
     def __init__(self, config: TransformerConfig, activation: str) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.d_model, config.d_model, bias=config.transform_bias)
+        self.dense = Linear(config.d_model, config.d_model, bias=config.transform_bias)
         self.activation = Activation(activation)
         self.norm = norm(config)
 
@@ -47,22 +46,21 @@ class Heads(nn.Module):
         self.names, self.how, self.tied = config.heads, config.pool, config.tie_embeddings
         width, has = config.d_model, set(config.heads)
         self.output = self.output_bias = self.pooler = None
-        self.scale = 1.0
         if has & {"language", "masked"}:
             self.transform = (
                 Transform(config, config.transform) if config.transform else nn.Identity()
             )
-            self.scale = width**-0.5 if config.output_scale else 1.0
-            self.output = nn.Linear(width, config.vocab_size, bias=False)
+            self.scale = Scale(width**-0.5) if config.output_scale else nn.Identity()
+            self.output = Linear(width, config.vocab_size, bias=False)
             self.output_bias = (
                 nn.Parameter(torch.zeros(config.vocab_size)) if config.output_bias else None
             )
         if "pooler" in has:
-            self.pooler = nn.Linear(width, width)
-        self.next_sentence = nn.Linear(width, 2) if "next_sentence" in has else None
-        self.classifier = nn.Linear(width, config.n_labels) if "classifier" in has else None
-        self.tagger = nn.Linear(width, config.n_labels) if "tagger" in has else None
-        self.span = nn.Linear(width, 2) if "span" in has else None
+            self.pooler = Linear(width, width)
+        self.next_sentence = Linear(width, 2) if "next_sentence" in has else None
+        self.classifier = Linear(width, config.n_labels) if "classifier" in has else None
+        self.tagger = Linear(width, config.n_labels) if "tagger" in has else None
+        self.span = Linear(width, 2) if "span" in has else None
         self.dropout = nn.Dropout(config.head_dropout)
 
     def tie(self, tokens: nn.Embedding) -> None:
@@ -78,8 +76,12 @@ class Heads(nn.Module):
         return head
 
     def logits(self, states: Tensor) -> Tensor:  # (N, D) -> (N, V)
+        return linear(*self.output_parts(states))
+
+    def output_parts(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(N, D) -> what the output layer multiplies (N, D), its table (V, D) and bias (V,)."""
         output = self._have(self.output, "language or masked")
-        return F.linear(self.transform(states) * self.scale, output.weight, self.output_bias)
+        return self.scale(self.transform(states)), output.weight, self.output_bias
 
     def pooled(
         self, states: Tensor, layout: Layout, how: str | None = None

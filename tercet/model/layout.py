@@ -72,6 +72,11 @@ class Layout:
         return tuple(rows)
 
     @cached_property
+    def bounds(self) -> Tensor:
+        """(B + 1,) the row at which each sequence begins, and the row behind the last."""
+        return torch.tensor([*self.starts, self.n_tokens], device=self.device)
+
+    @cached_property
     def first(self) -> Tensor:
         """(B,) the row of each sequence's first token."""
         return torch.tensor(self.starts, device=self.device)

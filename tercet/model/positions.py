@@ -136,7 +136,8 @@ def rotate(x: Tensor, turn: Turn) -> Tensor:
     """
     cosine, sine = turn
     a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
+    turned = torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
+    return turned.to(x.dtype)  # under autocast the angles keep more bits than x
 
 
 def _llama3(plain: Tensor, scaling: RopeScaling, original: int) -> Tensor:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
-from tercet.model.attention import Attention, CrossAttention, Pattern, View
+from tercet.model.attention import Attention, CrossAttention, Pattern, Pick, View
 from tercet.model.cache import Cache
 from tercet.model.heads import Heads
-from tercet.model.layers import FeedForward, GatedFeedForward, norm
+from tercet.model.layers import FeedForward, GatedFeedForward, Scale, norm
 from tercet.model.layout import Layout
 from tercet.model.positions import Learned, Sinusoidal
 
@@ -33,7 +33,7 @@ class Embedding(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.scale = config.d_model**0.5 if config.embedding_scale else 1.0
+        self.scale = Scale(config.d_model**0.5) if config.embedding_scale else nn.Identity()
         self.positions: nn.Module = Skip()
         if config.positions == "learned":
             self.positions = Learned(config.context_length, config.d_model, config.position_offset)
@@ -46,7 +46,7 @@ class Embedding(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, layout: Layout, types: Tensor | None) -> Tensor:  # (N, D)
-        x = self.types(self.positions(x * self.scale, layout), types)
+        x = self.types(self.positions(self.scale(x), layout), types)
         return self.dropout(self.norm(x))
 
 
@@ -250,4 +250,4 @@ class Transformer(nn.Module):
         states = self.states(
             tokens, layout, source=source, source_layout=source_layout, types=types
         )
-        return self.heads.logits(states if select is None else states[select])
+        return self.heads.logits(states if select is None else Pick.apply(states, select))

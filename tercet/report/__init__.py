@@ -6,6 +6,7 @@ Knows nothing of models, tokenizers or runs: numbers, strings and arrays come in
 from tercet.report.attention import attention_map
 from tercet.report.bars import bar_plot
 from tercet.report.markup import Html
+from tercet.report.masks import masks_page
 from tercet.report.page import Page
 from tercet.report.pieces import (
     Fact,
@@ -41,6 +42,7 @@ __all__ = [
     "fold",
     "in_stretches",
     "line_plot",
+    "masks_page",
     "sample",
     "side_by_side",
     "table",

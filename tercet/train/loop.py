@@ -10,9 +10,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +20,13 @@ from tercet.data import Batch, keyed
 from tercet.errors import InputError
 from tercet.train.averages import Averages
 from tercet.train.optimizers import Optimizer
-from tercet.train.parallel import Call, World
+from tercet.train.parallel import World
 from tercet.train.recorder import Recorder
 from tercet.train.state import RECENT, Recipe, State
 
 Objective = Callable[[nn.Module, Batch], Tensor]
 Data = Callable[[int], list[Batch]]
 Action = Callable[[State], None]
-Item = TypeVar("Item")
 
 # Of a budget of seconds: when the speed is measured and the steps fixed. With corrections again at
 # 16, 32 and 64 %, since other programs come and go.
@@ -60,7 +58,7 @@ def fit(
     state, averages = state or State(), averages or Averages(model)
     recorder = recorder or Recorder(model)
     state.steps = state.steps or recipe.steps
-    call, device = world.call(objective, model), next(model.parameters()).device
+    device = next(model.parameters()).device
     model.train()
     with _interruptible() as interrupted:
         while not state.done:
@@ -71,7 +69,9 @@ def fit(
                 raise InputError(
                     f"step {state.step} has no targets; give longer samples or more of them"
                 )
-            terms = accumulate(call, batches, targets, recipe, state.step, world)  # (k,)
+            terms = accumulate(
+                model, objective, batches, targets, recipe, state.step, world
+            )  # (k,)
             norm = recorder.clip(recipe.clip)
             rate = recipe.rate(state.step, state.steps)
             facts = {"loss": float(terms.sum()), "norm": norm, "rate": rate}
@@ -96,19 +96,25 @@ def fit(
 
 
 def accumulate(
-    call: Call, batches: list[Batch], targets: Tensor, recipe: Recipe, step: int, world: World
+    model: nn.Module,
+    objective: Objective,
+    batches: list[Batch],
+    targets: Tensor,
+    recipe: Recipe,
+    step: int,
+    world: World,
 ) -> Tensor:
     """The gradient of a step from its micro-batches, each divided by all the step's targets; the
     loss in its terms (k,), nats a target."""
     device = batches[0].tokens.device.type
     sums = torch.zeros_like(targets)  # (k,)
-    for number, (last, batch) in enumerate(_mark_last(batches)):
+    for number, batch in enumerate(batches):
         torch.manual_seed(keyed(recipe.seed, step, world.rank, number))  # dropout
-        with world.sync_gradients(call, on=last):
-            with torch.autocast(device, torch.bfloat16, enabled=recipe.bfloat16):
-                part = call(batch)  # (k,)
-            ((part / targets.to(part)).sum() * world.grad_scale).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=recipe.bfloat16):
+            part = objective(model, batch)  # (k,)
+        (part / targets.to(part)).sum().backward()
         sums += part.detach().to(sums)
+    world.sum_gradients(model)
     return world.sum(sums) / targets
 
 
@@ -147,13 +153,6 @@ def _plan(state: State, recipe: Recipe) -> None:
         state.plan[here] = state.step + max(0, round((recipe.seconds - state.seconds) / each))
         state.measured_from, state.measured_at = state.step, state.seconds
     state.steps = state.plan[here]
-
-
-def _mark_last(items: Iterable[Item]) -> Iterator[tuple[bool, Item]]:
-    """(is it the last?, item)."""
-    items = list(items)
-    for i, item in enumerate(items):
-        yield i == len(items) - 1, item
 
 
 @contextmanager

@@ -1,22 +1,21 @@
 """One process or many. The loop speaks to a World and never asks how large it is.
 
-Many: started by ``torchrun``, gradients averaged by torch's DistributedDataParallel (gloo on a
-CPU), behind the last micro-batch of a step only.
+Many: started by ``torchrun``; every process has the whole model and reads its part of each step,
+and gradients are summed (gloo on a CPU) once a step, behind the last micro-batch. Sums, since the
+loop has divided by the targets of all processes already.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-Call = Callable[[Any], Tensor]
+BUCKET = 1 << 23  # numbers that are summed at once: 32 MiB in float32
 
 
 class World:
@@ -24,7 +23,6 @@ class World:
 
     rank: int = 0
     size: int = 1
-    grad_scale: float = 1.0  # what undoes the averaging of gradients over processes
 
     def sum(self, values: Tensor) -> Tensor:
         """Over all processes."""
@@ -38,13 +36,8 @@ class World:
         """The first process's value, for what clocks decide."""
         return value
 
-    def call(self, objective: Callable[[nn.Module, Any], Tensor], model: nn.Module) -> Call:
-        """The objective of a batch, with the gradients of all processes behind it."""
-        return lambda batch: objective(model, batch)
-
-    def sync_gradients(self, call: Call, *, on: bool) -> AbstractContextManager[Any]:
-        """Around a micro-batch: ``on`` at the last, behind which gradients are averaged."""
-        return nullcontext()
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Every process has the gradient of the whole step behind this."""
 
 
 class Processes(World):
@@ -52,7 +45,6 @@ class Processes(World):
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.grad_scale = float(self.size)
 
     def sum(self, values: Tensor) -> Tensor:
         values = values.clone()
@@ -64,24 +56,25 @@ class Processes(World):
         dist.broadcast(told, 0)
         return float(told)
 
-    def call(self, objective: Callable[[nn.Module, Any], Tensor], model: nn.Module) -> Call:
-        # a step may leave parameters out (a pooler that no objective reads)
-        return DistributedDataParallel(_Call(objective, model), find_unused_parameters=True)
+    def sum_gradients(self, model: nn.Module) -> None:
+        for bucket in _buckets([p.grad for p in model.parameters() if p.grad is not None]):
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            dist.all_reduce(flat)
+            parts = flat.split([gradient.numel() for gradient in bucket])
+            for gradient, part in zip(bucket, parts):
+                gradient.copy_(part.view_as(gradient))
 
-    def sync_gradients(self, call: Call, *, on: bool) -> AbstractContextManager[Any]:
-        assert isinstance(call, DistributedDataParallel)
-        return nullcontext() if on else call.no_sync()
 
-
-class _Call(nn.Module):
-    """An objective and its model as one module, since DDP listens to a module's own call."""
-
-    def __init__(self, objective: Callable[[nn.Module, Any], Tensor], model: nn.Module) -> None:
-        super().__init__()
-        self.objective, self.model = objective, model
-
-    def forward(self, batch: Any) -> Tensor:
-        return self.objective(self.model, batch)
+def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """In their order, a few large sums instead of many small ones."""
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        if bucket and sum(g.numel() for g in bucket) + gradient.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket
 
 
 @contextmanager
