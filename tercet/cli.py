@@ -28,6 +28,7 @@ VERBS = {
     "runs": ("tercet.jobs.runs:run", "list training runs, or compare them"),
     "report": ("tercet.jobs.report:run", "a page that shows how a run went"),
     "verify": ("tercet.jobs.verify:run", "prove that a step's gradient has no cut in it"),
+    "reproduce": ("tercet.jobs.reproduce:run", "train, and set our figures beside published ones"),
     "replay": ("tercet.jobs.replay:run", "run one step of a run again and see what broke"),
     "data prepare": ("tercet.jobs.data:prepare", "tokenise files into a folder to train from"),
     "data show": ("tercet.jobs.data:show", "what a prepared folder holds"),

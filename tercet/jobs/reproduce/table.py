@@ -1,0 +1,68 @@
+"""A measured figure beside a published one, and the run that an experiment stands on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tercet.files import written
+from tercet.jobs import recipe as recipes
+from tercet.jobs.settings import RunRecipe
+
+if TYPE_CHECKING:
+    from tercet.jobs.run import Run
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured, ours, theirs (None: nobody has published it), and how it was measured."""
+
+    measure: str
+    ours: float | str
+    theirs: float | str | None = None
+    note: str = ""  # the metric's signature, the seconds, whose figure theirs is
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def table(rows: Sequence[Row]) -> str:
+    cells = [("measure", "ours", "theirs", ""), *map(_cells, rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(3)]
+    return "\n".join(
+        f"{row[0]:{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip()
+        for row in cells
+    )
+
+
+def _cells(row: Row) -> tuple[str, str, str, str]:
+    ours, theirs = (
+        f"{value:.4g}" if isinstance(value, float) else str("–" if value is None else value)
+        for value in (row.ours, row.theirs)
+    )
+    return row.measure, ours, theirs, row.note
+
+
+def keep(folder: Path, entry: dict[str, Any], rows: Sequence[Row]) -> None:
+    """The rows beside what they were measured on."""
+    with written(folder / "reproduced.json") as draft:
+        kept = {"entry": entry, "rows": [row.plain() for row in rows]}
+        draft.write_text(json.dumps(kept, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def trained(
+    recipe: str | RunRecipe, folder: Path, *, quiet: bool, changes: Sequence[str] = ()
+) -> tuple[Run, dict[str, Any]]:
+    """The finished run of a recipe in a folder (trained now, or gone on with, or found whole), and
+    its result.json."""
+    from tercet.jobs.run import Run
+    from tercet.jobs.train import train
+
+    wanted = recipes.load(recipe, changes) if isinstance(recipe, str) else recipe
+    if not (folder / "result.json").exists():
+        train(wanted, folder, resume=True, quiet=quiet)
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return Run.open(folder), result
