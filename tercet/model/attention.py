@@ -20,6 +20,7 @@ from tercet.kernels import attention as ragged
 from tercet.model.cache import LayerCache
 from tercet.model.layers import Linear, RMSNorm
 from tercet.model.layout import Layout, Tile, Tiling
+from tercet.model.pick import pick
 from tercet.model.positions import RelativeBuckets, Rotary, Turn, rotate
 
 
@@ -110,7 +111,7 @@ class View:
         x = torch.cat([tile.transpose(1, 2).flatten(0, 1) for tile in tiles])
         if self.tiling.query_rows is None:
             return x
-        return Pick.apply(x, self.tiling.query_rows)  # type: ignore[return-value]
+        return pick(x, self.tiling.query_rows)
 
     def mask(self, index: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
         """For a tile: the kernel's mask, broadcast to (b, H, T, S) or None; and its is_causal."""
@@ -145,22 +146,6 @@ class View:
             return visible, False
         bias = self.buckets(query, key.expand(len(rows), -1)).to(dtype)  # (b, H, T, S)
         return bias.masked_fill(~visible, float("-inf")), False
-
-
-class Pick(torch.autograd.Function):
-    """x[rows] for rows that differ: the gradient is copied to its place; indexing would add it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(rows)
-        ctx.n = len(x)
-        return x.index_select(0, rows)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (rows,) = ctx.saved_tensors
-        (gradient,) = gradients
-        return gradient.new_zeros(ctx.n, *gradient.shape[1:]).index_copy(0, rows, gradient), None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, view: View, scale: float, dropout: float) -> Tensor:

@@ -9,6 +9,7 @@ from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.model.layers import Activation, Linear, Scale, linear, norm
 from tercet.model.layout import Layout
+from tercet.model.pick import pick
 
 
 class Transform(nn.Module):
@@ -77,6 +78,10 @@ class Heads(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:  # (N, D) -> (N, V)
         return linear(*self.output_parts(states))
+
+    def picked(self, states: Tensor, select: Tensor | None) -> Tensor:
+        """The rows ``select`` (n,), which differ, of (N, D); None: all."""
+        return states if select is None else pick(states, select)
 
     def output_parts(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """(N, D) -> what the output layer multiplies (N, D), its table (V, D) and bias (V,)."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
-from tercet.model.attention import Attention, CrossAttention, Pattern, Pick, View
+from tercet.model.attention import Attention, CrossAttention, Pattern, View
 from tercet.model.cache import Cache
 from tercet.model.heads import Heads
 from tercet.model.layers import FeedForward, GatedFeedForward, Scale, norm
@@ -250,4 +250,4 @@ class Transformer(nn.Module):
         states = self.states(
             tokens, layout, source=source, source_layout=source_layout, types=types
         )
-        return self.heads.logits(states if select is None else Pick.apply(states, select))
+        return self.heads.logits(self.heads.picked(states, select))
