@@ -246,8 +246,11 @@ def _samples(story: Story) -> list[Html | str]:
     for row in story.lines["sample"]:
         by_prompt[row["prompt"]].append(row)
     found: list[Html | str] = []
+    between = "" if story.now.family == "decoder" else "\n"  # a decoder goes on with the prompt
     for prompt, written in by_prompt.items():
-        *earlier, last = [sample(prompt, r["text"], note=f"step {r['step']:,}") for r in written]
+        *earlier, last = [
+            sample(prompt + between, row["text"], note=f"step {row['step']:,}") for row in written
+        ]
         found.append(last)
         if earlier:
             kept = spread(earlier, SHOWN)
@@ -284,7 +287,8 @@ def _events(story: Story) -> list[Html | str]:
 
 
 def _event(row: Row) -> str:
-    more = [f"{k} {v}" for k, v in row.items() if k not in ("kind", "step", "event")]
+    facts = {k: v for k, v in row.items() if k not in ("kind", "step", "event")}
+    more = [f"{v:,} {k}" if isinstance(v, int) else f"{k} {v}" for k, v in facts.items()]
     return row["event"] + (f": {', '.join(more)}" if more else "")
 
 
@@ -350,7 +354,6 @@ def _next(story: Story) -> list[tuple[str, str]]:
         found.append(
             ("What the last step read", f"tercet data show {folder} --step {now.step - 1}")
         )
-        found.append(("That step again, in float32", f"tercet replay {folder}@{now.step - 1}"))
     if now.recipe.objective.kind in ("masked", "spans"):
         found.append(("What is masked", f"tercet data masks {folder}"))
     others = shlex.quote(str(story.folder.parent))

@@ -16,6 +16,7 @@ from tercet.errors import InputError
 
 OBJECTIVES = ("next-token", "masked", "spans", "pairs")
 PACKINGS = ("documents", "rows")
+MASK = "[MASK]"  # in prompts, however the tokenizer spells it
 TOKENIZERS = ("bytes", "characters", "bpe", "wordpiece", "unigram")
 
 
@@ -208,3 +209,10 @@ class RunRecipe:
     checkpoint: Checkpoint = Checkpoint()
     seed: int = 0
     about: str = ""  # a sentence for people
+
+    def __post_init__(self) -> None:
+        for prompt in self.evaluate.prompts if self.objective.kind == "masked" else ():
+            if MASK not in prompt:
+                raise InputError(
+                    f"evaluate.prompts {prompt!r} leaves nothing to fill in; put {MASK} into it"
+                )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from tercet.answers import CutWarning
 from tercet.errors import InputError
 from tercet.files import locked, written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say, unset
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.settings import MASK, RunRecipe
 
 if TYPE_CHECKING:
     from tercet.jobs.run import Run
+    from tercet.language_model import LanguageModel
     from tercet.model import Network
     from tercet.train import State, World
 
@@ -226,9 +229,24 @@ class Evaluation:
             return []
         model = LanguageModel(self.network, self.run.tokenizer)
         if "fill" in model.can:
-            return [(p, str(model.fill(p, top_k=1))) for p in asked.prompts]
-        answers = model.generate(asked.prompts, max_new_tokens=asked.max_new_tokens)
-        return [(p, str(answer)) for p, answer in zip(asked.prompts, answers)]
+            return [(p, _filled(model, p)) for p in asked.prompts]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CutWarning)  # the prompt may slide out of sight
+            answers = model.generate(
+                asked.prompts, max_new_tokens=asked.max_new_tokens, overflow="slide"
+            )
+        return [(p, answer.error or str(answer)) for p, answer in zip(asked.prompts, answers)]
+
+
+def _filled(model: LanguageModel, prompt: str) -> str:
+    """The prompt with the likeliest token in each of its masks."""
+    try:
+        found = model.fill(prompt, top_k=1)
+    except InputError as error:  # it is too long: no reason to end a run
+        return str(error)
+    fills = [one[0] if isinstance(one, list) else one for one in found]
+    parts = prompt.split(MASK)
+    return parts[0] + "".join(f"{fill.token}{part}" for fill, part in zip(fills, parts[1:]))
 
 
 def validation_loss(run: Run, network: Any) -> float:
