@@ -89,18 +89,21 @@ def show(
     folder: Annotated[Positional[Path], arg(metavar="FOLDER", help_behavior_hint="")],
     *,
     document: Annotated[int | None, unset("N")] = None,
+    step: Annotated[int | None, unset("N")] = None,
     split: Literal["train", "validation"] = "train",
     source: Annotated[str | None, unset("NAME")] = None,
     verify: bool = False,
     json: bool = False,
 ) -> None:
-    """What a prepared folder holds, or one of its documents.
+    """What a prepared folder holds, one of its documents, or the very texts of a step of a run.
 
       tercet data show runs/data --document 17 --split validation
+      tercet data show runs/novels --step 12345
 
     Args:
-        folder: what data prepare wrote
+        folder: what data prepare wrote, or a run of tercet train
         document: print this document, counted from 0
+        step: of a run: print all that this step reads, steps counted from 0
         split: of the documents for training or of those for validation
         source: of which source, where there are several
         verify: read every file and hold it to its checksum
@@ -108,7 +111,17 @@ def show(
     """
     from tercet.data.corpus import Corpus
 
-    corpus = Corpus.open(folder, verify=verify)
+    is_run = (folder / "recipe.yaml").exists()
+    if step is not None:
+        if not is_run or document is not None or step < 0:
+            raise InputError(
+                f"--step {step}: give a run folder and a step from 0 on, without --document"
+            )
+        from tercet.jobs.data_steps import show_step
+        from tercet.jobs.run import Run
+
+        return show_step(Run.open(folder), step, json=json)
+    corpus = Corpus.open(folder / "data" if is_run else folder, verify=verify)
     if document is None:
         _summary(corpus, json)
         return

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from tercet.errors import InputError
 from tercet.files import writable
-from tercet.jobs.flags import say
+from tercet.jobs.flags import say, unset
 
 if TYPE_CHECKING:
     from tercet.data import Draw, Masked, Sample, Spans
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 COUNTED = 1_000_000  # tokens that the rates are counted over
 SHOWN = 12  # texts on the page
 STEP = 16_384  # tokens drawn at a time
+ASKED = (128, 0.15, False, False, False, 0)  # the flags at their defaults
 
 
 def run(
-    corpus: Annotated[Positional[Path], arg(metavar="CORPUS", help_behavior_hint="")],
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER", help_behavior_hint="")],
     *,
     length: int = 128,
     rate: float = 0.15,
@@ -34,29 +35,38 @@ def run(
     next_sentence: bool = False,
     spans: bool = False,
     seed: int = 0,
-    out: Annotated[Path, arg(metavar="FILE")] = Path("masks.html"),
+    out: Annotated[Path | None, unset("FILE")] = None,
 ) -> None:
-    """Writes a page that shows what is masked in a prepared corpus, and the achieved rates.
+    """Writes a page that shows what is masked in a run or a prepared corpus, and at which rates.
 
-      tercet data masks runs/novels/data --whole-words --out masks.html
+    Of a run, its recipe decides all but --out.
+
+      tercet data masks runs/novels
 
     Args:
-        corpus: a folder of `tercet data prepare`
+        folder: of `tercet train`, or of `tercet data prepare`
         length: tokens of a text at the most
         rate: the share of the tokens that are masked
         whole_words: mask all tokens of a word together
         next_sentence: read pairs of texts
         spans: drop whole spans, as an encoder-decoder is pretrained
         seed: of the order and of the masks
-        out: the page, one file that opens in any browser
+        out: the page, one file that opens in any browser; FOLDER/masks.html if not given
     """
     from tercet.data import Masked, Masking, Pieces, SentencePairs, Spans
     from tercet.data.corpus import Corpus
 
+    place = out or folder / "masks.html"
+    writable(place)
+    if (folder / "recipe.yaml").exists():
+        if (length, rate, whole_words, next_sentence, spans, seed) != ASKED:
+            raise InputError(
+                f"{folder} is a run with its own settings; try others on {folder / 'data'}"
+            )
+        return _write(of_run(folder), place)
     if spans and (whole_words or next_sentence):
         raise InputError("spans are neither whole words nor pairs; give --spans alone")
-    writable(out)
-    opened = Corpus.open(corpus)
+    opened = Corpus.open(folder)
     tokenizer, tokens = opened.tokenizer, opened.train
     if spans:
         start = tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
@@ -73,10 +83,36 @@ def run(
         shape,
         tokenizer,
         name=lambda sample: opened.origin(opened.only, "train", sample.document),
-        kicker=f"tercet data masks {corpus}",
+        kicker=f"tercet data masks {folder}",
     )
-    page.write(out)
-    say(f"{out}: open it in a browser")
+    _write(page, place)
+
+
+def _write(page: Page, place: Path) -> None:
+    page.write(place)
+    say(f"{place}: open it in a browser")
+
+
+def of_run(folder: Path) -> Page:
+    """The page of a run: what its own draw and shape do."""
+    from tercet.data import Masked, Spans
+    from tercet.jobs.data_steps import origin
+    from tercet.jobs.run import Run
+
+    run = Run.open(folder)
+    shape = run.shape
+    if not isinstance(shape, Masked | Spans):
+        raise InputError(
+            f"{folder}: its objective, {run.recipe.objective.kind}, masks nothing; name a run that "
+            "does, or prepared data"
+        )
+    return masks(
+        run.draw(),
+        shape,
+        run.tokenizer,
+        name=lambda sample: origin(run, sample),
+        kicker=f"tercet data masks {folder}",
+    )
 
 
 def masks(
