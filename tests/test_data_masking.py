@@ -152,6 +152,15 @@ def test_how_many_words_there_are(kind: str, text: str, expected: int):
     assert int(starts.sum()) == expected, "".join(shown)
 
 
+def test_no_word_reaches_into_the_next_text_or_across_a_special_token():
+    tokenizer = tokenizer_of("bpe")
+    one, mask = tokenizer.encode("e", special=False), tokenizer.mask_id
+    masking = Masking.of(tokenizer, whole_words=True)
+    ids = torch.tensor([*one, *one, *one, *one, mask, *one])
+    assert masking.units(ids, torch.tensor([0])).tolist() == [0, 0, 0, 0, 4, 5]
+    assert masking.units(ids, torch.tensor([0, 2])).tolist() == [0, 0, 2, 2, 4, 5]
+
+
 def test_masks_change_with_the_epoch_and_with_nothing_else():
     tokenizer = tokenizer_of("bpe")
     masked = Masked(Masking.of(tokenizer), seed=1)
@@ -267,6 +276,15 @@ def test_source_and_target_make_the_text_again():
                 span.append(token)
         text = [t for x in batch.source.tolist()[:-1] for t in hidden.get(x, [x])]
         assert text == sample.ids.tolist()
+
+
+def test_spans_change_with_the_epoch_and_with_nothing_else():
+    shape, draw = Spans(tuple(range(900, 950)), 0, 1), Pieces(corpus_of("bpe"), 100, 1000)
+    lengths = [
+        [len(part) for part in shape.parts(draw.sample(epoch, number))]
+        for epoch, number in ((0, 5), (1, 5), (0, 6), (0, 5))
+    ]
+    assert lengths[0] == lengths[3] and lengths[0] not in lengths[1:3]
 
 
 def test_sentinels_are_the_extra_ids_or_the_last_ids():
