@@ -65,7 +65,8 @@ def prepare(
     token that is spelled out in a text becomes that token. Of pairs the source is tokenised by
     the tokenizer and the target by its `target`; neither gets special tokens.
 
-    The same call goes on where it was interrupted, and does nothing where the corpus is whole.
+    The same call goes on where it was interrupted, or starts anew where files or settings have
+    changed since; it does nothing where the corpus is whole.
     Memory: at most some 150 bytes for each character of two batches, 80 MB for each core and 20 MB,
     whatever the size of the files; at the end 16 bytes for each document; and while a tokenizer is
     learned what `train_tokenizer` says.
