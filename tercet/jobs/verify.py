@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tercet.jobs.run import Run
+
+    Job = tuple[Run, "Cut"]
 
 TOLERANCE = 1e-5  # of the whole gradient's length
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "head_dropout")
@@ -101,38 +104,52 @@ def verify(wanted: RunRecipe, folder: Path, step: int = 0) -> list[dict[str, Any
     begin(wanted, folder, resume=True)
     run = Run.open(folder)
     run.prepare()
-    found = []
+    jobs = []
     for smoothing in SMOOTHINGS:
         objective = dataclasses.replace(wanted.objective, smoothing=smoothing)
         one = run.with_recipe(dataclasses.replace(wanted, objective=objective))
-        wholes: tuple[float, Tensor] | None = None
-        for cut in CUTS:
-            loss, gradient = gradients(one, cut, step)
-            wholes = wholes or (loss, gradient)
-            difference = float((gradient - wholes[1]).norm() / wholes[1].norm())
-            found.append(
-                {"cut": cut.name, "smoothing": smoothing, "loss": loss, "difference": difference}
-            )
+        jobs += [(one, cut) for cut in CUTS]
+    found, whole = [], None
+    for (one, cut), (loss, gradient) in zip(jobs, measured(jobs, step)):
+        whole = gradient if cut == CUTS[0] or whole is None else whole
+        difference = float((gradient - whole).norm() / whole.norm())
+        smoothing = one.recipe.objective.smoothing
+        found.append(
+            {"cut": cut.name, "smoothing": smoothing, "loss": loss, "difference": difference}
+        )
     return found
 
 
 def gradients(run: Run, cut: Cut, step: int) -> tuple[float, Tensor]:
     """The loss, and the gradient of all parameters end to end."""
-    if cut.processes == 1:
-        from tercet.train import World
+    (found,) = measured([(run, cut)], step)
+    return found
 
-        return _gradients(run, cut, step, World())
+
+def measured(jobs: Sequence[Job], step: int) -> Iterator[tuple[float, Tensor]]:
+    """The gradients of each job in turn.
+
+    Those that take several processes are done first and together, since a process starts slowly.
+    """
     import torch
-    import torch.multiprocessing as processes
+    from torch.multiprocessing.spawn import spawn
 
+    from tercet.train import World
+
+    shared = [job for job in jobs if job[1].processes > 1]
     with tempfile.TemporaryDirectory() as meeting:
         place = Path(meeting)
-        processes.spawn(_process, (run, cut, step, place), nprocs=cut.processes)
-        kept = torch.load(place / "gradients", weights_only=True)
-    return float(kept["loss"]), kept["gradient"]
+        if shared:
+            spawn(_process, (shared, step, place), nprocs=shared[0][1].processes)
+        for run, cut in jobs:
+            if cut.processes == 1:
+                yield _gradients(run, cut, step, World())
+            else:
+                kept = torch.load(place / str(shared.index((run, cut))), weights_only=True)
+                yield float(kept["loss"]), kept["gradient"]
 
 
-def _process(rank: int, run: Run, cut: Cut, step: int, place: Path) -> None:
+def _process(rank: int, jobs: Sequence[Job], step: int, place: Path) -> None:
     """One of several processes; the first writes down what all have agreed on."""
     import torch
     import torch.distributed as dist
@@ -140,11 +157,12 @@ def _process(rank: int, run: Run, cut: Cut, step: int, place: Path) -> None:
     from tercet.train.parallel import Processes
 
     torch.set_num_threads(1)
-    meet = f"file://{place / 'meet'}"
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=cut.processes)
-    loss, gradient = _gradients(run, cut, step, Processes())
-    if rank == 0:
-        torch.save({"loss": loss, "gradient": gradient}, place / "gradients")
+    size, meet = jobs[0][1].processes, f"file://{place / 'meet'}"
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=size)
+    for number, (run, cut) in enumerate(jobs):
+        loss, gradient = _gradients(run, cut, step, Processes())
+        if rank == 0:
+            torch.save({"loss": loss, "gradient": gradient}, place / str(number))
     dist.destroy_process_group()
 
 
