@@ -33,7 +33,8 @@ from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.presets import preset
 from tercet.text import Special, Tokenizer, train_tokenizer
-from tercet.train import Checkpoints, Log, Optimizer, Recipe, cross_entropy, fit
+from tercet.train import Checkpoints, Log, Optimizer, Recipe, fit
+from tercet.train.objectives import cross_entropy
 from tercet.train.log import rows
 from tercet.train.progress import Watch, clock
 
