@@ -47,7 +47,7 @@ def run(line: str, place: Path) -> None:
         return
     assert words[0] in COMMANDS, f"what is {line!r}?"
     command = [sys.executable, "-m", *COMMANDS[words[0]], *words[1:]]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=place, env=environment, capture_output=True, text=True, timeout=300
     )
