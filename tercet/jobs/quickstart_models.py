@@ -34,8 +34,8 @@ from tercet.model import Network, build
 from tercet.presets import preset
 from tercet.text import Special, Tokenizer, train_tokenizer
 from tercet.train import Checkpoints, Log, Optimizer, Recipe, fit
-from tercet.train.objectives import cross_entropy
 from tercet.train.log import rows
+from tercet.train.objectives import cross_entropy
 from tercet.train.progress import Watch, clock
 
 if TYPE_CHECKING:
