@@ -35,9 +35,9 @@ from tercet.train import (
     Recorder,
     Schedule,
     State,
-    cross_entropy,
     fit,
 )
+from tercet.train.objectives import cross_entropy
 
 SMALL = TransformerConfig(
     vocab_size=50,

@@ -171,3 +171,10 @@ def test_a_log_is_read_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "0"], done.stderr
+
+
+def test_no_name_of_the_package_is_hidden_by_a_file_beside_it():
+    import tercet.train as train
+
+    files = {path.stem for path in Path(train.__file__).parent.glob("*.py")}
+    assert not files & set(train.__all__)

@@ -253,7 +253,7 @@ def validation_loss(run: Run, network: Any) -> float:
     """Nats a target over the validation split, without smoothing or dropout."""
     import torch
 
-    from tercet.train import cross_entropy
+    from tercet.train.objectives import cross_entropy
 
     total, targets = 0.0, 0
     with torch.inference_mode():

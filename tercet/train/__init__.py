@@ -13,13 +13,7 @@ if TYPE_CHECKING:
     from tercet.train.checkpoint import Checkpoints
     from tercet.train.log import Log
     from tercet.train.loop import fit
-    from tercet.train.objectives import (
-        Classification,
-        CrossEntropy,
-        NextSentence,
-        accuracy,
-        cross_entropy,
-    )
+    from tercet.train.objectives import Classification, CrossEntropy, NextSentence, accuracy
     from tercet.train.optimizers import Optimizer
     from tercet.train.parallel import World, world
     from tercet.train.recorder import Recorder
@@ -41,7 +35,6 @@ __all__ = [
     "State",
     "World",
     "accuracy",
-    "cross_entropy",
     "fit",
     "world",
 ]
@@ -51,7 +44,7 @@ _HOMES = {
     "checkpoint": ("Checkpoints",),
     "log": ("Log",),
     "loop": ("fit",),
-    "objectives": ("Classification", "CrossEntropy", "NextSentence", "accuracy", "cross_entropy"),
+    "objectives": ("Classification", "CrossEntropy", "NextSentence", "accuracy"),
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),
     "recorder": ("Recorder",),
