@@ -46,7 +46,8 @@ def _say(why: str) -> None:
 
 def _built(name: str, compiler: str) -> Path:
     source = (HERE / f"{name}.c").read_text("utf-8")
-    key = repr((source, (HERE / "vector.h").read_text("utf-8"), FLAGS, _processor(), compiler))
+    shared = [header.read_text("utf-8") for header in sorted(HERE.glob("*.h"))]
+    key = repr((source, shared, FLAGS, _processor(), compiler))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     target = _folder() / f"{name}-{digest}.so"
     if not target.exists():

@@ -6,7 +6,7 @@
    Query i of T sees key j of S: j <= i + S - T where causal, |i + S - T - j| < window if window.
    One task is one sequence and one key head; nothing is added by two threads, so results are exact
    to the bit whatever the number of threads. */
-#include "vector.h"
+#include "product.h"
 
 #define BLOCK 24 /* queries at a time */
 

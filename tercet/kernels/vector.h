@@ -1,18 +1,20 @@
-/* Vectors of floats in plain C (GCC and Clang), and the one small matrix product that the kernels
-   share. Everything is computed in float; bfloat16 exists in memory only. */
+/* Vectors of floats in plain C (GCC and Clang). Everything is computed in float; bfloat16 exists
+   in memory only. */
+#ifndef VECTOR_H
+#define VECTOR_H
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #ifdef __AVX512F__
-#define W 16    /* floats in a vector */
-#define PANEL 4 /* vectors across one step of the product: ROWS * PANEL sums stay in registers */
+#define W 16 /* floats in a vector */
 #else
 #define W 8
-#define PANEL 2
 #endif
-#define ROWS 6
 
 typedef float vec __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * W), aligned(4), may_alias));
@@ -50,12 +52,22 @@ INLINE bf16 narrow(float x) { /* to the nearest, ties to even */
 }
 INLINE vec load(const void *x, long i, int half) {
     if (!half) return *(const vec *)((const float *)x + i);
+#ifdef __AVX512F__
+    __m256i bits;
+    memcpy(&bits, (const bf16 *)x + i, 32);
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16);
+#endif
     return (vec)(__builtin_convertvector(*(const hvec *)((const bf16 *)x + i), uvec) << 16);
 }
 INLINE void store(void *x, long i, vec y, int half) {
     if (!half) {
         *(vec *)((float *)x + i) = y;
     } else {
+#ifdef __AVX512BF16__
+        __m256bh narrow = _mm512_cvtneps_pbh((__m512)y);
+        memcpy((bf16 *)x + i, &narrow, 32);
+        return;
+#endif
         uvec bits = (uvec)y, up = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
         bits = (uvec)choose(y == y, (vec)up, (vec)(0x7fc0 - (uvec){0}));
         *(hvec *)((bf16 *)x + i) = __builtin_convertvector(bits, hvec);
@@ -85,59 +97,4 @@ INLINE vec exponential(vec x) {
     ivec power = (__builtin_convertvector(choose(x == x, n, all(0)), ivec) + 127) << 23;
     return p * (vec)power;
 }
-
-/* C (M, n vectors) = [C +] A B. A's element (m, l) lies at A[m * rs + l * cs]; B and C by rows. */
-INLINE void step(const int n, long L, const float *A, long rs, long cs, const float *B, long ldb,
-                 float *C, long ldc, int add) {
-    vec c[ROWS][PANEL];
-#pragma GCC unroll 8
-    for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 8
-        for (int i = 0; i < n; i++) c[r][i] = add ? *(vec *)(C + r * ldc + i * W) : (vec){0};
-    for (long l = 0; l < L; l++) {
-        vec b[PANEL];
-#pragma GCC unroll 8
-        for (int i = 0; i < n; i++) b[i] = *(const vec *)(B + l * ldb + i * W);
-#pragma GCC unroll 8
-        for (int r = 0; r < ROWS; r++) {
-            vec a = all(A[r * rs + l * cs]);
-#pragma GCC unroll 8
-            for (int i = 0; i < n; i++) c[r][i] += a * b[i];
-        }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 8
-        for (int i = 0; i < n; i++) *(vec *)(C + r * ldc + i * W) = c[r][i];
-}
-
-/* M is rounded up to a multiple of ROWS: A and C have so many rows. N is a multiple of W. */
-static void product(long M, long N, long L, const float *A, long rs, long cs, const float *B,
-                    long ldb, float *C, long ldc, int add) {
-    for (long j = 0; j < N; j += PANEL * W)
-        for (long i = 0; i < M; i += ROWS) {
-            const float *a = A + i * rs, *b = B + j;
-            float *c = C + i * ldc + j;
-            long n = (N - j) / W;
-            if (n >= PANEL) step(PANEL, L, a, rs, cs, b, ldb, c, ldc, add);
-#if PANEL > 2
-            else if (n == 3) step(3, L, a, rs, cs, b, ldb, c, ldc, add);
-            else if (n == 2) step(2, L, a, rs, cs, b, ldb, c, ldc, add);
 #endif
-            else step(1, L, a, rs, cs, b, ldb, c, ldc, add);
-        }
-}
-
-INLINE long up(long n, long to) { return (n + to - 1) / to * to; }
-
-/* A thread's own scratch of so many floats, kept between calls. */
-static float *scratch(size_t floats) {
-    static __thread float *kept;
-    static __thread size_t held;
-    if (floats > held) {
-        free(kept);
-        held = floats;
-        if (posix_memalign((void **)&kept, 64, 4 * floats)) abort();
-    }
-    return kept;
-}

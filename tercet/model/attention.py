@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from tercet.config import TransformerConfig
 from tercet.kernels import attention as ragged
 from tercet.model.cache import LayerCache
-from tercet.model.layers import Linear, RMSNorm
+from tercet.model.layers import RMSNorm
 from tercet.model.layout import Layout, Tile, Tiling
+from tercet.model.linear import Linear, together
 from tercet.model.pick import pick
 from tercet.model.positions import RelativeBuckets, Rotary, Turn, rotate
 
@@ -194,9 +195,9 @@ class Attention(nn.Module):
     def project(
         self, x: Tensor, view: View, cache: LayerCache | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        q = view.turn(self.q_norm(self.q(x).unflatten(-1, (-1, self.width))))  # (N, H, K)
-        k = view.turn(self.k_norm(self.k(x).unflatten(-1, (-1, self.width))))  # (N, G, K)
-        v = self.v(x).unflatten(-1, (-1, self.width))  # (N, G, K)
+        q, k, v = (y.unflatten(-1, (-1, self.width)) for y in together(x, self.q, self.k, self.v))
+        q = view.turn(self.q_norm(q))  # (N, H, K)
+        k = view.turn(self.k_norm(k))  # (N, G, K); v likewise
         if cache is not None:
             k, v = cache.append(k, v, view.queries)  # past and present: (B, G, S, K)
         return q, k, v
@@ -214,8 +215,8 @@ class CrossAttention(Attention):
 
     def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """(N_S, D) -> keys and values (N_S, G, K), the same for every step of the decoder."""
-        k = self.k_norm(self.k(memory).unflatten(-1, (-1, self.width)))
-        return k, self.v(memory).unflatten(-1, (-1, self.width))
+        k, v = (y.unflatten(-1, (-1, self.width)) for y in together(memory, self.k, self.v))
+        return self.k_norm(k), v
 
     # type: ignore[override]
     def project(self, x: Tensor, view: View, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
-from tercet.model.layers import Activation, Linear, Scale, linear, norm
+from tercet.model.layers import Activation, Scale, norm
 from tercet.model.layout import Layout
-from tercet.model.pick import pick
+from tercet.model.linear import Linear, linear
+from tercet.model.pick import Table, pick
 
 
 class Transform(nn.Module):
@@ -64,9 +65,10 @@ class Heads(nn.Module):
         self.span = Linear(width, 2) if "span" in has else None
         self.dropout = nn.Dropout(config.head_dropout)
 
-    def tie(self, tokens: nn.Embedding) -> None:
+    def tie(self, tokens: Table) -> None:
         if self.tied and self.output is not None:
             self.output.weight = tokens.weight
+            tokens.shared = True
 
     def _have(self, head: nn.Linear | None, name: str) -> nn.Linear:
         if head is None:

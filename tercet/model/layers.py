@@ -3,46 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
-from tercet.kernels.linear import fits, times
-
-
-class Linear(nn.Linear):
-    """x W' + b, by the fastest product that torch has for x."""
-
-    def forward(self, x: Tensor) -> Tensor:  # (N, D) -> (N, M)
-        return linear(x, self.weight, self.bias)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x (N, D), weight (M, D), bias (M,) -> (N, M), with gradients."""
-    if fits(x) and weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu"):
-        return _Product.apply(x, weight, bias)  # type: ignore[return-value]
-    return F.linear(x, weight, bias)
-
-
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return times(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        (g,) = gradients  # (N, M)
-        need_x, need_weight, need_bias = ctx.needs_input_grad
-        return (
-            times(g, weight.t()) if need_x else None,
-            times(g.t(), x.t()) if need_weight else None,
-            g.sum(0) if need_bias else None,
-        )
+from tercet.model.linear import Linear, activated, together
 
 
 class Scale(nn.Module):
@@ -106,7 +73,7 @@ class FeedForward(nn.Module):
         self.down = Linear(config.d_ff, config.d_model, bias=config.ff_bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, D)
-        return self.down(self.dropout(self.activation(self.up(x))))  # (N, F) -> (N, D)
+        return _down(self, self.up(x), None)  # (N, F) -> (N, D)
 
 
 class GatedFeedForward(nn.Module):
@@ -121,6 +88,14 @@ class GatedFeedForward(nn.Module):
         self.down = Linear(config.d_ff, config.d_model, bias=config.ff_bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, D)
-        return self.down(
-            self.dropout(self.activation(self.gate(x)) * self.up(x))
-        )  # (N, F) -> (N, D)
+        return _down(self, *together(x, self.gate, self.up))  # (N, F) -> (N, D)
+
+
+def _down(layer: FeedForward | GatedFeedForward, h: Tensor, gate: Tensor | None) -> Tensor:
+    """down(dropout(act(h) * gate)), in one where nothing is dropped and a kernel does it."""
+    if not (layer.training and layer.dropout.p):
+        y = activated(h, gate, layer.activation.name, layer.down)
+        if y is not None:
+            return y
+    y = layer.activation(h)
+    return layer.down(layer.dropout(y if gate is None else y * gate))

@@ -12,6 +12,7 @@ from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.model.heads import Heads
 from tercet.model.layout import Layout
+from tercet.model.pick import Table
 
 State = tuple[Tensor, Tensor]  # hidden and cell, each (layers, B, D)
 
@@ -117,7 +118,7 @@ class Recurrent(nn.Module):
                 "mixer 'lstm' is for a decoder or an encoder-decoder; set decoder_layers"
             )
         self.config = config
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.tokens = Table(config.vocab_size, config.d_model)
         self.encoder = self.across = None
         if config.encoder_layers:
             self.encoder = Recurrence(config, config.encoder_layers, both_ways=True)

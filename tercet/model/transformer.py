@@ -18,6 +18,7 @@ from tercet.model.cache import Cache
 from tercet.model.heads import Heads
 from tercet.model.layers import FeedForward, GatedFeedForward, Scale, norm
 from tercet.model.layout import Layout
+from tercet.model.pick import Table
 from tercet.model.positions import Learned, Sinusoidal
 
 
@@ -144,7 +145,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.tokens = Table(config.vocab_size, config.d_model)
         both = config.family == "encoder-decoder"
         self.encoder = self.decoder = None
         if config.encoder_layers:

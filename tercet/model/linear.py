@@ -1,0 +1,129 @@
+"""Linear layers with products, casts and saved tensors chosen by hand.
+
+On a CPU: float32 by oneDNN (see kernels/linear.py); under autocast one cast of an input that
+several layers share, and gradients of one input added in float32. A feed-forward keeps what goes
+into its activation and makes what comes out again. Elsewhere all of this is ``F.linear``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tercet.kernels import activation
+from tercet.kernels.linear import fits, times
+
+Gradients = tuple[Tensor | None, ...]
+
+
+class Linear(nn.Linear):
+    """x W' + b."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, D) -> (N, M)
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x (N, D), weight (M, D), bias (M,) -> (N, M)."""
+    if _by_hand(x, weight):
+        return _Products.apply(_kind(x), x, weight, bias)  # type: ignore[return-value]
+    return F.linear(x, weight, bias)
+
+
+def together(x: Tensor, *layers: nn.Module) -> list[Tensor]:
+    """What each layer makes of the same x (N, D)."""
+    plain = [layer for layer in layers if _plain(layer)]
+    if len(plain) < len(layers) or not all(_by_hand(x, layer.weight) for layer in plain):
+        return [layer(x) for layer in layers]
+    parameters = [p for layer in plain for p in (layer.weight, layer.bias)]
+    out = _Products.apply(_kind(x), x, *parameters)
+    return list(out) if isinstance(out, tuple) else [out]  # type: ignore[list-item]
+
+
+def activated(h: Tensor, gate: Tensor | None, kind: str, down: nn.Module) -> Tensor | None:
+    """down(act(h) gate), of h and gate (N, F); None where no kernel computes it."""
+    if not _plain(down) or not _by_hand(h, down.weight) or not activation.fits(h):
+        return None
+    if not h.is_contiguous() or (gate is not None and not gate.is_contiguous()):
+        return None
+    return _Down.apply(kind, h, gate, down.weight, down.bias)  # type: ignore[return-value]
+
+
+def _plain(layer: nn.Module) -> TypeGuard[Linear]:
+    """Nothing but x W' + b: no adapter, and nobody listens to it."""
+    return type(layer) is Linear and not (layer._forward_hooks or layer._forward_pre_hooks)
+
+
+def _by_hand(x: Tensor, weight: Tensor) -> bool:
+    if x.device.type != "cpu" or x.dim() != 2 or torch.compiler.is_compiling():
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        kinds = (torch.float32, torch.bfloat16)
+        return _kind(x) == torch.bfloat16 and x.dtype in kinds and weight.dtype in kinds
+    return fits(x) and weight.dtype == x.dtype
+
+
+def _kind(x: Tensor) -> torch.dtype:
+    """The type of products."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def _weight_gradient(g: Tensor, x: Tensor) -> Tensor:
+    return times(g.t(), x.t())
+
+
+def _bias_gradient(g: Tensor, bias: bool) -> Tensor | None:
+    return g.sum(0, dtype=torch.promote_types(g.dtype, torch.float32)) if bias else None
+
+
+class _Products(torch.autograd.Function):
+    """x W' + b for some (W, b); b may be None."""
+
+    @staticmethod
+    def forward(ctx: Any, kind: torch.dtype, x: Tensor, *parameters: Tensor | None) -> Any:
+        weights = [w.to(kind) for w in parameters[::2] if w is not None]
+        biases = [None if b is None else b.to(kind) for b in parameters[1::2]]
+        given, x = x.dtype, x.to(kind)
+        ctx.save_for_backward(x, *weights)
+        ctx.given, ctx.biased = given, [b is not None for b in biases]
+        out = tuple(times(x, w, b) for w, b in zip(weights, biases))
+        return out if len(parameters) > 2 else out[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Gradients:
+        x, *weights = ctx.saved_tensors
+        need_x, *needed = ctx.needs_input_grad[1:]
+        d_x: Tensor | None = None
+        found: list[Tensor | None] = []
+        for g, weight, bias, need in zip(gradients, weights, ctx.biased, needed[::2]):
+            if need_x:
+                part = times(g, weight.t())
+                d_x = part.to(ctx.given) if d_x is None else d_x.add_(part)
+            found += [_weight_gradient(g, x) if need else None, _bias_gradient(g, bias)]
+        return None, d_x, *found
+
+
+class _Down(torch.autograd.Function):
+    """(act(h) gate) W' + b. Keeps h and gate, not their product."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kind: str, h: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        w = weight.to(h.dtype)
+        ctx.save_for_backward(h, gate, w)
+        ctx.kind, ctx.biased = kind, bias is not None
+        y = activation.forward(kind, h, gate)
+        return times(y, w, None if bias is None else bias.to(h.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Gradients:
+        h, gate, weight = ctx.saved_tensors
+        g = gradients[0]
+        y, d_h, d_gate = activation.backward(ctx.kind, h, gate, times(g, weight.t()))
+        needs = ctx.needs_input_grad[3]
+        d_weight = _weight_gradient(g, y) if needs else None
+        return None, d_h, d_gate, d_weight, _bias_gradient(g, ctx.biased)
