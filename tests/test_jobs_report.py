@@ -127,7 +127,7 @@ def test_what_happened(tmp_path: Path):
     (folder / "recorder").mkdir()
     (folder / "recorder" / "step-4.json").write_text('{"trouble": "the loss is nan", "steps": []}')
     written = report(folder).read_text(encoding="utf-8")
-    assert "begun: 1,234 parameters, 2 threads" in written and "60 steps in all" in written
+    assert "begun: parameters 1,234, threads 2" in written and "60 steps in all" in written
     assert f"the loss is nan, skipped; see tercet replay {folder}@4" in written
     assert f"the loss was 6, skipped; see tercet replay {folder}@5" in written
     assert "15 steps were skipped in all" in written and "resumed" in written

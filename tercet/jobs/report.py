@@ -201,6 +201,8 @@ def _said(story: Story) -> str:
         )
     elif width > 1:
         said += "The faint line is the loss of each step. "
+    else:
+        said = "Every step is drawn. "
     if story.now.recipe.objective.smoothing:
         said += "The training loss holds the label smoothing, the validation loss does not. "
     return said + "The validation split is measured without dropout, under the averaged weights."
@@ -234,7 +236,8 @@ def speed(story: Story) -> Series:
         spent = seconds[stop] - seconds[start]
         if spent > 0:
             found.append((story.steps[stop], (tokens[stop] - tokens[start]) / spent))
-    return Series(f"over {size:,} steps", [a for a, _ in found], [b for _, b in found])
+    label = "each step" if size == 1 else f"over {size:,} steps"
+    return Series(label, [a for a, _ in found], [b for _, b in found])
 
 
 # samples, events, data ---------------------------------------------------------------------------
@@ -288,7 +291,7 @@ def _events(story: Story) -> list[Html | str]:
 
 def _event(row: Row) -> str:
     facts = {k: v for k, v in row.items() if k not in ("kind", "step", "event")}
-    more = [f"{v:,} {k}" if isinstance(v, int) else f"{k} {v}" for k, v in facts.items()]
+    more = [f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in facts.items()]
     return row["event"] + (f": {', '.join(more)}" if more else "")
 
 
