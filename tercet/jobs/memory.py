@@ -84,7 +84,9 @@ def _activations(run: Run, made: Plan) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    # the second is what oneDNN says where it has no memory for its code
+    signs = ("allocate memory", "could not create a primitive")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def smaller(recipe: RunRecipe, longest: int) -> list[tuple[str, RunRecipe]]:

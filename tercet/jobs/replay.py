@@ -6,6 +6,7 @@ again, which gives the same weights bit for bit.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -68,10 +69,9 @@ def replay(run: Run, step: int) -> dict[str, Any]:
     network.train()
     stream = run.stream()
     samples = stream.samples(step)
-    whole = stream.shape.batch(samples)
-    torch.manual_seed(0)
     with Watched(network) as watched:
-        loss, norm = _loss_and_norm(run, network, whole)
+        loss, norm = _loss_and_norm(run, network, stream(step), step)
+    network.eval()
     found = []
     for sample in samples:
         batch = stream.shape.batch([sample])
@@ -110,8 +110,6 @@ def _take_up(run: Run, network: Network, step: int) -> None:
     whole: Recipe = run.train
     started = state.step if state else 0
     if started < step:
-        from dataclasses import replace
-
         from tercet.train import State
 
         state = state or State()
@@ -125,7 +123,7 @@ def _take_up(run: Run, network: Network, step: int) -> None:
             network,
             run.stream(),
             run.objective,
-            replace(whole, on_trouble="skip"),
+            dataclasses.replace(whole, on_trouble="skip"),
             optimizer,
             state=state,
             actions=[(1, pause)],
@@ -133,14 +131,17 @@ def _take_up(run: Run, network: Network, step: int) -> None:
         )
 
 
-def _loss_and_norm(run: Run, network: Network, batch: Batch) -> tuple[float, float]:
-    import torch
+def _loss_and_norm(
+    run: Run, network: Network, batches: list[Batch], step: int
+) -> tuple[float, float]:
+    """As the loop takes the step, dropout included, but in float32."""
+    from tercet.train import Recorder, World
+    from tercet.train.loop import accumulate, count_targets
 
-    sums = run.objective(network, batch)
-    loss = (sums / torch.tensor(batch.counts).to(sums)).sum()
-    loss.backward()
-    held = [p.grad.norm() for p in network.parameters() if p.grad is not None]
-    return float(loss.detach()), float(torch.stack(held).double().norm())
+    settings = dataclasses.replace(run.train, bfloat16=False)
+    targets = count_targets(batches)
+    terms = accumulate(network, run.objective, batches, targets, settings, step, World())
+    return float(terms.sum()), Recorder(network).clip(0)
 
 
 def _text(run: Run, batch: Batch) -> str:

@@ -12,8 +12,7 @@ import shlex
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,8 @@ from tyro.conf import Positional, arg
 from tercet.errors import undamaged
 from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say
-from tercet.jobs.runs import Summary, short, summary
+from tercet.jobs.runs import Summary, short
+from tercet.jobs.story import Story, speed
 from tercet.report import (
     Axis,
     Fact,
@@ -39,11 +39,9 @@ from tercet.report import (
     side_by_side,
     table,
 )
-from tercet.train.log import Row, rows
+from tercet.train.log import Row
 from tercet.train.progress import clock
 
-STRETCHES = 500  # that a curve is drawn in at the most
-SMOOTH = 50  # the bold line's window is this part of the run
 SHOWN = 8  # earlier samples of a prompt, and skipped steps
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))  # of training time
 VERBS = {"decoder": "generate", "encoder": "fill", "encoder-decoder": "translate"}
@@ -66,47 +64,6 @@ def report(folder: Path) -> Path:
     """Write the page; its path."""
     story = Story.of(folder)
     return page(story).write(folder / "report.html")
-
-
-@dataclass(frozen=True)
-class Story:
-    """What the log tells, by kind, and the columns of its steps."""
-
-    folder: Path
-    now: Summary
-    lines: dict[str, list[Row]]
-
-    @classmethod
-    def of(cls, folder: Path) -> Story:
-        now = summary(folder)
-        lines: dict[str, list[Row]] = defaultdict(list)
-        for row in rows(folder / "log.jsonl"):
-            lines[row["kind"]].append(row)
-        return cls(folder, now, lines)
-
-    def column(self, name: str, kind: str = "step") -> list[float]:
-        return [float(row.get(name, math.nan)) for row in self.lines[kind]]
-
-    @cached_property
-    def steps(self) -> list[float]:
-        return self.column("step")
-
-    @cached_property
-    def seconds(self) -> list[float]:
-        return self.column("seconds")
-
-    def curve(self, name: str, label: str) -> Series:
-        return Series(label, self.steps, self.column(name), smooth=self.width)
-
-    @property
-    def width(self) -> int:
-        """Steps that a bold line is the running mean of."""
-        return max(1, len(self.steps) // SMOOTH)
-
-    @property
-    def size(self) -> int:
-        """Steps of a stretch."""
-        return max(1, math.ceil(len(self.steps) / STRETCHES))
 
 
 def page(story: Story) -> Page:
@@ -224,20 +181,6 @@ def _way(story: Story) -> list[Html | str]:
             line_plot([speed(story)], title="Speed", y=Axis("tokens a second", zero=True)),
         )
     ]
-
-
-def speed(story: Story) -> Series:
-    """Tokens over seconds of each stretch; a mean of single speeds would be too high."""
-    size = max(story.size, len(story.steps) // 100, 1)
-    tokens, seconds = story.column("tokens"), story.seconds
-    ends = list(range(0, len(tokens), size))
-    found = []
-    for start, stop in zip(ends, ends[1:]):
-        spent = seconds[stop] - seconds[start]
-        if spent > 0:
-            found.append((story.steps[stop], (tokens[stop] - tokens[start]) / spent))
-    label = "each step" if size == 1 else f"over {size:,} steps"
-    return Series(label, [a for a, _ in found], [b for _, b in found])
 
 
 # samples, events, data ---------------------------------------------------------------------------

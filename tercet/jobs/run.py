@@ -32,6 +32,7 @@ from tercet.data import (
 )
 from tercet.data.corpus import Corpus
 from tercet.data.draw import Draw
+from tercet.data.manifest import MANIFEST
 from tercet.data.preparation import Progress
 from tercet.data.prepare import Learn, Source, Tail, Texts, prepare
 from tercet.data.prepare import Pairs as PairFiles
@@ -79,7 +80,10 @@ class Run:
     # what it reads ---------------------------------------------------------------------------
 
     def prepare(self, progress: Progress | None = None) -> None:
-        """Tokenise the recipe's files into the folder; nothing where that is done."""
+        """Tokenise the recipe's files into the folder; nothing where that is done, so that a run
+        goes on without them."""
+        if (self.folder / "data" / MANIFEST).exists():
+            return
         sources = {name: _source(data) for name, data in self.recipe.data.items()}
         wanted = self.recipe.tokenizer
         if wanted.folder is not None:
@@ -133,7 +137,7 @@ class Run:
             return SentencePairs(tokens, length, size, seed)
         if objective.packing == "rows":
             return Rows(tokens, length, max(1, size // length), seed)
-        return Pieces(tokens, length, size, seed)
+        return Pieces(tokens, length, size, seed, bare=objective.kind != "next-token")
 
     @cached_property
     def shape(self) -> Shape:
@@ -187,8 +191,9 @@ class Run:
         if base.family == "encoder-decoder":
             start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.pad_id
             told["start_id"] = start if start is not None else tokenizer.eos_id
-        if self.recipe.objective.next_sentence:
-            told["heads"] = tuple(dict.fromkeys((*base.heads, "pooler", "next_sentence")))
+        if base.family == "encoder":
+            pairs = ("pooler", "next_sentence") if self.recipe.objective.next_sentence else ()
+            told["heads"] = ("masked", *pairs)
         changes = {k: tuple(v) if isinstance(v, list) else v for k, v in model.change.items()}
         config = base.replace(**{**told, **changes})
         self._check(config)

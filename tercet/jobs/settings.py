@@ -36,6 +36,13 @@ def _one_of(settings: Any, name: str, first: str, second: str) -> None:
         raise InputError(f"{name}: give {first} or {second}, one of the two")
 
 
+def _positive(settings: Any, name: str, *fields: str) -> None:
+    for field_name in fields:
+        value = getattr(settings, field_name)
+        if value is not None and value < 1:
+            raise InputError(f"{name}.{field_name} {value} must be 1 or more")
+
+
 def seconds(text: str) -> float:
     """ "90s", "30m", "1.5h" -> seconds."""
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -138,10 +145,7 @@ class Batch:
     micro_tokens: int | None = None  # None: all at once
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "micro_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"batch.{name} {value} must be 1 or more")
+        _positive(self, "batch", "tokens", "micro_tokens")
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,7 @@ class Train:
             raise InputError(
                 f"train: steps {self.steps} and budget {self.budget}; give one of the two"
             )
+        seconds(self.budget or "1s")
 
     @property
     def seconds(self) -> float | None:
@@ -188,11 +193,17 @@ class Evaluate:
     prompts: list[str] = field(default_factory=list)  # texts that the model goes on with
     max_new_tokens: int = 60
 
+    def __post_init__(self) -> None:
+        _positive(self, "evaluate", "every", "tokens", "patience", "max_new_tokens")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
     every: int = 250  # steps
     keep: int = 1  # the last so many, beside the best
+
+    def __post_init__(self) -> None:
+        _positive(self, "checkpoint", "every", "keep")
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def train(
 def _fitting(run: Run, world: World, *, quiet: bool, fit: bool) -> State:
     """The training; where the memory does not suffice, what to change, or with ``fit`` changed."""
     from tercet.jobs import memory
+    from tercet.train.memory import give_back
 
     say_once = say if not quiet else (lambda sentence: None)
     say_once(str(memory.need(run)))
@@ -110,9 +111,9 @@ def _fitting(run: Run, world: World, *, quiet: bool, fit: bool) -> State:
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise
-            problem = memory.advice(run)
+        give_back()  # behind the error, which held what had been computed
         if not options:
-            raise problem
+            raise memory.advice(run)
         words, smaller = options.pop(0)
         say(f"the memory does not suffice; going on with {words}")
         run = run.with_recipe(smaller)
@@ -147,6 +148,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
     from tercet.train import Log, Recorder, State
     from tercet.train import fit as optimise
     from tercet.train.log import rows
+    from tercet.train.memory import keep_pages
     from tercet.train.progress import Watch
 
     network = run.network()
@@ -164,7 +166,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
             log("event", state.step, **_beginning(network, state, world))
         watch = stack.enter_context(Watch(run.folder.name, quiet=quiet, share=_share(run, quiet)))
         save: Callable[[State], None] = checkpoints.save if first else (lambda state: None)
-        actions = [(1, watch)]
+        actions = [(1, watch), (1, lambda state: keep_pages())]  # behind a step that had room
         if log is not None:
             actions.append((1, lambda state: _log_step(log, state)))
         evaluation = Evaluation(run, network, averages, log, save)

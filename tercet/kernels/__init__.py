@@ -35,8 +35,8 @@ def library(name: str) -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(str(_built(name, compiler)))
     except (OSError, subprocess.SubprocessError) as error:
-        told = getattr(error, "stderr", None) or str(error)
-        _say(f"{compiler} cannot make {name}.c ({str(told).strip().splitlines()[-1:]})")
+        told = str(getattr(error, "stderr", None) or error).strip().splitlines()
+        _say(f"{compiler} cannot make {name}.c ({told[-1] if told else 'it does not say why'})")
         return None
 
 

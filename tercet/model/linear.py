@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tercet.kernels import activation
-from tercet.kernels.linear import fits, times
+from tercet.kernels.linear import fits, summed, times
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -71,10 +71,6 @@ def _kind(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
-def _weight_gradient(g: Tensor, x: Tensor) -> Tensor:
-    return times(g.t(), x.t())
-
-
 def _bias_gradient(g: Tensor, bias: bool) -> Tensor | None:
     return g.sum(0, dtype=torch.promote_types(g.dtype, torch.float32)) if bias else None
 
@@ -102,7 +98,7 @@ class _Products(torch.autograd.Function):
             if need_x:
                 part = times(g, weight.t())
                 d_x = part.to(ctx.given) if d_x is None else d_x.add_(part)
-            found += [_weight_gradient(g, x) if need else None, _bias_gradient(g, bias)]
+            found += [summed(g, x) if need else None, _bias_gradient(g, bias)]
         return None, d_x, *found
 
 
@@ -125,5 +121,5 @@ class _Down(torch.autograd.Function):
         g = gradients[0]
         y, d_h, d_gate = activation.backward(ctx.kind, h, gate, times(g, weight.t()))
         needs = ctx.needs_input_grad[3]
-        d_weight = _weight_gradient(g, y) if needs else None
+        d_weight = summed(g, y) if needs else None
         return None, d_h, d_gate, d_weight, _bias_gradient(g, ctx.biased)

@@ -51,7 +51,8 @@ def fit(
     """Train from ``state`` to the end of ``recipe``; the state at the end.
 
     ``actions`` run behind every so many steps and behind the last. The first Ctrl-C or SIGTERM ends
-    the step it meets, calls ``on_stop`` and raises KeyboardInterrupt. Raises InputError for a step
+    the step it meets and what is due behind it, calls ``on_stop`` and raises KeyboardInterrupt.
+    Raises InputError for a step
     without targets, and where ``recipe`` says stop at a loss or gradient that is not finite or
     spikes: nothing of such a step reaches the weights, and ``on_stop`` is called before.
     """
@@ -85,12 +86,12 @@ def fit(
             averages.update(state.step)
             state.seconds += world.first(time.perf_counter() - started)
             _plan(state, recipe)
-            if world.any(interrupted.is_set()) and not state.done:
-                on_stop(state)
-                raise KeyboardInterrupt
             for every, action in actions:
                 if state.step % every == 0 or state.done:
                     action(state)
+            if world.any(interrupted.is_set()) and not state.done:
+                on_stop(state)
+                raise KeyboardInterrupt
     model.eval()
     return state
 

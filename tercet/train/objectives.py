@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tercet.data import Batch
 from tercet.errors import InputError
+from tercet.train.output_loss import cross_entropy as output_loss
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,9 @@ class CrossEntropy:
 
     def of_states(self, model: nn.Module, found: Tensor, batch: Batch) -> Tensor:
         """From the last hidden states (N, D) of all the batch's tokens."""
-        picked = found if batch.select is None else found[batch.select]  # (n_targets, D)
-        logits = model.heads.logits(picked).float()  # (n_targets, V)
-        loss = F.cross_entropy(
-            logits, batch.targets, reduction="sum", label_smoothing=self.smoothing
-        )
-        return loss[None]
+        picked = model.heads.picked(found, batch.select)  # (n_targets, D)
+        parts = model.heads.output_parts(picked)
+        return output_loss(*parts, batch.targets, smoothing=self.smoothing)[None]
 
 
 cross_entropy = CrossEntropy()
@@ -81,6 +79,6 @@ def states(model: nn.Module, batch: Batch) -> Tensor:
 def accuracy(model: nn.Module, batch: Batch, *, top: int) -> int:
     """How many targets are among the ``top`` most probable tokens."""
     found = states(model, batch)
-    logits = model.heads.logits(found if batch.select is None else found[batch.select])
+    logits = model.heads.logits(model.heads.picked(found, batch.select))
     best = logits.topk(top, dim=-1).indices  # (n_targets, top)
     return int((best == batch.targets[:, None]).any(dim=-1).sum())

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tercet.kernels import softmax
-from tercet.train.cross_entropy import cross_entropy
+from tercet.train.output_loss import cross_entropy
 
 
 def inputs(n: int, V: int, D: int, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:

@@ -81,12 +81,16 @@ class _Chunked(torch.autograd.Function):
                     d_bias += logits.sum(0, dtype=exact)
                 del logits
         ctx.made = d_states, d_table, d_bias
+        # a tied table adds the rows that were read to our gradient (model/pick.py)
+        ctx.waiting = getattr(weight, "waiting", None) if with_table else None
         return loss.to(exact)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         made, ctx.made = ctx.made, None
         assert made is not None, "the gradients of this loss were taken already"
+        if ctx.waiting is not None:
+            ctx.waiting.announce()
         scaled = (None if x is None else x.mul_(gradients[0]) for x in made)
         return *scaled, None, None, None, None, None
 

@@ -1,0 +1,194 @@
+"""Each kernel beside its torch twin, forwards and backwards; and what happens without a compiler."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tercet import kernels
+from tercet.config import TransformerConfig
+from tercet.kernels import activation
+from tercet.kernels import attention as ragged
+from tercet.model import build, linear
+from tercet.model.attention import View, attend
+from tercet.model.layout import Layout
+
+compiled = pytest.mark.skipif(
+    kernels.library("attention") is None, reason="there is no C compiler on this machine"
+)
+EXACT = {torch.float32: 3e-6, torch.bfloat16: 1e-2}
+
+# query lengths, key lengths (None: the same), query heads, key heads, head width, causal, window
+SHAPES = [
+    ((5, 64, 1, 100), None, 4, 4, 32, True, None),
+    ((5, 64, 1, 100), None, 4, 2, 7, True, None),
+    ((33, 70), None, 3, 1, 64, False, None),
+    ((130, 49), None, 2, 2, 24, True, 20),
+    ((130, 49), None, 2, 2, 80, False, 20),
+    ((3, 20, 50), (40, 7, 61), 4, 4, 16, False, None),
+]
+
+
+def draw(dtype: torch.dtype, *shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64).to(dtype)
+
+
+def with_gradients(inputs: list[Tensor], call, weights: Tensor) -> list[Tensor]:
+    """What ``call`` makes of the inputs, and the inputs' gradients, all in float64."""
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    out = call(*inputs)
+    found = torch.autograd.grad(out, inputs, weights.to(out.dtype))
+    return [x.detach().double() for x in (out, *found)]
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_ragged_attention(shape, dtype: torch.dtype, monkeypatch):
+    lengths, others, heads, key_heads, width, causal, window = shape
+    torch.manual_seed(0)
+    queries, keys = Layout(lengths), Layout(others or lengths)
+    view = View(queries, keys, causal, window)
+    inputs = [
+        draw(dtype, queries.n_tokens, heads, width),
+        draw(dtype, keys.n_tokens, key_heads, width),
+        draw(dtype, keys.n_tokens, key_heads, width),
+    ]
+    weights = draw(dtype, queries.n_tokens, heads, width)
+    assert ragged.fits(*inputs) and view.plain
+    call = partial(attend, view=view, scale=0.3, dropout=0.0)
+    ours = with_gradients(inputs, call, weights)
+    twin = with_gradients([x.double() for x in inputs], call, weights)  # no kernel of ours
+    for a, b in zip(ours, twin):
+        assert (a - b).abs().max() < EXACT[dtype] * b.abs().max()
+
+
+@compiled
+def test_attention_is_the_same_to_the_bit_whatever_the_threads_and_the_neighbours():
+    torch.manual_seed(0)
+    lengths = (40, 3, 77)
+    inputs = [draw(torch.float32, sum(lengths), 4, 16) for _ in range(3)]
+    weights = draw(torch.float32, sum(lengths), 4, 16)
+
+    def run(rows: slice, layout: Layout) -> list[Tensor]:
+        call = partial(attend, view=View(layout, layout, causal=True), scale=0.25, dropout=0.0)
+        return with_gradients([x[rows] for x in inputs], call, weights[rows])
+
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(run(slice(None), Layout(lengths)))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(other, found[0]))
+    alone = run(slice(43, 120), Layout(lengths[2:]))
+    assert all(torch.equal(a, b[43:]) for a, b in zip(alone, found[0]))
+
+
+@compiled
+def test_attention_does_not_hide_a_nan():
+    inputs = [draw(torch.float32, 30, 2, 16) for _ in range(3)]
+    inputs[1][20, 1, 3] = torch.nan
+    layout = Layout([10, 20])
+    out = attend(*inputs, View(layout, layout, causal=True), 0.25, 0.0)
+    assert out[20:, 1].isnan().all() and out[:20].isfinite().all() and out[:, 0].isfinite().all()
+
+
+FUNCTIONS = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("kind", activation.KINDS)
+def test_activations(kind: str, gated: bool, dtype: torch.dtype):
+    torch.manual_seed(0)
+    ends = torch.tensor([0.0, 1e-4, -1e-3, 30, -30, 200, -200])
+    h = torch.cat([3 * draw(torch.float32, 1000), ends]).to(dtype)
+    gate = draw(dtype, len(h)) if gated else None
+    weights = draw(dtype, len(h))
+    y, d_h, d_gate = activation.backward(kind, h, gate, weights)
+    assert torch.equal(y, activation.forward(kind, h, gate))
+    inputs = [h.double()] + ([gate.double()] if gate is not None else [])
+    twin = with_gradients(inputs, lambda h, gate=1: FUNCTIONS[kind](h) * gate, weights)
+    for a, b in zip((y, d_h, d_gate), twin):
+        error = (a.double() - b).abs() / (1 + b.abs())
+        assert error.max() < {torch.float32: 2e-6, torch.bfloat16: 5e-3}[dtype]
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_network_with_and_without_everything_of_ours(gated: bool, mixed: bool, monkeypatch):
+    """Logits and the gradients of every parameter."""
+    config = TransformerConfig(
+        vocab_size=90,
+        context_length=64,
+        d_model=48,
+        d_ff=80,
+        n_heads=4,
+        n_kv_heads=2,
+        decoder_layers=2,
+        gated=gated,
+        activation="silu" if gated else "gelu_tanh",
+        positions="rotary",
+        norm="rms",
+        qk_norm=True,
+    )
+    layout = Layout([30, 9, 41])
+    tokens = torch.randint(90, (layout.n_tokens,), generator=torch.Generator().manual_seed(1))
+
+    def run() -> list[Tensor]:
+        net = build(config)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            logits = net(tokens, layout)
+        logits.float().logsumexp(-1).sum().backward()
+        return [logits.detach().float(), *(p.grad for p in net.parameters())]
+
+    ours = run()
+    monkeypatch.setattr(ragged, "library", lambda name: None)
+    monkeypatch.setattr(linear, "_by_hand", lambda x, weight: False)
+    for a, b in zip(ours, run()):
+        assert (a - b).norm() < (0.02 if mixed else 1e-5) * b.norm()
+
+
+def test_hooks_on_a_layer_are_called():
+    config = TransformerConfig(
+        vocab_size=9, context_length=64, d_model=32, d_ff=64, n_heads=2, decoder_layers=1
+    )
+    net, seen = build(config), []
+    for name, module in net.named_modules():
+        if name.endswith((".k", ".down", ".up")):
+            module.register_forward_hook(lambda *_, name=name: seen.append(name))
+    net(torch.zeros(40, dtype=torch.long), Layout([40]))
+    assert [name.rpartition(".")[2] for name in seen] == ["k", "up", "down"]
+
+
+def test_without_a_compiler_one_line_says_so(monkeypatch, capsys, tmp_path):
+    fresh = kernels.library.__wrapped__
+    monkeypatch.setattr(kernels.shutil, "which", lambda name: None)
+    assert fresh("attention") is None
+    assert capsys.readouterr().out.startswith("Tercet's kernels are off: there is no C compiler")
+    monkeypatch.undo()
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho no such option >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(kernels.shutil, "which", lambda name: str(broken))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert fresh("attention") is None
+    assert "cannot make attention.c (no such option)" in capsys.readouterr().out
+    monkeypatch.setenv("TERCET_KERNELS", "0")
+    assert fresh("attention") is None and not capsys.readouterr().out
