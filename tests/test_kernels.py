@@ -1,4 +1,4 @@
-"""Each kernel beside its torch twin, forwards and backwards; and what happens without a compiler."""
+"""Each kernel beside its torch twin, forwards and backwards; what is done without a compiler."""
 
 from __future__ import annotations
 
