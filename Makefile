@@ -25,10 +25,9 @@ check: $(DEV_STAMP)
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m pyright
 
+# JOB=train_char: one of them; else all in turn.
 benchmark: $(DEV_STAMP)
-	@if ls benchmarks/[a-z]*.py >/dev/null 2>&1; then \
-		for file in benchmarks/[a-z]*.py; do echo "== $$file"; .venv/bin/python $$file || exit 1; done; \
-	else echo "There is no benchmark yet: benchmarks/ is empty."; fi
+	@for file in $(if $(JOB),benchmarks/$(JOB).py,benchmarks/train_*.py); do .venv/bin/python $$file || exit 1; done
 
 # Debian's Python can lack ensurepip; then its own pip fills the environment.
 .venv/bin/python:
