@@ -150,12 +150,17 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
     from tercet.train.log import rows
     from tercet.train.memory import keep_pages
     from tercet.train.progress import Watch
+    from tercet.train.wrapped import compile_blocks, recompute
 
     network = run.network()
     optimizer = run.optimizer(network)
     averages = run.averages(network)
     checkpoints = run.checkpoints(network, optimizer, averages)
     state = checkpoints.load() or State()
+    if run.recipe.train.recompute:
+        recompute(network)
+    if run.recipe.train.compile and (why := compile_blocks(network)) and not quiet:
+        say(why)
     state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / "log.jsonl", "plan")}
     first = world.rank == 0
     with ExitStack() as stack:
