@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tercet.model import Network
     from tercet.train import State, World
 
+RESULT = "result.json"  # stands in a run folder that is complete
 # What may differ when a run goes on: nothing that decides what a step reads or does to the weights.
 MAY_CHANGE = (
     *("about", "evaluate.patience", "evaluate.prompts", "evaluate.max_new_tokens"),
@@ -87,11 +88,16 @@ def train(
             stack.enter_context(locked(folder))
             begin(wanted, folder, resume=resume)
         here.any(False)  # the others wait until the folder is begun
+        if (folder / RESULT).exists():
+            return "the run is complete" if here.rank == 0 else None
         from tercet.jobs.run import Run
 
         run = Run.open(folder)
         if here.rank == 0:
-            run.prepare()
+            from tercet.jobs.data_progress import Display
+
+            with Display(quiet=quiet) as display:
+                run.prepare(display)
         here.any(False)
         state = _fitting(run, here, quiet=quiet or here.rank > 0, fit=fit)
         return _sentence(state) if here.rank == 0 else None
@@ -327,7 +333,7 @@ def _save_best(run: Run, network: Any, averages: Any, checkpoints: Any, state: S
         checkpoints.load(state.best_step)
     with averages.applied():
         LanguageModel(network, run.tokenizer).save(run.folder / "model")
-    with written(run.folder / "result.json") as draft:
+    with written(run.folder / RESULT) as draft:
         facts = {"step": state.step, "best_step": state.best_step, "loss": state.best}
         facts |= {"seconds": state.seconds, "tokens": state.tokens, "stopped": state.stopped}
         draft.write_text(json.dumps(facts, indent=1), encoding="utf-8")

@@ -62,7 +62,6 @@ def trained(
     from tercet.jobs.train import train
 
     wanted = recipes.load(recipe, changes) if isinstance(recipe, str) else recipe
-    if not (folder / "result.json").exists():
-        train(wanted, folder, resume=True, quiet=quiet)
+    train(wanted, folder, resume=True, quiet=quiet)
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return Run.open(folder), result
