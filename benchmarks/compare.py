@@ -24,9 +24,17 @@ class Absent(Exception):
     """Why a side cannot run on this machine."""
 
 
-def main(job: str, sides: dict[str, Side], *, key: str, ours: str = "tercet") -> None:
+def main(
+    job: str,
+    sides: dict[str, Side],
+    *,
+    key: str,
+    ours: str = "tercet",
+    products: tuple[float, str] | None = None,
+) -> None:
     """The command line of a benchmark file. ``key``: the figure that is compared, more is better;
-    sides whose name begins with ``ours`` are ours."""
+    sides whose name begins with ``ours`` are ours. ``products``: FLOPs of matrix products that one
+    of ``key`` stands for, and their type, for the share of what this machine can do of them."""
     parser = argparse.ArgumentParser(description=job)
     parser.add_argument("--side", choices=list(sides), help="run one side once; prints JSON")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
@@ -47,6 +55,11 @@ def main(job: str, sides: dict[str, Side], *, key: str, ours: str = "tercet") ->
             if not (turns and "absent" in turns[0]):
                 turns.append(_turn(name, asked.threads))
     rows = _rows(found, key, ours)
+    if products is not None:
+        peak = _matrix_peak(products[1], asked.threads)
+        for row in rows:
+            if key in row:
+                row["share of the matrix peak"] = row[key] * products[0] / peak
     if asked.json:
         print(json.dumps({"job": job, "threads": asked.threads, "rows": rows}))
         return
@@ -66,6 +79,27 @@ def _turn(name: str, threads: int) -> dict[str, Any]:
     if done.returncode:
         return {"absent": done.stderr.strip().splitlines()[-1]}
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+PEAK = """
+import sys, time, torch
+from tercet.kernels.linear import times
+x = torch.randn(2048, 2048, dtype=getattr(torch, sys.argv[1]))
+took = []
+for _ in range(30):
+    start = time.perf_counter()
+    times(x, x)
+    took.append(time.perf_counter() - start)
+print(2 * 2048**3 / sorted(took)[10])
+"""
+
+
+def _matrix_peak(kind: str, threads: int) -> float:
+    """FLOP/s of a product of 2048 x 2048 matrices, now and in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-c", PEAK, kind]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return float(done.stdout)
 
 
 def _rows(found: dict[str, list[Any]], key: str, ours: str) -> list[dict[str, Any]]:

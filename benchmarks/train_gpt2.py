@@ -73,7 +73,9 @@ def _timed(model, optimizer, loss_of) -> float:
     return timed(step, lambda: ROWS * LENGTH, STEPS, WARM)
 
 
-def nanogpt() -> Figures:
+def nanogpt(compiled: bool) -> Figures:
+    import torch
+
     GPT, GPTConfig = checkout()
     ids = _ids()
     imported = memory("VmRSS")
@@ -81,7 +83,8 @@ def nanogpt() -> Figures:
     model = GPT(GPTConfig(block_size=LENGTH, vocab_size=50_304, **shape))
     optimizer = model.configure_optimizers(0.1, 1e-4, (0.9, 0.95), "cpu")
     x, y = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
-    return _figures(_timed(model, optimizer, lambda: model(x, y)[1]), imported, model)
+    called = torch.compile(model) if compiled else model
+    return _figures(_timed(model, optimizer, lambda: called(x, y)[1]), imported, model)
 
 
 def transformers() -> Figures:
@@ -100,5 +103,11 @@ def transformers() -> Figures:
 
 
 if __name__ == "__main__":
-    sides = {"tercet": tercet, "nanoGPT": nanogpt, "transformers": transformers}
-    main("training step, 124 M parameters, 2 x 512 tokens, bfloat16", sides, key="tokens/s")
+    sides = {
+        "tercet": tercet,
+        "nanoGPT": lambda: nanogpt(False),
+        "nanoGPT compiled": lambda: nanogpt(True),
+        "transformers": transformers,
+    }
+    job = "training step, 124 M parameters, 2 x 512 tokens, bfloat16"
+    main(job, sides, key="tokens/s", products=(6 * 124.4e6, "bfloat16"))
