@@ -83,7 +83,8 @@ class _Products(torch.autograd.Function):
         weights = [w.to(kind) for w in parameters[::2] if w is not None]
         biases = [None if b is None else b.to(kind) for b in parameters[1::2]]
         given, x = x.dtype, x.to(kind)
-        ctx.save_for_backward(x, *weights)
+        # not the weights in ``kind``: a second cast costs less than keeping them all till then
+        ctx.save_for_backward(x, *(w for w in parameters[::2] if w is not None))
         ctx.given, ctx.biased = given, [b is not None for b in biases]
         out = tuple(times(x, w, b) for w, b in zip(weights, biases))
         return out if len(parameters) > 2 else out[0]
@@ -96,7 +97,7 @@ class _Products(torch.autograd.Function):
         found: list[Tensor | None] = []
         for g, weight, bias, need in zip(gradients, weights, ctx.biased, needed[::2]):
             if need_x:
-                part = times(g, weight.t())
+                part = times(g, weight.to(x.dtype).t())
                 d_x = part.to(ctx.given) if d_x is None else d_x.add_(part)
             found += [summed(g, x) if need else None, _bias_gradient(g, bias)]
         return None, d_x, *found
@@ -110,7 +111,7 @@ class _Down(torch.autograd.Function):
         ctx: Any, kind: str, h: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         w = weight.to(h.dtype)
-        ctx.save_for_backward(h, gate, w)
+        ctx.save_for_backward(h, gate, weight)
         ctx.kind, ctx.biased = kind, bias is not None
         y = activation.forward(kind, h, gate)
         return times(y, w, None if bias is None else bias.to(h.dtype))
@@ -119,7 +120,7 @@ class _Down(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Gradients:
         h, gate, weight = ctx.saved_tensors
         g = gradients[0]
-        y, d_h, d_gate = activation.backward(ctx.kind, h, gate, times(g, weight.t()))
+        y, d_h, d_gate = activation.backward(ctx.kind, h, gate, times(g, weight.to(h.dtype).t()))
         needs = ctx.needs_input_grad[3]
         d_weight = summed(g, y) if needs else None
         return None, d_h, d_gate, d_weight, _bias_gradient(g, ctx.biased)
