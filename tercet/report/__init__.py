@@ -8,6 +8,7 @@ from tercet.report.bars import bar_plot
 from tercet.report.markup import Html
 from tercet.report.masks import masks_page
 from tercet.report.page import Page
+from tercet.report.picture import Panel, picture
 from tercet.report.pieces import (
     Fact,
     answers,
@@ -30,6 +31,7 @@ __all__ = [
     "Fact",
     "Html",
     "Page",
+    "Panel",
     "Series",
     "answers",
     "attention_map",
@@ -43,6 +45,7 @@ __all__ = [
     "in_stretches",
     "line_plot",
     "masks_page",
+    "picture",
     "sample",
     "side_by_side",
     "table",
