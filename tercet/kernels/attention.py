@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tercet.kernels import library
 
@@ -67,6 +68,7 @@ class Ragged(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, q_starts, k_starts, out, logs = ctx.saved_tensors
         d_out = gradients[0].contiguous()

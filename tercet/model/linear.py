@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tercet.kernels import activation
 from tercet.kernels.linear import fits, summed, times
@@ -90,6 +91,7 @@ class _Products(torch.autograd.Function):
         return out if len(parameters) > 2 else out[0]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Gradients:
         x, *weights = ctx.saved_tensors
         need_x, *needed = ctx.needs_input_grad[1:]
@@ -117,6 +119,7 @@ class _Down(torch.autograd.Function):
         return times(y, w, None if bias is None else bias.to(h.dtype))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Gradients:
         h, gate, weight = ctx.saved_tensors
         g = gradients[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def pick(x: Tensor, rows: Tensor) -> Tensor:
@@ -24,6 +25,7 @@ class _Pick(torch.autograd.Function):
         return x.index_select(0, rows)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (rows,) = ctx.saved_tensors
         (gradient,) = gradients
@@ -81,6 +83,7 @@ class _Lookup(torch.autograd.Function):
         return table.index_select(0, rows)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         (rows,) = ctx.saved_tensors
         g = gradients[0]

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tercet.kernels.linear import times
 from tercet.kernels.softmax import rows
@@ -86,6 +87,7 @@ class _Chunked(torch.autograd.Function):
         return loss.to(exact)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         made, ctx.made = ctx.made, None
         assert made is not None, "the gradients of this loss were taken already"
