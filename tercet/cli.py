@@ -42,8 +42,15 @@ VERBS = {
 }
 
 
+# How long a thread of torch's waits awake for the others before it sleeps, in turns of a loop. By
+# default some milliseconds: beside another program on two cores each holds up the other, and a
+# small step took nine times as long (docs/LOG.md). Read when torch is loaded, so set before.
+AWAKE = "500"
+
+
 def main() -> None:
     """The console script."""
+    os.environ.setdefault("GOMP_SPINCOUNT", AWAKE)
     sys.exit(run(sys.argv[1:]))
 
 
