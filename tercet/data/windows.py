@@ -85,3 +85,18 @@ def _batch(tokens: Tensor, group: list[tuple[int, int, int]]) -> Batch:
         torch.cat([tokens[begin + first + 1 : end + 1] for begin, end, first in group]),
         torch.cat(rows),
     )
+
+
+def hidden_alone(
+    texts: Sequence[Tensor], places: Sequence[tuple[int, int]], mask_id: int
+) -> Iterator[Batch]:
+    """For each (text, place) a copy of the text in which that token alone is hidden, and is the
+    target."""
+    rows = max(1, BATCH_TOKENS // max(len(text) for text in texts))  # copies a batch
+    for at in range(0, len(places), rows):
+        group = places[at : at + rows]
+        layout = Layout([len(texts[number]) for number, _ in group], device=texts[0].device)
+        tokens = torch.cat([texts[number] for number, _ in group])
+        select = layout.first + torch.tensor([place for _, place in group], device=tokens.device)
+        targets = tokens[select]
+        yield Batch(tokens.index_fill(0, select, mask_id), layout, targets, select)
