@@ -36,12 +36,15 @@ def library(name: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(_built(name, compiler)))
     except (OSError, subprocess.SubprocessError) as error:
         told = str(getattr(error, "stderr", None) or error).strip().splitlines()
-        _say(f"{compiler} cannot make {name}.c ({told[-1] if told else 'it does not say why'})")
+        _say(f"{compiler} cannot make them ({told[-1] if told else 'it does not say why'})")
         return None
 
 
+@cache
 def _say(why: str) -> None:
-    print(f"Tercet's kernels are off: {why}; torch's own are used, which are slower.")
+    """Once, and beside what a command prints for another program."""
+    said = f"Tercet's kernels are off: {why}; torch's own are used, which are slower."
+    print(said, file=sys.stderr)
 
 
 def _built(name: str, compiler: str) -> Path:
