@@ -347,6 +347,7 @@ GOOD = RECIPE.format(files="texts.txt")
     [
         ("steps: 12", "step: 12", "train.step is unknown; did you mean 'steps'"),
         ("steps: 12", "steps: twelve", "train.steps 'twelve' must be a whole number or nothing"),
+        ("steps: 12", "steps: 12, betas: [a]", r"train.betas\[0\] 'a' must be a number"),
         ("steps: 12", "budget: 3x", "budget '3x' is no time; write 90s"),
         ("steps: 12", "steps: 12, budget: 3m", "steps 12 and budget 3m; give one"),
         ("d_model: 32", "d_modle: 32", "model.change.d_modle is unknown; did you mean 'd_model'"),
@@ -378,12 +379,19 @@ def test_a_recipe_is_refused_before_anything_is_written(tmp_path: Path, capsys):
         (["objective.length=64"], "objective.length 64 is beyond the model's context of 32"),
         (["objective.kind=spans"], "trains the family encoder-decoder"),
         (["model.preset=gpt2-tiny"], "there is no preset 'gpt2-tiny'"),
+        (["train.schedule=cosin"], "'cosin' is unknown"),
+        (["train.optimizer=sgd"], "train.optimizer 'sgd' is unknown; use adamw or muon"),
+        (["train.betas=[0.9]"], r"train.betas \[0.9\] must be two"),
+        (["train.ema=5"], "ema 5.0 must be between 0 and 1"),
+        (["train.learning_rate=-1"], "learning_rate -1.0 must be above 0"),
+        (["objective.smoothing=3"], "smoothing 3.0"),
         (["data.files=[nothing.txt]"], "nothing.txt"),
     ],
 )
 def test_contradictions_that_need_the_model_or_the_files(changes, said, tmp_path: Path):
     with pytest.raises(InputError, match=said):
         train(recipes.load(str(recipe_file(tmp_path)), changes), tmp_path / "run")
+    assert changes[0].startswith("data.") or not (tmp_path / "run").exists()
 
 
 def test_the_resolved_recipe_reads_back_as_it_was(capsys):

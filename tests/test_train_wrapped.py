@@ -37,8 +37,9 @@ def gradient(network, lengths=(5, 9, 14)) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in network.parameters()])
 
 
-def test_a_block_that_is_computed_again_has_the_same_gradient():
-    plain = build(CONFIG)
+@pytest.mark.parametrize("positions", ["learned", "relative", "rotary"])
+def test_a_block_that_is_computed_again_has_the_same_gradient(positions: str):
+    plain = build(CONFIG.replace(positions=positions))
     again = copy.deepcopy(plain)
     recompute(again)
     assert [n for n, _ in plain.named_parameters()] == [n for n, _ in again.named_parameters()]

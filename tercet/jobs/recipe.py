@@ -142,8 +142,8 @@ def _value(kind: Any, value: Any, place: str) -> Any:
         plain = typing.get_origin(option) or option
         if plain is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        if plain is float and isinstance(value, str) and _number(value) is not None:
-            return _number(value)  # YAML reads 1e-3 as a word
+        if plain is float and isinstance(value, str) and number(value) is not None:
+            return number(value)  # YAML reads 1e-3 as a word
         if isinstance(value, plain) and not (isinstance(value, bool) and plain is not bool):
             (item, *_) = typing.get_args(option) or (Any,)
             if plain is list and item is not Any:
@@ -157,7 +157,7 @@ def _value(kind: Any, value: Any, place: str) -> Any:
     raise InputError(f"{place} {value!r} must be {said}")
 
 
-def _number(word: str) -> float | None:
+def number(word: str) -> float | None:
     try:
         return float(word)
     except ValueError:

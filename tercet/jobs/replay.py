@@ -111,8 +111,11 @@ def _take_up(run: Run, network: Network, step: int) -> None:
     started = state.step if state else 0
     if started < step:
         from tercet.train import State
+        from tercet.train.log import rows
 
         state = state or State()
+        decided = rows(run.folder / "log.jsonl", "plan")
+        state.plan |= {str(row["step"]): row["steps"] for row in decided}
         planned = state.steps or whole.steps
 
         def pause(now: Any) -> None:
@@ -129,6 +132,8 @@ def _take_up(run: Run, network: Network, step: int) -> None:
             actions=[(1, pause)],
             averages=averages,
         )
+        if state.step != step:
+            raise InputError(f"{run.folder}: the run ended at step {state.step}, before {step}")
 
 
 def _loss_and_norm(

@@ -177,11 +177,38 @@ class Run:
 
     # what is trained -------------------------------------------------------------------------
 
+    def check(self) -> None:
+        """All that can be wrong in a recipe without a look at its files: raises InputError."""
+        train, model = self.recipe.train, self.recipe.model
+        if train.optimizer not in ("adamw", "muon"):
+            raise InputError(f"train.optimizer {train.optimizer!r} is unknown; use adamw or muon")
+        if len(train.betas) != 2 or not all(0 <= beta < 1 for beta in train.betas):
+            raise InputError(f"train.betas {train.betas} must be two numbers from 0 to below 1")
+        if not 0 < self.recipe.objective.rate < 1:
+            raise InputError(f"objective.rate {self.recipe.objective.rate} must be between 0 and 1")
+        assert self.train and self.objective
+        Average(train.ema, train.average_last, self.recipe.evaluate.every)
+        if model.preset is not None:
+            self._check(preset(model.preset).replace(**self._changes))
+
+    @property
+    def _changes(self) -> dict[str, typing.Any]:
+        """YAML has no tuples, and reads 1e-5 as a word."""
+        kinds = {field.name: str(field.type) for field in dataclasses.fields(TransformerConfig)}
+        found = dict(self.recipe.model.change)
+        for name, value in found.items():
+            if isinstance(value, list):
+                found[name] = tuple(value)
+            elif isinstance(value, str) and kinds[name].startswith("float"):
+                found[name] = recipes.number(value) or value
+        return found
+
     @cached_property
     def config(self) -> TransformerConfig:
         """The preset with the recipe's changes, and what the tokenizer decides."""
         model, tokenizer = self.recipe.model, self.tokenizer
         if model.folder is not None:
+            self._check(self.start.config)
             return self.start.config
         assert model.preset is not None
         base = preset(model.preset)
@@ -194,8 +221,7 @@ class Run:
         if base.family == "encoder":
             pairs = ("pooler", "next_sentence") if self.recipe.objective.next_sentence else ()
             told["heads"] = ("masked", *pairs)
-        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in model.change.items()}
-        config = base.replace(**{**told, **changes})
+        config = base.replace(**{**told, **self._changes})
         self._check(config)
         return config
 

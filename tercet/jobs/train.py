@@ -81,8 +81,10 @@ def train(
     wanted: RunRecipe, folder: Path, *, resume: bool = False, fit: bool = False, quiet: bool = True
 ) -> str | None:
     """The whole job; a sentence about its end (in the first process), None in the others."""
+    from tercet.jobs.run import Run
     from tercet.train import world
 
+    Run(folder, wanted).check()
     with world() as here, ExitStack() as stack:
         if here.rank == 0:
             stack.enter_context(locked(folder))
@@ -90,8 +92,6 @@ def train(
         here.any(False)  # the others wait until the folder is begun
         if (folder / RESULT).exists():
             return "the run is complete" if here.rank == 0 else None
-        from tercet.jobs.run import Run
-
         run = Run.open(folder)
         if here.rank == 0:
             from tercet.jobs.data_progress import Display
@@ -110,6 +110,8 @@ def _fitting(run: Run, world: World, *, quiet: bool, fit: bool) -> State:
 
     say_once = say if not quiet else (lambda sentence: None)
     say_once(str(memory.need(run)))
+    if fit and world.size > 1:
+        raise InputError("--fit is for one process; set batch.micro_tokens for several")
     options = memory.smaller(run.recipe, run.recipe.objective.length) if fit else []
     while True:
         try:
@@ -224,6 +226,7 @@ class Evaluation:
             self.log("evaluation", state.step, loss=loss, perplexity=math.exp(min(loss, 700.0)))
             for prompt, text in samples:
                 self.log("sample", state.step, prompt=prompt, text=text)
+        loss = loss if math.isfinite(loss) else math.inf
         if state.best is None or loss < state.best:
             state.best, state.best_step, state.waited = loss, state.step, 0
             self.save(state)

@@ -16,7 +16,8 @@ from tercet.report.scales import Axis, Scale, scale_of, tick_labels
 COLOURS = ("#0072b2", "#d55e00", "#008f68", "#a8498a", "#8a6d00", "#4a5568")  # as on pages
 WIDTH, HEIGHT = 440, 320  # of a panel
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 66, 46  # what surrounds its grid
-FEW = 8  # different x that become the ticks themselves
+FEW = 8  # different x, not too near to each other, that become the ticks themselves
+SIZES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 STYLE = (
     "text{font:12px sans-serif;fill:#1c2733}.title{font-weight:600;font-size:13px}"
     ".faint{fill:#5b6875}.grid{stroke:#e3e8ed}path{fill:none}"
@@ -61,7 +62,9 @@ def _panel(panel: Panel) -> list[Html]:
     ground = [0.0] if panel.y.zero else []
     up = scale_of([*(y for _, y in flat), *ground], log=panel.y.log)
     places = sorted({x for x, _ in flat if across.shows(x)})
-    few = panel.x.log and 1 < len(places) <= FEW
+    ends = [across.place(x) for x in places]
+    apart = all(b - a > 0.1 for a, b in zip(ends, ends[1:]))
+    few = panel.x.log and apart and 1 < len(places) <= FEW
     columns = places if few else across.ticks(5)
     labels = list(map(_short, columns)) if few else tick_labels(columns)
     pieces = [_words(panel.title, LEFT, 20, "title"), _words(panel.y.name, LEFT, 38, "faint")]
@@ -87,7 +90,7 @@ def _grid(across: Scale, up: Scale, columns: dict[float, str]) -> list[Html]:
 
 def _short(value: float) -> str:
     """331776 as 332k: two or three digits of what stands for itself."""
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, suffix in SIZES:
         if value >= max(size, 10_000):
             return f"{value / size:.3g}{suffix}"
     return number(value)

@@ -10,10 +10,12 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tercet.errors import InputError
 from tercet.files import written
 
 Row = dict[str, Any]
@@ -65,13 +67,20 @@ class Log:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk was said already
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
     def __call__(self, kind: str, step: int, **facts: Any) -> None:
-        self._file.write(_line({"kind": kind, "step": step, **facts}))
-        self._file.flush()
+        try:
+            self._file.write(_line({"kind": kind, "step": step, **facts}))
+            self._file.flush()
+        except OSError as error:
+            raise InputError(
+                f"{self._file.name}: cannot be written ({error.strerror}) at step {step}; the last "
+                "checkpoint is whole: free some space and go on with --resume"
+            ) from error
         if self._board is None:
             return
         for name, value in facts.items():

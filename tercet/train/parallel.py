@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -83,7 +84,7 @@ def world() -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=timedelta(days=1))  # one prepares, others wait
     try:
         yield Processes()
     finally:

@@ -69,7 +69,7 @@ class Recorder:
         if not recipe.spike or len(state.recent) < RECENT:
             return None
         recent = torch.tensor(state.recent, dtype=torch.float64)
-        mean, deviation = float(recent.mean()), float(recent.std())
+        mean, deviation = float(recent.mean()), max(float(recent.std()), 1e-9)
         if loss > mean + recipe.spike * deviation:
             return (
                 f"the loss leapt to {loss:.3f}, {(loss - mean) / deviation:.0f} standard "
@@ -89,4 +89,7 @@ class Recorder:
         if self._file is None:
             return "lower the learning rate, or set on_trouble to skip"
         run, step = self._file.parent.parent, self._file.stem.removeprefix("step-")
-        return f"see what it read: tercet replay {run}@{step} (record: {self._file})"
+        return (
+            f"see what it read: tercet replay {run}@{step} (record: {self._file}); "
+            "to go on without it: --resume --set train.on_trouble=skip"
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tercet.files import written
-from tercet.jobs.reproduce.table import Row
+from tercet.jobs.reproduce.table import Row, shown
 from tercet.report import Page, Panel, Series, in_stretches, line_plot, picture, side_by_side, table
 from tercet.train.log import rows
 
@@ -33,10 +33,10 @@ def draw(
         with written(folder / "figures" / f"{name}.svg") as draft:
             draft.write_text(str(picture(panels)), encoding="utf-8")
     header = ["", *names, ""]
-    cells = [[row.measure, *map(_plain, (row.ours, row.theirs)), row.note] for row in found]
+    cells = [[row.measure, *map(shown, (row.ours, row.theirs)), row.note] for row in found]
     with written(folder / "figures" / "README.md") as draft:
-        shown = [f"![{_alt(panels)}]({name}.svg)" for name, panels in pictures.items()]
-        lines = [f"# {title}", "", *shown, "", *_markdown(header, cells)]
+        images = [f"![{_alt(panels)}]({name}.svg)" for name, panels in pictures.items()]
+        lines = [f"# {title}", "", *images, "", *_markdown(header, cells)]
         draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
     page = Page(title, kicker="tercet reproduce")
     page.section("What was measured", table(header, cells, align="lrrl"))
@@ -48,12 +48,6 @@ def draw(
 
 def _alt(panels: Sequence[Panel]) -> str:
     return "; ".join(panel.title for panel in panels)
-
-
-def _plain(value: float | str | None) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return "–" if value is None else str(value)
 
 
 def _markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -48,7 +48,7 @@ def growth(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
 def _panels(points: list[tuple[int, float, float]], curves: list[Series]) -> list[Panel]:
     sizes, flops, found = zip(*points)
     nats = Axis("nats a token")
-    ends = Series("at the end", flops, found, points=True, dashed=True)
+    ends = Series("at the end", flops, found, points=True)
     return [
         Panel(
             "Held-out loss against size",

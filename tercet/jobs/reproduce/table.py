@@ -39,11 +39,14 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, str, str, str]:
-    ours, theirs = (
-        f"{value:.4g}" if isinstance(value, float) else str("–" if value is None else value)
-        for value in (row.ours, row.theirs)
-    )
-    return row.measure, ours, theirs, row.note
+    return row.measure, shown(row.ours), shown(row.theirs), row.note
+
+
+def shown(value: float | str | None) -> str:
+    """A figure for reading: four digits, more only where they stand before the point."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
+    return "–" if value is None else str(value)
 
 
 def keep(folder: Path, entry: dict[str, Any], rows: Sequence[Row]) -> None:
