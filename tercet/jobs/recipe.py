@@ -147,9 +147,15 @@ def _value(kind: Any, value: Any, place: str) -> Any:
         if isinstance(value, plain) and not (isinstance(value, bool) and plain is not bool):
             (item, *_) = typing.get_args(option) or (Any,)
             if plain is list and item is not Any:
-                return [_value(item, one, f"{place}[{i}]") for i, one in enumerate(value)]
+                return [
+                    _value(item, one, f"{place}[{i}]")
+                    for i, one in enumerate(typing.cast(list, value))
+                ]
             if plain is dict and dataclasses.is_dataclass(of := typing.get_args(option)[-1]):
-                return {key: _value(of, one, f"{place}.{key}") for key, one in value.items()}
+                return {
+                    key: _value(of, one, f"{place}.{key}")
+                    for key, one in typing.cast(dict, value).items()
+                }
             return value
     names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
     names |= {types.NoneType: "nothing", list: "a list", dict: "keys and values"}

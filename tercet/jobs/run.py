@@ -298,17 +298,20 @@ def _source(data: Data) -> Source:
     elif files:
         read = PairFiles(data.source, data.target, files)
     else:
-        read = PairFiles(*recipes.expanded([data.source, data.target]))
+        source, target = recipes.expanded([data.source, data.target])
+        read = PairFiles(source, target)
     held_out: float | Tail | Texts | PairFiles
     if data.tail is not None:
         held_out = Tail(data.tail)
     elif data.validation_source is not None and data.validation_target is not None:
-        held_out = PairFiles(*recipes.expanded([data.validation_source, data.validation_target]))
+        own = [data.validation_source, data.validation_target]
+        source, target = recipes.expanded(own)
+        held_out = PairFiles(source, target)
     elif isinstance(data.validation, list):
-        own = tuple(recipes.expanded(data.validation))
-        held_out = Texts(own, data.split, data.column)
+        named = tuple(recipes.expanded(data.validation))
+        held_out = Texts(named, data.split, data.column)
         if isinstance(read, PairFiles):
-            held_out = PairFiles(read.source, read.target, own)
+            held_out = PairFiles(read.source, read.target, named)
     else:
         held_out = data.validation
     return Source(read, held_out)

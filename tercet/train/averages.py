@@ -57,7 +57,9 @@ class Averages:
         weight = max(1 - decay, 1 / self.count)
         mean, now = self.kept[0], self._parameters()
         with torch.no_grad():
-            torch._foreach_lerp_([mean[name] for name in now], list(now.values()), weight)
+            torch._foreach_lerp_(  # type: ignore[attr-defined]
+                [mean[name] for name in now], list(now.values()), weight
+            )
 
     def _parameters(self) -> dict[str, Tensor]:
         return {name: p.detach() for name, p in self.model.named_parameters()}
@@ -72,7 +74,7 @@ class Averages:
             yield
             return
         own = self._now()
-        self._put({name: sum(k[name] for k in self.kept) / len(self.kept) for name in own})
+        self._put({name: torch.stack([k[name] for k in self.kept]).mean(0) for name in own})
         try:
             yield
         finally:

@@ -7,9 +7,10 @@ how the step was cut. One function serves the three families: they differ in the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.data import Batch
@@ -28,14 +29,14 @@ class CrossEntropy:
         if not 0 <= self.smoothing < 1:
             raise InputError(f"smoothing {self.smoothing} must be at least 0 and below 1")
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:  # (1,)
+    def __call__(self, model: Any, batch: Batch) -> Tensor:  # (1,)
         return self.of_states(model, states(model, batch), batch)
 
-    def of_states(self, model: nn.Module, found: Tensor, batch: Batch) -> Tensor:
+    def of_states(self, model: Any, found: Tensor, batch: Batch) -> Tensor:
         """From the last hidden states (N, D) of all the batch's tokens."""
         picked = model.heads.picked(found, batch.select)  # (n_targets, D)
-        parts = model.heads.output_parts(picked)
-        return output_loss(*parts, batch.targets, smoothing=self.smoothing)[None]
+        x, table, bias = model.heads.output_parts(picked)
+        return output_loss(x, table, bias, batch.targets, smoothing=self.smoothing)[None]
 
 
 cross_entropy = CrossEntropy()
@@ -47,9 +48,10 @@ class NextSentence:
 
     tokens: CrossEntropy = CrossEntropy()
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:  # (2,)
+    def __call__(self, model: Any, batch: Batch) -> Tensor:  # (2,)
         found = states(model, batch)
         masked = self.tokens.of_states(model, found, batch)
+        assert batch.labels is not None
         logits = model.heads.next_sentence_logits(found, batch.layout).float()  # (B, 2)
         follows = F.cross_entropy(logits, batch.labels, reduction="sum")
         return torch.cat([masked, follows[None]])
@@ -59,12 +61,13 @@ class NextSentence:
 class Classification:
     """The label of each sequence."""
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:  # (1,)
+    def __call__(self, model: Any, batch: Batch) -> Tensor:  # (1,)
+        assert batch.labels is not None
         logits = model.heads.classify(states(model, batch), batch.layout).float()  # (B, labels)
         return F.cross_entropy(logits, batch.labels, reduction="sum")[None]
 
 
-def states(model: nn.Module, batch: Batch) -> Tensor:
+def states(model: Any, batch: Batch) -> Tensor:
     """The last hidden states (N, D)."""
     return model.states(
         batch.tokens,
@@ -76,7 +79,7 @@ def states(model: nn.Module, batch: Batch) -> Tensor:
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, batch: Batch, *, top: int) -> int:
+def accuracy(model: Any, batch: Batch, *, top: int) -> int:
     """How many targets are among the ``top`` most probable tokens."""
     found = states(model, batch)
     logits = model.heads.logits(model.heads.picked(found, batch.select))

@@ -40,10 +40,10 @@ class Recorder:
         that it had."""
         held = [(name, p.grad) for name, p in self._parameters if p.grad is not None]
         self._names, gradients = [name for name, _ in held], [gradient for _, gradient in held]
-        self._norms = list(torch._foreach_norm(gradients))
+        self._norms = list(torch._foreach_norm(gradients))  # type: ignore[attr-defined]
         total = float(torch.stack(self._norms).double().norm())
         if longest and total > longest and math.isfinite(total):
-            torch._foreach_mul_(gradients, longest / total)
+            torch._foreach_mul_(gradients, longest / total)  # type: ignore[attr-defined]
         return total
 
     def note(
@@ -69,7 +69,8 @@ class Recorder:
         if not recipe.spike or len(state.recent) < RECENT:
             return None
         recent = torch.tensor(state.recent, dtype=torch.float64)
-        mean, deviation = float(recent.mean()), max(float(recent.std()), 1e-9)
+        mean = float(recent.mean())
+        deviation = max(float(recent.std()), 0.01 * abs(mean), 1e-9)  # a flat loss is no calm one
         if loss > mean + recipe.spike * deviation:
             return (
                 f"the loss leapt to {loss:.3f}, {(loss - mean) / deviation:.0f} standard "
