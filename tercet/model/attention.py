@@ -116,13 +116,9 @@ class View:
 
     def mask(self, index: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
         """For a tile: the kernel's mask, broadcast to (b, H, T, S) or None; and its is_causal."""
-        if index in self.masks:
-            return self.masks[index]
-        made = self._mask(self.tiling.tiles[index], dtype)
-        # a learned bias has a graph, which a block that is computed again must make again
-        if self.buckets is None or not torch.is_grad_enabled():
-            self.masks[index] = made
-        return made
+        if index not in self.masks:
+            self.masks[index] = self._mask(self.tiling.tiles[index], dtype)
+        return self.masks[index]
 
     def _mask(self, tile: Tile, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
         past = {self.queries.past[i] for i in tile.sequences}
