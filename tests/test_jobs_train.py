@@ -310,7 +310,7 @@ from tercet.jobs.run import Run
 wanted = recipes.load(sys.argv[1], ["batch.tokens=60000", "objective.length=64", "train.steps=2",
   "model.change.d_model=256", "model.change.n_heads=4", "model.change.d_ff=1024"])
 pages = int(open("/proc/self/statm").read().split()[0])
-limit = pages * 4096 + 700 * 2**20
+limit = pages * 4096 + 1400 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
     print(train(wanted, __import__("pathlib").Path(sys.argv[2]), fit=sys.argv[3] == "fit"))
