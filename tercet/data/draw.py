@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ class Draw:
     """What all draws have: an order, and a sample for each (epoch, number) of it."""
 
     order: CountOrder | TokenOrder
+    left_out: int = 0  # samples that are too long for it
 
     def sample(self, epoch: int, number: int) -> Sample:
         raise NotImplementedError
@@ -284,8 +286,9 @@ class Mixture(Draw):
         return [s for i, part in self.parts.items() for s in _renamed(i, part.samples(step))]
 
     def epoch(self, epoch: int) -> Iterator[list[Sample]]:
-        """Every sample of every draw once."""
-        return (_renamed(i, found) for i, part in self.parts.items() for found in part.epoch(epoch))
+        """Every sample of every draw once, by turns: who stops early has read of each its share."""
+        turns = zip_longest(*(part.epoch(epoch) for part in self.parts.values()))
+        return (_renamed(i, found) for turn in turns for i, found in zip(self.parts, turn) if found)
 
     def share(self, weight: float) -> Mixture:
         part = copy.copy(self)
@@ -299,6 +302,10 @@ class Mixture(Draw):
     @property
     def fewest(self) -> int:
         return sum(part.fewest for part in self.parts.values())
+
+    @property
+    def left_out(self) -> int:  # type: ignore[override]
+        return sum(part.left_out for part in self.parts.values())
 
     @property
     def steps_per_epoch(self) -> float:

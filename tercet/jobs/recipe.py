@@ -22,6 +22,7 @@ from tercet.text.read import lines
 
 SHIPPED = Path(__file__).parent.parent / "recipes"
 DATA = "TERCET_DATA"  # the variable that shipped recipes find their data by
+RECIPE = "recipe.yaml"  # in a run folder
 
 
 def load(name: str, changes: Sequence[str] = ()) -> RunRecipe:

@@ -7,11 +7,14 @@ afterwards is what was trained.
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import torch
 
 from tercet.config import TransformerConfig
 from tercet.data import (
@@ -58,7 +61,6 @@ from tercet.train import (
 )
 from tercet.train.loop import Objective
 
-RECIPE = "recipe.yaml"
 LOG = "log.jsonl"
 
 
@@ -72,9 +74,9 @@ class Run:
     @classmethod
     def open(cls, folder: Path) -> Run:
         """A run that exists. Raises InputError where the folder holds none."""
-        path = folder / RECIPE
+        path = folder / recipes.RECIPE
         if not path.exists():
-            raise InputError(f"{folder} holds no run (no {RECIPE}); name a folder of tercet train")
+            raise InputError(f"{folder} holds no run (no {recipes.RECIPE}); name a folder of tercet train")
         return cls(folder, recipes.load(str(path)))
 
     # what it reads ---------------------------------------------------------------------------
@@ -86,10 +88,14 @@ class Run:
             return
         sources = {name: _source(data) for name, data in self.recipe.data.items()}
         wanted = self.recipe.tokenizer
-        if wanted.folder is not None:
-            tokenizer = Tokenizer.load(wanted.folder)
-        elif self.recipe.model.folder is not None:
-            tokenizer = Tokenizer.load(self.recipe.model.folder)
+        places = [place for place in (wanted.folder, self.recipe.model.folder) if place]
+        if places:
+            tokenizer, *others = map(Tokenizer.load, places)
+            if any(other.hash != tokenizer.hash for other in others):
+                raise InputError(
+                    f"tokenizer.folder {places[0]} is not the tokenizer that the model of "
+                    f"{places[1]} learned with; name the same folder for both"
+                )
         else:
             kind = typing.cast(Kind, wanted.kind)
             tokenizer = Learn(kind, wanted.vocab_size, self._special(), wanted.lowercase)
@@ -170,7 +176,7 @@ class Run:
         read = 0
         for samples in self.draw(validation=True).epoch(0):
             batch = self.shape.batch(samples)
-            yield batch
+            yield batch.to(self.device)
             read += batch.n_tokens
             if self.recipe.evaluate.tokens is not None and read >= self.recipe.evaluate.tokens:
                 return
@@ -240,6 +246,13 @@ class Run:
             )
 
     @cached_property
+    def device(self) -> torch.device:
+        """A GPU where there is one; under torchrun every process has its own."""
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+    @cached_property
     def start(self) -> LanguageModel:
         """The model that the run goes on from."""
         assert self.recipe.model.folder is not None
@@ -248,8 +261,8 @@ class Run:
     def network(self) -> Network:
         """As it stands before the first step."""
         if self.recipe.model.folder is not None:
-            return self.start.network
-        return build(self.config, self.recipe.seed)
+            return self.start.network.to(self.device)
+        return build(self.config, self.recipe.seed).to(self.device)
 
     @property
     def objective(self) -> Objective:

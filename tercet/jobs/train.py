@@ -6,6 +6,7 @@ recorder and the validation split, and saved as a Hugging Face folder.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import warnings
@@ -125,19 +126,37 @@ def _fitting(run: Run, world: World, *, quiet: bool, fit: bool) -> State:
         words, smaller = options.pop(0)
         say(f"the memory does not suffice; going on with {words}")
         run = run.with_recipe(smaller)
+        _keep(smaller, run.folder)
 
 
 def begin(wanted: RunRecipe, folder: Path, *, resume: bool) -> None:
     """The folder with its recipe; a run that is there already goes on only when it may."""
-    path = folder / "recipe.yaml"
+    path = folder / recipes.RECIPE
     if path.exists():
         if not resume:
             raise InputError(
                 f"{folder} holds a run; --resume goes on with it, --folder chooses another place"
             )
-        _compare(recipes.load(str(path)), wanted, folder)
-    with written(path) as draft:
-        draft.write_text(recipes.text(wanted), encoding="utf-8")
+        before = recipes.load(str(path))
+        _compare(before, wanted, folder)
+        wanted = _as_cut(before, wanted)
+    _keep(wanted, folder)
+
+
+def _keep(recipe: RunRecipe, folder: Path) -> None:
+    with written(folder / recipes.RECIPE) as draft:
+        draft.write_text(recipes.text(recipe), encoding="utf-8")
+
+
+def _as_cut(before: RunRecipe, wanted: RunRecipe) -> RunRecipe:
+    """What --fit took before is taken again: dropout is drawn for each micro-batch."""
+    micro = wanted.batch.micro_tokens or before.batch.micro_tokens
+    recompute = wanted.train.recompute or before.train.recompute
+    return dataclasses.replace(
+        wanted,
+        batch=dataclasses.replace(wanted.batch, micro_tokens=micro),
+        train=dataclasses.replace(wanted.train, recompute=recompute),
+    )
 
 
 def _compare(old: RunRecipe, new: RunRecipe, folder: Path) -> None:
@@ -169,6 +188,8 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         recompute(network)
     if run.recipe.train.compile and (why := compile_blocks(network)) and not quiet:
         say(why)
+    if (left_out := run.draw().left_out) and not quiet:
+        say(f"{left_out:,} pairs longer than objective.length are left out")
     state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / "log.jsonl", "plan")}
     first = world.rank == 0
     with ExitStack() as stack:
@@ -182,7 +203,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         actions = [(1, watch), (1, lambda state: keep_pages())]  # behind a step that had room
         if log is not None:
             actions.append((1, lambda state: _log_step(log, state)))
-        evaluation = Evaluation(run, network, averages, log, save)
+        evaluation = Evaluation(run, network, averages, log, save, world)
         actions.append((run.recipe.evaluate.every, evaluation))
         actions.append((run.recipe.checkpoint.every, save))
         state = optimise(
@@ -211,15 +232,21 @@ class Evaluation:
     """
 
     def __init__(
-        self, run: Run, network: Any, averages: Any, log: Any, save: Callable[[State], None]
+        self,
+        run: Run,
+        network: Any,
+        averages: Any,
+        log: Any,
+        save: Callable[[State], None],
+        world: World,
     ) -> None:
         self.run, self.network, self.averages = run, network, averages
-        self.log, self.save = log, save
+        self.log, self.save, self.world = log, save, world
 
     def __call__(self, state: State) -> None:
         self.network.eval()
         with self.averages.applied():
-            loss = validation_loss(self.run, self.network)
+            loss = self.world.first(validation_loss(self.run, self.network))
             samples = self._samples() if self.log is not None else []
         self.network.train()
         if self.log is not None:
@@ -325,7 +352,7 @@ def _share(run: Run, quiet: bool) -> float | None:
     targets = round(length * run.recipe.objective.rate) if masked else None
     cost = plan(run.config, [length], targets=targets).training_flops_per_token
     kind = torch.bfloat16 if run.recipe.train.bfloat16 else torch.float32
-    return cost / peak(kind)
+    return cost / peak(kind, run.device)
 
 
 def _save_best(run: Run, network: Any, averages: Any, checkpoints: Any, state: State) -> None:
@@ -349,4 +376,5 @@ def _sentence(state: State) -> str:
         "" if state.best is None else f", validation loss {state.best:.4f} at {state.best_step:,}"
     )
     why = f"; ended early: {state.stopped}" if state.stopped else ""
-    return f"{state.step:,} steps in {clock(state.seconds)}{best}{why}"
+    skipped = f"; {state.skipped:,} of them skipped" if state.skipped else ""
+    return f"{state.step:,} steps in {clock(state.seconds)}{skipped}{best}{why}"

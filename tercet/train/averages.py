@@ -95,8 +95,9 @@ class Averages:
         self.count = int(tensors["count"])
         self.kept.clear()
         found: dict[int, dict[str, Tensor]] = {}
+        own = self._parameters()
         for key, value in tensors.items():
             number, _, name = key.partition("/")
             if name:
-                found.setdefault(int(number), {})[name] = value.clone()
+                found.setdefault(int(number), {})[name] = value.to(own[name].device, copy=True)
         self.kept.extend(found[number] for number in sorted(found))

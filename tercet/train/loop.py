@@ -52,9 +52,9 @@ def fit(
 
     ``actions`` run behind every so many steps and behind the last. The first Ctrl-C or SIGTERM ends
     the step it meets and what is due behind it, calls ``on_stop`` and raises KeyboardInterrupt.
-    Raises InputError for a step
-    without targets, and where ``recipe`` says stop at a loss or gradient that is not finite or
-    spikes: nothing of such a step reaches the weights, and ``on_stop`` is called before.
+    Raises InputError for a step without targets, and where ``recipe`` says stop at a loss or
+    gradient that is not finite or spikes: nothing of such a step reaches the weights, and
+    ``on_stop`` is called before.
     """
     state, averages = state or State(), averages or Averages(model)
     recorder = recorder or Recorder(model)
@@ -67,6 +67,7 @@ def fit(
             batches = [batch.to(device) for batch in data(state.step)]
             targets = world.sum(count_targets(batches))  # (k,) of all ranks and micro-batches
             if not targets.all():
+                on_stop(state)
                 raise InputError(
                     f"step {state.step} has no targets; give longer samples or more of them"
                 )

@@ -77,7 +77,10 @@ class Optimizer:
                 own = {
                     key: value for key, value in tensors.items() if key.rpartition("/")[0] == name
                 }
-                part.state[parameter] = {key.rpartition("/")[2]: own[key].clone() for key in own}
+                part.state[parameter] = {
+                    key.rpartition("/")[2]: value.to(parameter.device, copy=True)
+                    for key, value in own.items()
+                }
 
 
 def _inside(name: str, parameter: nn.Parameter) -> bool:

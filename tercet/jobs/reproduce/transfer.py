@@ -26,7 +26,7 @@ from tercet.jobs.classify import Tuning, best_classifier, encoded
 from tercet.jobs.flags import say
 from tercet.jobs.reproduce.kept import Figures, Kept
 from tercet.jobs.reproduce.table import Row, trained
-from tercet.jobs.run import RECIPE, Run
+from tercet.jobs.run import Run
 from tercet.jobs.settings import Model, RunRecipe
 from tercet.language_model import LanguageModel, load
 from tercet.model import build
@@ -82,8 +82,8 @@ def pretrained(
     """
     place, seconds = folder / "run", folder / "cpu-seconds.txt"
     with _measured(seconds):
-        if (place / RECIPE).exists():  # it goes on, also on other threads than it began with
-            wanted = recipes.load(str(place / RECIPE))
+        if (place / recipes.RECIPE).exists():  # it goes on, also on other threads than it began with
+            wanted = recipes.load(str(place / recipes.RECIPE))
         else:
             wanted = _begun(entry, folder)
         run, result = trained(wanted, place, quiet=quiet)
