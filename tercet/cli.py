@@ -45,7 +45,7 @@ VERBS = {
 # How long a thread of torch's waits awake for the others before it sleeps, in turns of a loop. By
 # default some milliseconds: beside another program on two cores each holds up the other, and a
 # small step took nine times as long (docs/LOG.md). Read when torch is loaded, so set before.
-AWAKE = "500"
+AWAKE = "2000"
 
 
 def main() -> None:
