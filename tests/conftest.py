@@ -1,6 +1,7 @@
 """Settings of every test: few threads, no network, properties tried the same way each time."""
 
 import os
+import signal
 
 # Before torch is imported: small networks are slower on many threads than on two.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
@@ -12,3 +13,6 @@ from hypothesis import settings
 
 settings.register_profile("tercet", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tercet")
+
+# A shell starts what runs behind a `&` with Ctrl-C ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -324,6 +324,9 @@ def test_a_mixture_reads_every_source_through():
     keys = [s.key for samples in mixture.epoch(0) for s in samples]
     n_rows = PLAIN.n_tokens // 16 - 1
     assert sum(key[0] == 1 for key in keys) == n_rows == len({k for k in keys if k[0] == 1})
+    # by turns: a validation that stops early has read of both
+    sources = [key[0] for key in keys]
+    assert max(sources.index(0), sources.index(1)) < 8
     with pytest.raises(InputError, match="give one for each"):
         Mixture([Rows(PLAIN, 16, 5)], [1, 2])
     with pytest.raises(InputError, match="not all of them 0"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import RECIPE, recipe_file, train_small
+from small_runs import recipe_file, train_small
 
 import tercet
 from tercet import cli
@@ -257,7 +258,7 @@ def test_the_whole_steps_gradient_is_that_of_a_plain_loop_in_float64(tmp_path: P
 
     wanted = recipes.load(str(recipe_of(tmp_path, "next-token")))
     verify(wanted, tmp_path / "run")
-    run = Run.open(tmp_path / "run")
+    run = Run(tmp_path / "run", wanted)
     _, ours = gradients(run, CUTS[2], 0)
     network = run.network().double()
     total, targets = torch.zeros((), dtype=torch.float64), 0
@@ -333,71 +334,14 @@ def test_out_of_memory_answers_with_what_fits_or_takes_it(fit: bool, tmp_path: P
     assert done.returncode == 0, done.stderr
     if fit:
         assert "2 steps in" in done.stdout and "going on with batch.micro_tokens=" in done.stderr
+        assert Run.open(tmp_path / "run").recipe.batch.micro_tokens  # a resume takes it again
     else:
         assert "does not suffice" in done.stdout and "(1) batch.micro_tokens=30000" in done.stdout
 
 
-# recipes -----------------------------------------------------------------------------------------
-
-GOOD = RECIPE.format(files="texts.txt")
-
-
-@pytest.mark.parametrize(
-    "old, new, said",
-    [
-        ("steps: 12", "step: 12", "train.step is unknown; did you mean 'steps'"),
-        ("steps: 12", "steps: twelve", "train.steps 'twelve' must be a whole number or nothing"),
-        ("steps: 12", "steps: 12, betas: [a]", r"train.betas\[0\] 'a' must be a number"),
-        ("steps: 12", "budget: 3x", "budget '3x' is no time; write 90s"),
-        ("steps: 12", "steps: 12, budget: 3m", "steps 12 and budget 3m; give one"),
-        ("d_model: 32", "d_modle: 32", "model.change.d_modle is unknown; did you mean 'd_model'"),
-        ("kind: bytes", "kind: letters", "tokenizer.kind 'letters' is unknown"),
-        ("{length: 32}", "{length: 32, whole_words: true}", "'next-token' masks nothing"),
-        ("evaluate:", "evalute:", "evalute is unknown; did you mean 'evaluate'"),
-        ("preset: gpt2", "folder: x\n  preset: gpt2", "give preset or folder"),
-        ("tokens: 256", "tokens: 0", "batch.tokens 0"),
-        ("every: 6", "every: 0", "checkpoint.every 0"),
-        ("split: line", "split: line, weight: -1", "weight -1.0 must be above 0"),
-        ("batch: {", "batch: {{", r"line \d+: is not YAML"),
-    ],
-)
-def test_recipe_errors_name_the_key_the_value_and_the_remedy(old: str, new: str, said: str):
-    with pytest.raises(InputError, match=said):
-        recipes.parse(GOOD.replace(old, new))
-
-
-def test_a_recipe_is_refused_before_anything_is_written(tmp_path: Path, capsys):
-    path = recipe_file(tmp_path)
-    arguments = ["train", str(path), "--folder", str(tmp_path / "run"), "--set", "train.stepz=3"]
-    assert cli.run(arguments) == 2
-    assert "stepz" in capsys.readouterr().err and not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "changes, said",
-    [
-        (["objective.length=64"], "objective.length 64 is beyond the model's context of 32"),
-        (["objective.kind=spans"], "trains the family encoder-decoder"),
-        (["model.preset=gpt2-tiny"], "there is no preset 'gpt2-tiny'"),
-        (["train.schedule=cosin"], "'cosin' is unknown"),
-        (["train.optimizer=sgd"], "train.optimizer 'sgd' is unknown; use adamw or muon"),
-        (["train.betas=[0.9]"], r"train.betas \[0.9\] must be two"),
-        (["train.ema=5"], "ema 5.0 must be between 0 and 1"),
-        (["train.learning_rate=-1"], "learning_rate -1.0 must be above 0"),
-        (["objective.smoothing=3"], "smoothing 3.0"),
-        (["data.files=[nothing.txt]"], "nothing.txt"),
-    ],
-)
-def test_contradictions_that_need_the_model_or_the_files(changes, said, tmp_path: Path):
-    with pytest.raises(InputError, match=said):
-        train(recipes.load(str(recipe_file(tmp_path)), changes), tmp_path / "run")
-    assert changes[0].startswith("data.") or not (tmp_path / "run").exists()
-
-
-def test_the_resolved_recipe_reads_back_as_it_was(capsys):
-    for path in sorted(recipes.SHIPPED.glob("*.yaml")):
-        if path.stem != "reproduce":
-            recipe = recipes.load(path.stem)
-            assert recipes.parse(recipes.text(recipe)) == recipe
-    assert cli.run(["train", "shakespeare-char", "--print", "--set", "train.steps=7"]) == 0
-    assert "steps: 7" in capsys.readouterr().out
+def test_pairs_that_are_too_long_are_counted_aloud(tmp_path: Path, capsys):
+    path = recipe_of(tmp_path, "pairs", steps=2)
+    train(recipes.load(str(path), ["objective.length=24"]), tmp_path / "run", quiet=False)
+    assert re.search(
+        r"\d+ pairs longer than objective.length are left out", capsys.readouterr().err
+    )

@@ -76,7 +76,9 @@ class Run:
         """A run that exists. Raises InputError where the folder holds none."""
         path = folder / recipes.RECIPE
         if not path.exists():
-            raise InputError(f"{folder} holds no run (no {recipes.RECIPE}); name a folder of tercet train")
+            raise InputError(
+                f"{folder} holds no run (no {recipes.RECIPE}); name a folder of tercet train"
+            )
         return cls(folder, recipes.load(str(path)))
 
     # what it reads ---------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def begin(wanted: RunRecipe, folder: Path, *, resume: bool) -> None:
                 f"{folder} holds a run; --resume goes on with it, --folder chooses another place"
             )
         before = recipes.load(str(path))
-        _compare(before, wanted, folder)
+        compare(before, wanted, folder)
         wanted = _as_cut(before, wanted)
     _keep(wanted, folder)
 
@@ -159,7 +159,8 @@ def _as_cut(before: RunRecipe, wanted: RunRecipe) -> RunRecipe:
     )
 
 
-def _compare(old: RunRecipe, new: RunRecipe, folder: Path) -> None:
+def compare(old: RunRecipe, new: RunRecipe, folder: Path) -> None:
+    """Raises InputError where a run's recipe differs in what it may not."""
     before, after = recipes.flat(old), recipes.flat(new)
     changed = [k for k in {**before, **after} if before.get(k) != after.get(k)]
     bad = [key for key in changed if not key.startswith(MAY_CHANGE)]

@@ -99,10 +99,12 @@ def table(found: list[dict[str, Any]]) -> str:
 def verify(wanted: RunRecipe, folder: Path, step: int = 0) -> list[dict[str, Any]]:
     """A row a cut and smoothing: its loss, and how far its gradient is from the whole step's."""
     from tercet.jobs.run import Run
-    from tercet.jobs.train import begin
+    from tercet.jobs.train import compare
 
-    begin(wanted, folder, resume=True)
-    run = Run.open(folder)
+    run = Run(folder, wanted)
+    run.check()
+    if (folder / recipes.RECIPE).exists():  # a run, which stays as it is
+        compare(recipes.load(str(folder / recipes.RECIPE)), wanted, folder)
     run.prepare()
     jobs = []
     for smoothing in SMOOTHINGS:

@@ -7,8 +7,8 @@ looked at by what was chosen. Beside them the frozen vectors, and words counted 
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +82,9 @@ def pretrained(
     """
     place, seconds = folder / "run", folder / "cpu-seconds.txt"
     with _measured(seconds):
-        if (place / recipes.RECIPE).exists():  # it goes on, also on other threads than it began with
+        if (
+            place / recipes.RECIPE
+        ).exists():  # it goes on, also on other threads than it began with
             wanted = recipes.load(str(place / recipes.RECIPE))
         else:
             wanted = _begun(entry, folder)
@@ -113,12 +115,17 @@ def _begun(entry: dict[str, Any], folder: Path) -> RunRecipe:
 def _measured(path: Path) -> Iterator[None]:
     """Adds the CPU seconds of the block, however it ends, as a line of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    started = time.process_time()
+    started = _cpu_seconds()
     try:
         yield
     finally:
         with path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.process_time() - started:.1f}\n")
+            file.write(f"{_cpu_seconds() - started:.1f}\n")
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 # measuring ----------------------------------------------------------------------------------------
