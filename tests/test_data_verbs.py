@@ -212,8 +212,8 @@ def test_a_line_every_half_minute_where_there_is_no_terminal(capsys, monkeypatch
                 display("books", step * 1000, 100_000, step * 250)
                 clock[0] += 1.0
     assert capsys.readouterr().err.splitlines() == [
-        "tercet: books: 30 %, 7,500 tokens, 250 tokens/s, 1:10 left",
-        "tercet: books: 60 %, 15,000 tokens, 250 tokens/s, 0:40 left",
+        "  books: 30 %, 7,500 tokens, 250 tokens/s, 1:10 left",
+        "  books: 60 %, 15,000 tokens, 250 tokens/s, 0:40 left",
     ]
 
 

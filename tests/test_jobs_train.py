@@ -341,7 +341,7 @@ def test_out_of_memory_answers_with_what_fits_or_takes_it(fit: bool, tmp_path: P
 
 def test_pairs_that_are_too_long_are_counted_aloud(tmp_path: Path, capsys):
     path = recipe_of(tmp_path, "pairs", steps=2)
-    train(recipes.load(str(path), ["objective.length=24"]), tmp_path / "run", quiet=False)
+    train(recipes.load(str(path), ["objective.length=12"]), tmp_path / "run", quiet=False)
     assert re.search(
         r"\d+ pairs longer than objective.length are left out", capsys.readouterr().err
     )

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, else a line every half minute."""
+"""What a person sees of long work: a bar on a terminal, else a line every half minute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from tercet.train.state import State
@@ -16,7 +18,50 @@ EVERY = 30.0  # seconds between lines
 RECENT = 20  # steps that the shown loss and speed are averaged over
 
 
-class Watch:
+class Bar:
+    """``with`` it, and ``show`` as often as you like. Lines about results belong on stdout, those
+    beside a result on stderr."""
+
+    def __init__(self, *, quiet: bool = False, stderr: bool = False) -> None:
+        self.quiet = quiet
+        self._stream = sys.stderr if stderr else sys.stdout
+        self._said = time.monotonic()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if not self.quiet and self._stream.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[facts]}"),
+            )
+            console = Console(file=self._stream)
+            self._bar = Progress(*columns, console=console, transient=self._stream is sys.stderr)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None, facts="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, label: str, done: int, total: int | None, facts: Callable[[], str]) -> None:
+        """``facts`` are asked for where they are seen."""
+        if self._bar is not None:
+            self._bar.update(
+                self._task, description=label, completed=done, total=total, facts=facts()
+            )
+        elif not self.quiet and time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
+            print(f"  {label}: {facts()}", file=self._stream, flush=True)
+
+
+class Watch(Bar):
     """An action for every step: ``with Watch("decoder") as watch: fit(..., actions=[(1, watch)])``.
 
     ``left`` gives the seconds to the end of the whole job where a run is one part of it.
@@ -31,43 +76,18 @@ class Watch:
         left: Callable[[], float] | None = None,
         share: float | None = None,
     ) -> None:
-        self.label, self.quiet, self._left, self._share = label, quiet, left, share
-        self._said = time.monotonic()
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> Watch:
-        if not self.quiet and sys.stdout.isatty():
-            words = TextColumn("{task.description}")
-            self._bar = Progress(words, BarColumn(), TextColumn("{task.fields[facts]}"))
-            self._bar.start()
-            self._task = self._bar.add_task(self.label, total=None, facts="measuring the speed")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        super().__init__(quiet=quiet)
+        self.label, self._left, self._share = label, left, share
 
     def __call__(self, state: State) -> None:
-        if self._bar is not None:
-            self._bar.update(
-                self._task, total=state.steps, completed=state.step, facts=self._facts(state)
-            )
-        elif not self.quiet and time.monotonic() - self._said >= EVERY:
-            self._said = time.monotonic()
-            steps = "?" if state.steps is None else f"{state.steps:,}"
-            print(
-                f"  {self.label}: step {state.step:,} of {steps}, {self._facts(state)}", flush=True
-            )
+        self.show(self.label, state.step, state.steps, lambda: self._facts(state))
 
     def _facts(self, state: State) -> str:
         recent = state.recent[-RECENT:] or [math.nan]
         speed = state.tokens_per_second
-        facts = f"loss {sum(recent) / len(recent):.3f}, {speed:,.0f} tokens/s"
+        steps = "?" if state.steps is None else f"{state.steps:,}"
+        facts = f"step {state.step:,} of {steps}, loss {sum(recent) / len(recent):.3f}"
+        facts += f", {speed:,.0f} tokens/s"
         if self._share is not None:
             facts += f" ({speed * self._share:.0%} of the matrix peak)"
         if state.steps is not None:

@@ -82,10 +82,9 @@ def pretrained(
     """
     place, seconds = folder / "run", folder / "cpu-seconds.txt"
     with _measured(seconds):
-        if (
-            place / recipes.RECIPE
-        ).exists():  # it goes on, also on other threads than it began with
-            wanted = recipes.load(str(place / recipes.RECIPE))
+        begun = place / recipes.RECIPE
+        if begun.exists():  # it goes on, also on other threads than it began with
+            wanted = recipes.load(str(begun))
         else:
             wanted = _begun(entry, folder)
         run, result = trained(wanted, place, quiet=quiet)
