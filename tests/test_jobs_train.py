@@ -214,7 +214,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path):
     assert "no better validation loss in 2" in result["stopped"]
     assert result["best_step"] == result["step"] - 6
     run = Run.open(folder)
-    from tercet.jobs.train import validation_loss
+    from tercet.jobs.validation import validation_loss
 
     model = tercet.load(folder / "model")
     assert validation_loss(run, model.network) == pytest.approx(result["loss"], rel=1e-5)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,16 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from tercet.answers import CutWarning
 from tercet.errors import InputError
 from tercet.files import locked, written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say, unset
-from tercet.jobs.settings import MASK, RunRecipe
+from tercet.jobs.settings import RunRecipe
 
 if TYPE_CHECKING:
     from tercet.jobs.run import Run
-    from tercet.language_model import LanguageModel
     from tercet.model import Network
     from tercet.train import State, World
 
@@ -173,6 +169,7 @@ def compare(old: RunRecipe, new: RunRecipe, folder: Path) -> None:
 
 
 def _train(run: Run, world: World, *, quiet: bool) -> State:
+    from tercet.jobs.validation import Validation
     from tercet.train import Log, Recorder, State
     from tercet.train import fit as optimise
     from tercet.train.log import rows
@@ -204,8 +201,8 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         actions = [(1, watch), (1, lambda state: keep_pages())]  # behind a step that had room
         if log is not None:
             actions.append((1, lambda state: _log_step(log, state)))
-        evaluation = Evaluation(run, network, averages, log, save, world)
-        actions.append((run.recipe.evaluate.every, evaluation))
+        validation = Validation(run, network, averages, log, save, world)
+        actions.append((run.recipe.evaluate.every, validation))
         actions.append((run.recipe.checkpoint.every, save))
         state = optimise(
             network,
@@ -223,92 +220,6 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         if first:
             _save_best(run, network, averages, checkpoints, state)
     return state
-
-
-class Evaluation:
-    """Now and then: the loss of the validation split under the averaged weights, and samples.
-
-    The best step is remembered and kept; without a better one for so many evaluations as the
-    recipe's patience, the run ends.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        network: Any,
-        averages: Any,
-        log: Any,
-        save: Callable[[State], None],
-        world: World,
-    ) -> None:
-        self.run, self.network, self.averages = run, network, averages
-        self.log, self.save, self.world = log, save, world
-
-    def __call__(self, state: State) -> None:
-        self.network.eval()
-        with self.averages.applied():
-            loss = self.world.first(validation_loss(self.run, self.network))
-            samples = self._samples() if self.log is not None else []
-        self.network.train()
-        if self.log is not None:
-            self.log("evaluation", state.step, loss=loss, perplexity=math.exp(min(loss, 700.0)))
-            for prompt, text in samples:
-                self.log("sample", state.step, prompt=prompt, text=text)
-        loss = loss if math.isfinite(loss) else math.inf
-        if state.best is None or loss < state.best:
-            state.best, state.best_step, state.waited = loss, state.step, 0
-            self.save(state)
-            return
-        state.waited += 1
-        patience = self.run.recipe.evaluate.patience
-        if patience is not None and state.waited >= patience and not state.done:
-            state.stopped = f"no better validation loss in {patience} evaluations"
-
-    def _samples(self) -> list[tuple[str, str]]:
-        """What the model makes of the recipe's prompts."""
-        from tercet.language_model import LanguageModel
-
-        asked = self.run.recipe.evaluate
-        if not asked.prompts:
-            return []
-        model = LanguageModel(self.network, self.run.tokenizer)
-        if "fill" in model.can:
-            return [(p, _filled(model, p)) for p in asked.prompts]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CutWarning)  # the prompt may slide out of sight
-            answers = model.generate(
-                asked.prompts, max_new_tokens=asked.max_new_tokens, overflow="slide"
-            )
-        return [(p, answer.error or str(answer)) for p, answer in zip(asked.prompts, answers)]
-
-
-def _filled(model: LanguageModel, prompt: str) -> str:
-    """The prompt with the likeliest token in each of its masks."""
-    try:
-        found = model.fill(prompt, top_k=1)
-    except InputError as error:  # it is too long: no reason to end a run
-        return str(error)
-    fills = [one[0] if isinstance(one, list) else one for one in found]
-    parts = prompt.split(MASK)
-    return parts[0] + "".join(f"{fill.token}{part}" for fill, part in zip(fills, parts[1:]))
-
-
-def validation_loss(run: Run, network: Any) -> float:
-    """Nats a target over the validation split, without smoothing or dropout."""
-    import torch
-
-    from tercet.train.objectives import cross_entropy
-
-    total, targets = 0.0, 0
-    with torch.inference_mode():
-        for batch in run.validation():
-            total += float(cross_entropy(network, batch))
-            targets += batch.n_targets
-    if not targets:
-        raise InputError(
-            "the validation split has no targets; give longer texts or a larger share to validation"
-        )
-    return total / targets
 
 
 def _beginning(network: Network, state: State, world: World) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""Now and then in a run: the loss of its validation split, and what the model makes of prompts."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from tercet.answers import CutWarning
+from tercet.errors import InputError
+from tercet.jobs.run import Run
+from tercet.jobs.settings import MASK
+from tercet.language_model import LanguageModel
+from tercet.model import Network
+from tercet.train import Averages, Log, State, World
+from tercet.train.objectives import cross_entropy
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Now and then: the loss of the validation split under the averaged weights, and samples.
+
+    The best step is remembered and kept; without a better one for so many evaluations as the
+    recipe's patience, the run ends.
+    """
+
+    run: Run
+    network: Network
+    averages: Averages
+    log: Log | None  # None: in all processes but the first
+    save: Callable[[State], None]
+    world: World
+
+    def __call__(self, state: State) -> None:
+        self.network.eval()
+        with self.averages.applied():
+            loss = self.world.first(validation_loss(self.run, self.network))
+            samples = self._samples() if self.log is not None else []
+        self.network.train()
+        if self.log is not None:
+            self.log("evaluation", state.step, loss=loss, perplexity=math.exp(min(loss, 700.0)))
+            for prompt, text in samples:
+                self.log("sample", state.step, prompt=prompt, text=text)
+        loss = loss if math.isfinite(loss) else math.inf
+        if state.best is None or loss < state.best:
+            state.best, state.best_step, state.waited = loss, state.step, 0
+            self.save(state)
+            return
+        state.waited += 1
+        patience = self.run.recipe.evaluate.patience
+        if patience is not None and state.waited >= patience and not state.done:
+            state.stopped = f"no better validation loss in {patience} evaluations"
+
+    def _samples(self) -> list[tuple[str, str]]:
+        """What the model makes of the recipe's prompts."""
+        asked = self.run.recipe.evaluate
+        if not asked.prompts:
+            return []
+        model = LanguageModel(self.network, self.run.tokenizer)
+        if "fill" in model.can:
+            return [(p, _filled(model, p)) for p in asked.prompts]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CutWarning)  # the prompt may slide out of sight
+            answers = model.generate(
+                asked.prompts, max_new_tokens=asked.max_new_tokens, overflow="slide"
+            )
+        return [(p, answer.error or str(answer)) for p, answer in zip(asked.prompts, answers)]
+
+
+def _filled(model: LanguageModel, prompt: str) -> str:
+    """The prompt with the likeliest token in each of its masks."""
+    try:
+        found = model.fill(prompt, top_k=1)
+    except InputError as error:  # it is too long: no reason to end a run
+        return str(error)
+    fills = [one[0] if isinstance(one, list) else one for one in found]
+    parts = prompt.split(MASK)
+    return parts[0] + "".join(f"{fill.token}{part}" for fill, part in zip(fills, parts[1:]))
+
+
+def validation_loss(run: Run, network: Network) -> float:
+    """Nats a target over the validation split, without smoothing or dropout."""
+    total, targets = 0.0, 0
+    with torch.inference_mode():
+        for batch in run.validation():
+            total += float(cross_entropy(network, batch))
+            targets += batch.n_targets
+    if not targets:
+        raise InputError(
+            "the validation split has no targets; give longer texts or a larger share to validation"
+        )
+    return total / targets
