@@ -158,6 +158,21 @@ def test_twenty_kills_at_random_moments(family: str, tmp_path: Path):
     same(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_as_a_cpu_does_and_goes_on_after_a_kill(tmp_path: Path):
+    recipe = recipe_of(tmp_path, "next-token", steps=80)
+    train(recipes.load(str(recipe)), tmp_path / "whole")
+    run = Run.open(tmp_path / "whole")
+    assert next(run.network().parameters()).is_cuda
+    assert killed_until_done(recipe, tmp_path / "killed", 2, random.Random(1)) == 2
+    command = [sys.executable, "-m", "tercet", "train", str(recipe), "--folder", "cpu", "--quiet"]
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(command, check=True, cwd=tmp_path, env=hidden)
+    for step, loss in losses(tmp_path / "whole"):
+        for other in ("killed", "cpu"):
+            assert dict(losses(tmp_path / other))[step] == pytest.approx(loss, rel=1e-3), step
+
+
 def test_a_clock_that_has_decided_is_replayed_after_a_kill(tmp_path: Path):
     recipe = recipe_of(tmp_path, "next-token", steps=1)
     process = start(recipe, tmp_path / "run", "--budget", "20s", "--set", "checkpoint.every=100000")

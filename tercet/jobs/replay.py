@@ -74,7 +74,7 @@ def replay(run: Run, step: int) -> dict[str, Any]:
     network.eval()
     found = []
     for sample in samples:
-        batch = stream.shape.batch([sample])
+        batch = stream.shape.batch([sample]).to(run.device)
         with torch.no_grad():
             sums = run.objective(network, batch)
         value = float((sums / torch.tensor(batch.counts).clamp(min=1)).sum())

@@ -186,7 +186,7 @@ def _gradients(run: Run, cut: Cut, step: int, world: Any) -> tuple[float, Tensor
     settings = dataclasses.replace(run.train, bfloat16=False)
     terms = accumulate(network, run.objective, batches, targets, settings, step, world)
     held = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters()]
-    return float(terms.sum()), torch.cat([gradient.flatten() for gradient in held])
+    return float(terms.sum()), torch.cat([gradient.flatten() for gradient in held]).cpu()
 
 
 def _batches(run: Run, cut: Cut, step: int, world: Any) -> list[Any]:

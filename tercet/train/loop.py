@@ -59,12 +59,11 @@ def fit(
     state, averages = state or State(), averages or Averages(model)
     recorder = recorder or Recorder(model)
     state.steps = state.steps or recipe.steps
-    device = next(model.parameters()).device
     model.train()
     with _interruptible() as interrupted:
         while not state.done:
             started = time.perf_counter()
-            batches = [batch.to(device) for batch in data(state.step)]
+            batches = data(state.step)
             targets = world.sum(count_targets(batches))  # (k,) of all ranks and micro-batches
             if not targets.all():
                 on_stop(state)
@@ -108,12 +107,12 @@ def accumulate(
 ) -> Tensor:
     """The gradient of a step from its micro-batches, each divided by all the step's targets; the
     loss in its terms (k,), nats a target."""
-    device = batches[0].tokens.device.type
+    device = next(model.parameters()).device
     sums = torch.zeros_like(targets)  # (k,)
     for number, batch in enumerate(batches):
         torch.manual_seed(keyed(recipe.seed, step, world.rank, number))  # dropout
-        with torch.autocast(device, torch.bfloat16, enabled=recipe.bfloat16):
-            part = objective(model, batch)  # (k,)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
+            part = objective(model, batch.to(device))  # (k,)
         (part / targets.to(part)).sum().backward()
         sums += part.detach().to(sums)
     world.sum_gradients(model)
