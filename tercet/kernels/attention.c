@@ -64,11 +64,13 @@ INLINE void hide(float *row, struct span all_of_it, struct span seen) {
 }
 INLINE const void *at(const void *x, long i, int half) { return (const char *)x + i * (half ? 2 : 4); }
 
-INLINE void forward_task(const struct task *t, void *out, float *logs, long task, const int half) {
+/* Both say whether they had memory. */
+INLINE int forward_task(const struct task *t, void *out, float *logs, long task, const int half) {
     long b = task / t->key_heads, g = task % t->key_heads, group = t->heads / t->key_heads;
     long T = t->q_starts[b + 1] - t->q_starts[b], S = t->k_starts[b + 1] - t->k_starts[b];
     long K = t->width, wide = up(K, W), length = up(S, W), N = t->q_starts[t->n_sequences];
     float *keys = scratch((K + BLOCK) * length + (length + 2 * BLOCK) * wide);
+    if (!keys) return 0;
     float *values = keys + K * length, *queries = values + length * wide;
     float *sums = queries + BLOCK * wide, *scores = sums + BLOCK * wide;
     columns_of(keys, length, at(t->k, t->k_starts[b] * t->k_step + g * K, half), t->k_step, S, K, half);
@@ -99,9 +101,10 @@ INLINE void forward_task(const struct task *t, void *out, float *logs, long task
                 for (; d < K; d++) store1(out, to + d, sums[r * wide + d] * each, half);
             }
         }
+    return 1;
 }
 
-INLINE void backward_task(const struct task *t, const void *out, const float *logs,
+INLINE int backward_task(const struct task *t, const void *out, const float *logs,
                           const void *d_out, void *d_q, void *d_k, void *d_v, long task,
                           const int half) {
     long b = task / t->key_heads, g = task % t->key_heads, group = t->heads / t->key_heads;
@@ -109,6 +112,7 @@ INLINE void backward_task(const struct task *t, const void *out, const float *lo
     long K = t->width, wide = up(K, W), length = up(S, W), N = t->q_starts[t->n_sequences];
     long line = length + W, tall = length + W; /* room behind the last row and column */
     float *keys = scratch(2 * K * length + 3 * tall * wide + 3 * BLOCK * wide + 2 * BLOCK * line);
+    if (!keys) return 0;
     float *values = keys + K * length, *key_rows = values + K * length;
     float *dk = key_rows + tall * wide, *dv = dk + tall * wide, *queries = dv + tall * wide;
     float *outs = queries + BLOCK * wide, *dq = outs + BLOCK * wide;
@@ -152,21 +156,26 @@ INLINE void backward_task(const struct task *t, const void *out, const float *lo
             store1(d_k, to, dk[j * wide + d], half);
             store1(d_v, to, dv[j * wide + d], half);
         }
+    return 1;
 }
 
-void attention_forward(const struct task *t, void *out, float *logs, int threads) {
+/* 0 where a thread had no memory. */
+int attention_forward(const struct task *t, void *out, float *logs, int threads) {
     long n = t->n_sequences * t->key_heads;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    int done = 1;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) reduction(& : done)
     for (long i = 0; i < n; i++)
-        if (t->half) forward_task(t, out, logs, i, 1);
-        else forward_task(t, out, logs, i, 0);
+        done &= t->half ? forward_task(t, out, logs, i, 1) : forward_task(t, out, logs, i, 0);
+    return done;
 }
 
-void attention_backward(const struct task *t, const void *out, const float *logs,
-                        const void *d_out, void *d_q, void *d_k, void *d_v, int threads) {
+int attention_backward(const struct task *t, const void *out, const float *logs,
+                       const void *d_out, void *d_q, void *d_k, void *d_v, int threads) {
     long n = t->n_sequences * t->key_heads;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    int done = 1;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) reduction(& : done)
     for (long i = 0; i < n; i++)
-        if (t->half) backward_task(t, out, logs, d_out, d_q, d_k, d_v, i, 1);
-        else backward_task(t, out, logs, d_out, d_q, d_k, d_v, i, 0);
+        done &= t->half ? backward_task(t, out, logs, d_out, d_q, d_k, d_v, i, 1)
+                        : backward_task(t, out, logs, d_out, d_q, d_k, d_v, i, 0);
+    return done;
 }

@@ -103,4 +103,5 @@ def _call(name: str, task: Task, *tensors: Tensor) -> None:
     kernels = library("attention")
     assert kernels is not None
     pointers = (ctypes.c_void_p(x.data_ptr()) for x in tensors)
-    getattr(kernels, name)(ctypes.byref(task), *pointers, torch.get_num_threads())
+    if not getattr(kernels, name)(ctypes.byref(task), *pointers, torch.get_num_threads()):
+        raise MemoryError("attention had no memory for its scratch")

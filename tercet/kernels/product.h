@@ -52,14 +52,14 @@ static void product(long M, long N, long L, const float *A, long rs, long cs, co
 
 INLINE long up(long n, long to) { return (n + to - 1) / to * to; }
 
-/* A thread's own scratch of so many floats, kept between calls. */
+/* A thread's own scratch of so many floats, kept between calls; NULL where there is no memory. */
 static float *scratch(size_t floats) {
     static __thread float *kept;
     static __thread size_t held;
     if (floats > held) {
         free(kept);
-        held = floats;
-        if (posix_memalign((void **)&kept, 64, 4 * floats)) abort();
+        if (posix_memalign((void **)&kept, 64, 4 * floats)) kept = NULL;
+        held = kept ? floats : 0;
     }
     return kept;
 }
