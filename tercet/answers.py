@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,3 +70,18 @@ class Attention:
 
 class CutWarning(UserWarning):
     """Some texts were longer than the model's context; says how many lost how much."""
+
+
+# Every call says it: Python would drop a sentence that a line has said before.
+warnings.filterwarnings("always", category=CutWarning, append=True)
+
+
+def slides(answers: Sequence[Generation]) -> str:
+    """How many texts outgrew the context; empty when none did."""
+    dropped = [answer.dropped for answer in answers if answer.dropped]
+    if not dropped:
+        return ""
+    return (
+        f"{len(dropped)} of {len(answers)} texts outgrew the context: {sum(dropped):,} tokens at "
+        "their beginnings slid out of the model's sight (overflow 'slide')"
+    )

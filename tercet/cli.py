@@ -7,6 +7,7 @@ help costs nothing. Knows no verb's business.
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import inspect
 import io
@@ -68,10 +69,15 @@ def run(args: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\ntercet: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) has left. Python would complain once more while it closes stdout.
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE):
+            raise
+        # What is still held back would fail once more while Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        if error.errno == errno.EPIPE:  # the reader (head, less) has left
+            return 141
+        print(f"tercet: the output cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
 
 
 def dispatch(args: Sequence[str]) -> int:

@@ -22,6 +22,8 @@ except ImportError:  # Windows: runs in one folder are not kept apart there
     fcntl = None
 
 LOCK = ".lock"
+UMASK = os.umask(0)  # it is told only by being set
+os.umask(UMASK)
 _REPLACED: dict[Path, set[str]] = {}  # open scratch folder -> what its files stand instead of
 
 
@@ -188,7 +190,9 @@ def _refusals(place: Path) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    """To the disk, so that the rename cannot overtake the contents when the power goes."""
+    """To the disk, so that the rename cannot overtake the contents when the power goes; readable
+    for whom the umask lets (safetensors makes its files for their owner alone)."""
+    path.chmod(0o666 & ~UMASK)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

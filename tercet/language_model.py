@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tercet import hf
-from tercet.answers import Attention, CutWarning, Fill, Generation, Score
+from tercet.answers import Attention, CutWarning, Fill, Generation, Score, slides
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
@@ -158,9 +158,12 @@ class LanguageModel:
         tokenizer, mask = self.tokenizer, self.tokenizer.mask_id
         if mask is None:
             raise InputError("the model's tokenizer has no mask token, so there is nothing to fill")
-        if top_k < 1:
-            raise InputError(f"top_k {top_k} must be 1 or more")
-        ids = self._whole(text.replace("[MASK]", tokenizer.pieces([mask])[0]))
+        if type(top_k) is not int or top_k < 1:
+            raise InputError(f"top_k {top_k} must be a whole number of 1 or more")
+        self._single(text)
+        spelt = tokenizer.pieces([mask])[0]
+        parts = text.replace(spelt, "[MASK]").split("[MASK]")  # between the masks
+        ids = self._whole(spelt.join(parts))
         places = [i for i, token in enumerate(ids) if token == mask]
         if not places:
             raise InputError(f"the text {text!r} has no mask; put [MASK] where a token is wanted")
@@ -168,25 +171,28 @@ class LanguageModel:
         logits = self.network(tokens, layout, select=torch.tensor(places, device=self.device))
         best = logits.float().softmax(-1).topk(min(top_k, logits.shape[-1]))  # (M, k)
         filled = []
-        for place, values, choices in zip(
-            places, best.values.tolist(), best.indices.tolist(), strict=True
+        for number, (values, choices) in enumerate(
+            zip(best.values.tolist(), best.indices.tolist(), strict=True), 1
         ):
-            options = []
-            for value, choice in zip(values, choices, strict=True):
-                whole = self._filled(ids, place, choice)
-                options.append(Fill(tokenizer.decode([choice]).strip(), value, whole))
-            filled.append(options)
+            before, after = "[MASK]".join(parts[:number]), "[MASK]".join(parts[number:])
+            filled.append(
+                [
+                    self._filled(before, choice, value, after)
+                    for value, choice in zip(values, choices, strict=True)
+                ]
+            )
         return filled[0] if len(filled) == 1 else filled
 
-    def _filled(self, ids: list[int], place: int, choice: int) -> str:
-        """The text with one mask filled; other masks stay as [MASK], special tokens go."""
-        parts: list[list[int]] = [[]]
-        for i, token in enumerate(ids):
-            if token == self.tokenizer.mask_id and i != place:
-                parts.append([])
-            else:
-                parts[-1].append(choice if i == place else token)
-        return " [MASK] ".join(self.tokenizer.decode(part).strip() for part in parts).strip()
+    def _filled(self, before: str, choice: int, probability: float, after: str) -> Fill:
+        """The text as it was given, with a token in the place of one mask."""
+        piece = self.tokenizer.decode([choice])
+        token = piece.strip() or piece  # a line break is a token too
+        if self.tokenizer.pieces([choice])[0].startswith("##"):  # it goes on with the word before
+            token = piece = piece.removeprefix("##").strip()
+            before = before.rstrip()
+        elif not before or before[-1].isspace():
+            piece = token
+        return Fill(token, probability, before + piece + after)
 
     @torch.inference_mode()
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
@@ -285,7 +291,7 @@ class LanguageModel:
         """The text of ``generate`` in pieces, as it is written."""
         self._must("generate")
         request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
-        self._listed(prompt)
+        self._single(prompt)
         pieces = self.writer.stream(prompt, request)
         return self._told(prompt, pieces) if overflow == "slide" else pieces
 
@@ -390,6 +396,10 @@ class LanguageModel:
             raise InputError("an empty list holds no text; give at least one")
         return listed, one
 
+    def _single(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise InputError(f"one text is wanted, a string, not {text!r} ({type(text).__name__})")
+
     def _whole(self, text: str) -> list[int]:
         """The ids of a text that must fit as it is: the caller has no overflow policy."""
         return self._windows([text], "error", choice=False)[0][0].ids
@@ -425,14 +435,8 @@ class LanguageModel:
 
 
 def _warn_of_slides(answers: Sequence[Generation]) -> None:
-    dropped = [answer.dropped for answer in answers if answer.dropped]
-    if dropped:
-        warnings.warn(
-            f"{len(dropped)} of {len(answers)} texts outgrew the context: {sum(dropped):,} tokens "
-            "at their beginnings slid out of the model's sight (overflow 'slide')",
-            CutWarning,
-            stacklevel=3,
-        )
+    if said := slides(answers):
+        warnings.warn(said, CutWarning, stacklevel=3)
 
 
 def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:

@@ -540,3 +540,26 @@ def test_two_quickstarts_in_one_folder(tmp_path):
         done = tercet("quickstart", "--folder", str(tmp_path))
     assert done.returncode == 2 and f"(process {os.getpid()})" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_behind_the_output_is_said(models):
+    with open("/dev/full", "w") as full:
+        command = ["generate", models["decoder"], "the cat", "--max-new-tokens", "3"]
+        done = subprocess.run(
+            [sys.executable, "-m", "tercet", *command], stdout=full, stderr=subprocess.PIPE
+        )
+    said = b"tercet: the output cannot be written (No space left on device)"
+    assert (done.returncode, done.stderr.strip()) == (2, said)
+
+
+def test_a_stop_string_leaves_the_text_to_the_model(models, run):
+    args = ("generate", models["decoder"], "--stop", "zz", "--stop", "yy", "the cat")
+    assert run(*args, "--max-new-tokens", "3")[0] == 0
+
+
+def test_what_slid_out_of_sight_is_said_once_for_a_whole_file(models, run, tmp_path):
+    (tmp_path / "lines.txt").write_text("the cat\n" * 40)
+    args = ("--file", str(tmp_path / "lines.txt"), "--overflow", "slide", "--max-new-tokens", "70")
+    code, out, err = run("generate", models["decoder"], *args)
+    assert code == 0 and len(out.splitlines()) == 40
+    assert err.count("outgrew the context") == 1 and "40 of 40 texts" in err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tercet.errors import InputError, require
-from tercet.files import LOCK, holder, locked, written, written_folder
+from tercet.files import LOCK, UMASK, holder, locked, written, written_folder
 
 TOO_LARGE = """
 import resource, sys
@@ -160,3 +160,14 @@ def test_what_a_killed_save_left_blocks_nobody_and_goes(tmp_path: Path):
     with written_folder(tmp_path) as first, written_folder(tmp_path) as second:
         assert first != second and len(list(tmp_path.iterdir())) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_others_may_read_what_was_written_for_its_owner(tmp_path: Path) -> None:
+    """As safetensors writes: whom the umask lets can read it afterwards."""
+    for place in (written(tmp_path / "one"), written_folder(tmp_path / "two")):
+        with place as draft:
+            file = draft / "x" if draft.is_dir() else draft
+            file.write_text("x")
+            file.chmod(0o600)
+    for file in (tmp_path / "one", tmp_path / "two" / "x"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~UMASK

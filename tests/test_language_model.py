@@ -1,6 +1,8 @@
 """The face: what each method gives, and what each says when asked for what cannot be."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +231,16 @@ def test_attention_is_a_distribution(models) -> None:
         ("encoder", lambda m: m.embed("dog", prompt="query"), "prompt 'query'"),
         ("encoder", lambda m: m.fill("no place"), r"put \[MASK\]"),
         ("encoder", lambda m: m.fill("[MASK]", top_k=0), "top_k 0"),
+        ("encoder", lambda m: m.fill("[MASK]", top_k=2.5), "top_k 2.5"),
+        ("encoder", lambda m: m.fill(["a [MASK]"]), "one text is wanted"),
+        ("decoder", lambda m: m.stream(["a", "b"]), "one text is wanted"),
+        ("decoder", lambda m: m.generate("a", sampling={"top_k": 1}), r"tercet.Sampling\(...\)"),
+        ("decoder", lambda m: m.generate(["a"], max_new_tokens=2.5), "max_new_tokens 2.5"),
+        ("decoder", lambda m: m.generate(["a"], max_new_tokens="5"), "max_new_tokens 5"),
+        ("decoder", lambda m: m.generate(["a"], overflow="bogus"), "overflow 'bogus'"),
+        ("decoder", lambda m: m.generate(["a"], overflow="slide"), "state max_new_tokens"),
+        ("decoder", lambda m: tercet.Sampling(temperature="hot"), "temperature 'hot'"),
+        ("encoder-decoder", lambda m: m.translate("a", beams="3"), "beams '3'"),
         ("decoder", lambda m: m.generate(""), "is empty"),
         ("decoder", lambda m: m.generate([]), "empty list"),
         ("decoder", lambda m: m.generate("dog", max_new_tokens=0), "max_new_tokens 0"),
@@ -296,3 +308,24 @@ def test_a_tokenizer_larger_than_the_table_is_refused(decoder) -> None:
     small = build(decoder.config.replace(vocab_size=100))
     with pytest.raises(InputError, match=r"tokenizer has \d+ tokens .* 100 rows"):
         tercet.LanguageModel(small, decoder.tokenizer)
+
+
+def test_every_call_says_what_it_cut(encoder, tmp_path: Path) -> None:
+    """Python shows an equal warning of a line once; these it shows each time."""
+    encoder.save(tmp_path)
+    program = (
+        "import sys, tercet\nmodel = tercet.load(sys.argv[1])\n"
+        "for _ in range(3): model.embed('quick ' * 60, overflow='keep-start')"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr.count("CutWarning: 100 %") == 3, done.stderr
+
+
+def test_a_filled_text_is_the_given_one_with_a_token_in_it(encoder) -> None:
+    given = "Quick  [MASK], the [MASK] ."
+    for number, options in enumerate(encoder.fill(given, top_k=3)):
+        parts = given.split("[MASK]")
+        for fill in options:
+            before, after = "[MASK]".join(parts[: number + 1]), "[MASK]".join(parts[number + 1 :])
+            assert fill.text in (before + fill.token + after, before.rstrip() + fill.token + after)

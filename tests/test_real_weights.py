@@ -69,6 +69,7 @@ def test_similarity_benchmark(encoder) -> None:
     first = encoder.embed([row["sentence1"] for row in rows])
     second = encoder.embed([row["sentence2"] for row in rows])
     rank = spearmanr((first * second).sum(1), [float(row["score"]) for row in rows]).statistic
+    print(f"STS-B test, Spearman x 100: {100 * rank:.2f}")
     assert 100 * rank == pytest.approx(82.0, abs=0.1)
 
 
@@ -98,6 +99,7 @@ def test_retrieval_benchmark(encoder) -> None:
         ir_measures.Qrel(row["query-id"], row["corpus-id"], int(row["score"])) for row in judged
     ]
     found = ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10]
+    print(f"SciFact, nDCG@10 x 100: {100 * found:.2f}")
     assert 100 * found == pytest.approx(64.5, abs=0.3)
 
 

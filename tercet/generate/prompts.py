@@ -115,6 +115,19 @@ def _check_ids(ids: Ids, vocab_size: int, name: str) -> None:
             )
 
 
+def check_options(max_new_tokens: int | None, overflow: str, *, slides: bool) -> None:
+    """Raises InputError for what would be wrong with every text; ``slides``: a decoder can."""
+    if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
+        raise InputError(f"max_new_tokens {max_new_tokens} must be a whole number of 1 or more")
+    if overflow not in ("error", "slide"):
+        raise InputError(f"overflow {overflow!r} is not for generation; use 'error' or 'slide'")
+    if overflow == "slide" and (max_new_tokens is None or not slides):
+        raise InputError(
+            "overflow 'slide' is for decoders, with a number of new tokens to stop at; "
+            + ("state max_new_tokens" if slides else "use 'error'")
+        )
+
+
 def begin(
     network: Network,
     prompts: Sequence[Ids],
@@ -124,16 +137,8 @@ def begin(
     overflow: str = "error",
 ) -> list[Text]:
     """The texts before their first new token, each with the number of tokens it may get."""
+    check_options(max_new_tokens, overflow, slides=sources is None)
     context = network.config.context_length
-    if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
-        raise InputError(f"max_new_tokens {max_new_tokens} must be a whole number of 1 or more")
-    if overflow not in ("error", "slide"):
-        raise InputError(f"overflow {overflow!r} is not for generation; use 'error' or 'slide'")
-    if overflow == "slide" and (sources is not None or max_new_tokens is None):
-        raise InputError(
-            "overflow 'slide' is for decoders, with a number of new tokens to stop at; "
-            + ("use 'error'" if sources is not None else "state max_new_tokens")
-        )
     keys = identities([(*p, -1, *s) for p, s in zip(prompts, sources or [()] * len(prompts))])
     texts = []
     for index, (prompt, key) in enumerate(zip(prompts, keys, strict=True)):

@@ -36,6 +36,9 @@ class Sampling:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not isinstance(value, int | float):
+                raise InputError(f"{name} {value!r} must be a number")
         if not (0 <= self.temperature < math.inf):
             raise InputError(
                 f"temperature {self.temperature} must be 0 (greedy) or above, such as 0.8"

@@ -47,6 +47,9 @@ class Beam:
     n_best: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("beams", "n_best", "length_penalty"):
+            if not isinstance(value := getattr(self, name), int | float):
+                raise InputError(f"{name} {value!r} must be a number")
         if self.beams < 1:
             raise InputError(f"beams {self.beams} must be 1 or more")
         if not 1 <= self.n_best <= self.beams:

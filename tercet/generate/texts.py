@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from tercet.answers import Generation
 from tercet.errors import InputError
-from tercet.generate.engine import Finished, begin, checked, generate, stream
+from tercet.generate.engine import generate, stream
+from tercet.generate.prompts import Finished, begin, check_options, checked
 from tercet.generate.sampling import NO_RULES, Sampling, TokenRules
 from tercet.generate.search import Beam, beam_search
 from tercet.model import Network
@@ -29,6 +30,8 @@ class Request:
     def __post_init__(self) -> None:
         if any(not s for s in self.stop):
             raise InputError("an empty stop string would end every text at once; leave it out")
+        if not isinstance(self.sampling, Sampling):
+            raise InputError(f"sampling {self.sampling!r} must be a tercet.Sampling(...)")
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,9 @@ class Writer:
         self, texts: Sequence[str], max_new_tokens: int | None, overflow: str
     ) -> tuple[list[int], dict[int, Generation]]:
         """Which texts can be run, and for the others what is wrong with each: one bad line of a
-        file must not cost the rest. What would be wrong with every text (no tokens asked for)
-        raises.
+        file must not cost the rest. What would be wrong with every text raises.
         """
+        check_options(max_new_tokens, overflow, slides=not self.reads_source)
         good: list[int] = []
         bad: dict[int, Generation] = {}
         for i, text in enumerate(texts):
@@ -159,8 +162,6 @@ class Writer:
                 )
                 good.append(i)
             except InputError as error:
-                if max_new_tokens is not None and max_new_tokens < 1:
-                    raise
                 bad[i] = Generation("", error=str(error))
         return good, bad
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from tercet.errors import InputError
-from tercet.jobs.flags import Model, Text, print_json, say
+from tercet.jobs.flags import Model, Text, one_line, print_json, say
 
 
 def run(
@@ -50,4 +50,5 @@ def _show(text: str, filled: list, json: bool) -> None:
         if len(masks) > 1:
             print(f"[MASK] {number}")
         for fill in mask:
-            print(f"{fill.probability:7.1%}  {fill.token:16}  {fill.text}")
+            token = fill.token if fill.token.strip() else repr(fill.token)
+            print(f"{fill.probability:7.1%}  {token:16}  {one_line(fill.text)}")

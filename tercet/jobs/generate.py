@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from tercet.jobs.flags import Choice, Model, Text, failed, in_groups, one_line, print_json, unset
+from tyro.conf import UseAppendAction
+
+from tercet.answers import CutWarning, slides
+from tercet.jobs.flags import (
+    Choice,
+    Model,
+    Text,
+    failed,
+    in_groups,
+    one_line,
+    print_json,
+    say,
+    unset,
+)
 
 
 def run(
@@ -14,7 +28,7 @@ def run(
     choice: Choice,
     *,
     max_new_tokens: Annotated[int | None, unset("N")] = None,
-    stop: Annotated[tuple[str, ...], unset("TEXT...")] = (),
+    stop: Annotated[UseAppendAction[tuple[str, ...]], unset("TEXT")] = (),
     overflow: Literal["error", "slide"] = "error",
     json: bool = False,
 ) -> int:
@@ -27,7 +41,7 @@ def run(
 
     Args:
         max_new_tokens: stop after so many tokens; without it, at the edge of the model's context
-        stop: strings that end the text and are left out of it
+        stop: a string that ends the text and is left out of it; may be given again and again
         overflow: a text beyond the context: refuse it, or let its oldest tokens slide out
         json: a JSON object a line, with ids, log-probabilities and the reason of the end
     """
@@ -51,11 +65,16 @@ def run(
     # Copies of a prompt are given different texts, which only one call can see to.
     copies = sampling.temperature > 0 and len(set(texts)) < len(texts)
     answers = in_groups(texts, lambda group: network.generate(group, **how), together=copies)
-    code = 0
-    for number, (prompt, answer) in enumerate(answers, 1):
-        if json:
-            print_json({"prompt": prompt, **asdict(answer)})
-        else:
-            print(one_line(answer.text))
-        code = 2 if failed(number, answer) else code
+    code, written = 0, []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CutWarning)  # of each group: said of all at the end
+        for number, (prompt, answer) in enumerate(answers, 1):
+            if json:
+                print_json({"prompt": prompt, **asdict(answer)})
+            else:
+                print(one_line(answer.text))
+            code = 2 if failed(number, answer) else code
+            written.append(answer)
+    if said := slides(written):
+        say(said)
     return code

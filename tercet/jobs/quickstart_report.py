@@ -146,11 +146,13 @@ def _encoder(page: Page, results: dict[str, Any]) -> None:
         ]
         for one in results["use"]["search"]
     ]
+    first = sum(one["rank"] == 1 for one in results["use"]["search"])
     page.section(
-        "The encoder finds the documentation",
-        "Ten questions, written before anything was trained. The rank of the right topic among all "
-        "topics, by the cosine of mean token states; beside it the same encoder where its training "
-        "began, with the decoder's token table, and with random weights.",
+        "Does the encoder find the documentation?",
+        f"It finds {first} of {len(rows)}; the questions were written before anything was trained. "
+        "The rank of the right topic among all topics, by the cosine of mean token states; beside "
+        "it the same encoder where its training began, with the decoder's token table, and with "
+        "random weights.",
         table(
             ["question", "right topic", "rank", "before training", "random", "found first"], rows
         ),
