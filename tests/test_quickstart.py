@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import browser
 import pytest
 
 import tercet.language_model as language_model
@@ -122,6 +123,27 @@ def test_the_whole_job_stopped_and_resumed(tmp_path: Path, monkeypatch, capsys):
     assert "complete" in capsys.readouterr().out
     with pytest.raises(InputError, match="begun with seconds 6"):
         quickstart(folder, Settings(seconds=9))
+
+
+@pytest.mark.slow
+@browser.needed
+def test_a_browser_draws_the_report(tmp_path: Path):
+    quickstart(tmp_path / "run", TINY, quiet=True)
+    page = browser.drawn(tmp_path / "run" / "report.html", tmp_path / "profile")
+    said = re.findall(r'role="status">Layer \d, head \d: <b>.*? %.*?</p>', page)
+    assert len(said) == 3  # encoder, decoder, cross-attention
+
+
+@pytest.mark.slow
+def test_the_whole_job_reaches_its_aims(tmp_path: Path):
+    """What `make quickstart` runs, and what issue 2 asks of its figures."""
+    run(tmp_path)
+    results = json.loads((tmp_path / STATE).read_text())["results"]
+    decoder, encoder = results["decoder"], results["encoder"]
+    dates = results["use"]["dates"]
+    assert len(dates) == 20 and sum(answer == iso for _, iso, answer in dates) >= 18
+    assert decoder["bits_per_byte"] < results["text"]["trigram_bits_per_byte"]
+    assert encoder["top5"] >= 3 * encoder["unigram_top5"] > 0
 
 
 def test_minutes_must_be_positive():

@@ -9,11 +9,10 @@ import math
 import os
 import random
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
 
@@ -283,18 +282,10 @@ def embedded(html: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
+@browser.needed
 def test_a_browser_draws_the_maps(tmp_path: Path) -> None:
     path = quickstart_page().write(tmp_path / "report.html")
-    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    command = [
-        "chromium",
-        *options.split(),
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--dump-dom",
-    ]
-    drawn = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=120)
-    said = re.findall(r'role="status">(Layer.*?)</p>', drawn.stdout)
+    said = re.findall(r'role="status">(Layer.*?)</p>', browser.drawn(path, tmp_path / "profile"))
     assert len(said) == 3
     # The decoder's map opens with the strongest link of its most pointed head, between two tokens.
     weights = np.tril(attention(12, 12, causal=True, seed=1)[2, 0], -1)[:, 1:]
