@@ -14,7 +14,7 @@ from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Finished
 from tercet.generate.texts import Writer
-from tercet.model import build
+from tercet.model import build, flatten
 from tercet.text import Tokenizer, train_tokenizer
 from tercet.text.engine import LibraryEngine
 
@@ -102,10 +102,23 @@ def test_embed_says_what_it_cut(encoder) -> None:
         kept = encoder.embed([long, "dog"])
     cut = encoder.embed(encoder.tokenizer.decode(encoder.tokenizer.encode(long)[1:31]))
     assert np.allclose(kept[0], cut, atol=1e-5)
-    slid = encoder.embed([long], overflow="slide")
-    assert slid.shape == (1, 32) and not np.allclose(slid[0], kept[0], atol=1e-6)
     with pytest.raises(InputError, match=r"102 tokens .* takes 32.*keep-start.*slide"):
         encoder.embed(long)
+
+
+@torch.inference_mode()
+def test_embed_slides_by_the_mean_of_windows_weighted_by_tokens(encoder) -> None:
+    long = " ".join(SENTENCES[:7])
+    start, *body, end = encoder.tokenizer.encode(long)
+    windows = [body[i : i + 30] for i in range(0, len(body), 30)]  # of 32 with the special two
+    states = [encoder.network.states(*flatten([[start, *ids, end]])) for ids in windows]
+    vectors = np.stack([window.mean(0).numpy() for window in states])
+    expected = np.average(vectors, axis=0, weights=[len(ids) for ids in windows])
+    assert len(windows) > 2 and len(windows[-1]) < 20
+    assert not np.allclose(expected, vectors.mean(0), atol=1e-3)  # nor without the weights
+    slid = encoder.embed([long, "dog"], overflow="slide")
+    assert np.allclose(slid, [expected, encoder.embed("dog")], atol=1e-5)
+    assert np.allclose(encoder.embed(long, overflow="slide"), expected, atol=1e-5)
 
 
 def test_fill_ranks_tokens(encoder) -> None:
