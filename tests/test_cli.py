@@ -451,18 +451,22 @@ def test_a_disk_that_fills_up_while_a_model_is_saved_leaves_the_old_one(models, 
     assert {p.name: p.read_bytes() for p in (tmp_path / "saved").iterdir()} == before
 
 
-def test_control_c_while_generating(models):
+def test_control_c_while_generating(models, tmp_path):
+    endless = shutil.copytree(models["decoder"], tmp_path / "endless")
+    never = {"suppress_tokens": list(load(endless).config.eos_ids)}
+    (endless / "generation_config.json").write_text(json.dumps(never))
+    asked = ["--temperature", "1", "--overflow", "slide", "--max-new-tokens", "1000000"]
     running = subprocess.Popen(
-        [sys.executable, "-m", "tercet", "generate", models["decoder"], "-"],
-        stdin=subprocess.PIPE,
+        [sys.executable, "-m", "tercet", "generate", str(endless), "the cat", *asked],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    time.sleep(2.0)  # the text is still awaited
+    assert running.stdout and running.stdout.read(1)  # the first of the text is there
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
-    assert running.returncode == 130 and err.decode().strip() == "tercet: stopped"
+    rest, err = running.communicate(timeout=60)
+    assert (running.returncode, err.decode()) == (130, "\ntercet: stopped\n")
+    assert len(rest) < 1_000_000 and b"Traceback" not in rest
 
 
 @pytest.mark.parametrize(
