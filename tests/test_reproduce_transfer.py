@@ -128,6 +128,7 @@ def test_transfer_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
         "data": {name: labelled(tmp_path, f"{name}.tsv", n, n) for name, n in sizes.items()},
         "labels": {30: 1, 60: 3},
         "rates": [1e-5, 1e-2],
+        "pools": ["first", "mean"],
         "seeds": 2,
     }
     place, search, calls = tmp_path / "out", transfer_module.best_classifier, []
@@ -141,14 +142,15 @@ def test_transfer_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
         transfer(entry, place, True)
     weights = (place / "run" / "model" / "model.safetensors").read_bytes()
     rows = {row.measure: row for row in transfer(entry, place, True)}
-    assert len(calls) == 13  # 2 sizes, 3 bodies, 2 seeds, and the one that was interrupted
+    assert len(calls) == 9  # 2 sizes, 2 bodies, 2 seeds, and the one that was interrupted
     assert weights == (place / "run" / "model" / "model.safetensors").read_bytes()
     pieces = json.loads((place / "pieces.json").read_text())
-    assert len(pieces) == 16 and len(rows) == 2 * 6 + 1
+    assert len(pieces) == 12 and len(rows) == 2 * 5 + 1
     for size, epochs in entry["labels"].items():
         means = {}
-        for body in ("pretrained", "counted token vectors", "from scratch"):
+        for body in ("pretrained", "from scratch"):
             searched = f"{body}, {size} labels, {epochs} epochs, rates [1e-05, 0.01]"
+            searched += ", read by ['first', 'mean']"
             names = [f"{searched}, seed {seed}" for seed in range(2)]
             found = [pieces[name] for name in names]
             assert all(one["rate"] in entry["rates"] and one["epoch"] <= epochs for one in found)

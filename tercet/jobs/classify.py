@@ -31,7 +31,9 @@ Examples = tuple[Sequence[Sequence[int]], Sequence[Any]]  # ids of each text, an
 @dataclass(frozen=True)
 class Tuning:
     """``rows``: texts a step. The rate rises over a tenth of the steps and then falls to 0.
-    ``dropout`` holds in body and head while the network learns."""
+    ``dropout`` holds in body and head while the network learns. ``pool``: what of a text the new
+    head reads, first (its [CLS], as BERT does), mean or last; None: what the model's own heads do.
+    """
 
     learning_rate: float
     epochs: int
@@ -39,6 +41,7 @@ class Tuning:
     dropout: float = 0.1
     weight_decay: float = 0.01
     bfloat16: bool = False
+    pool: str | None = None
     seed: int = 0  # of the head, the order and the dropout
 
     def __post_init__(self) -> None:
@@ -123,7 +126,7 @@ def with_classifier(network: Network, n_labels: int, tuning: Tuning) -> Network:
     config = old.replace(
         heads=("pooler", HEAD) if "pooler" in old.heads else (HEAD,),
         n_labels=n_labels,
-        pool="last" if old.family == "decoder" else old.pool,
+        pool=tuning.pool or ("last" if old.family == "decoder" else old.pool),
         dropout=tuning.dropout,
         head_dropout=tuning.dropout,
     )

@@ -1,7 +1,7 @@
 """What pretraining is worth: an encoder fine-tuned, and the same one from scratch.
 
-Both get the same search of rates and epochs, chosen on the validation texts; the test texts are
-looked at by what was chosen. Beside them the frozen vectors, and words counted by TF-IDF.
+Both get the same search of rates, epochs and what the head reads, chosen on the validation texts;
+the test texts are looked at by what was chosen. Beside them the frozen vectors, and words counted by TF-IDF.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tercet.model import build
 from tercet.train.counted import counted_vectors
 from tercet.train.log import rows as log_rows
 
-PRETRAINED, COUNTED, SCRATCH = "pretrained", "counted token vectors", "from scratch"
+PRETRAINED, SCRATCH = "pretrained", "from scratch"
 FROZEN, WORDS = "pretrained, frozen", "TF-IDF"
 SPLITS = ("train", "validation", "test")
 STEPS = 0.92  # of the minutes; the rest is for tokenizer, shards, counting and evaluations
@@ -46,7 +46,7 @@ def transfer(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
     kept = Kept(folder / "pieces.json", say if not quiet else lambda sentence: None)
     job, rows = Job(entry, folder, run), []
     for size, epochs in entry["labels"].items():
-        searched = f"{epochs} epochs, rates {entry['rates']}"
+        searched = f"{epochs} epochs, rates {entry['rates']}, read by {entry['pools']}"
         tuned = {
             body: [
                 kept(
@@ -55,7 +55,7 @@ def transfer(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
                 )
                 for seed in range(entry["seeds"])
             ]
-            for body in (PRETRAINED, COUNTED, SCRATCH)
+            for body in (PRETRAINED, SCRATCH)
         }
         beside = {
             FROZEN: kept(f"{FROZEN}, {size} labels", partial(job.frozen, size)),
@@ -154,21 +154,23 @@ class Job:
         """From scratch a seed begins with other weights; what was trained is there once."""
         if body == SCRATCH:
             return LanguageModel(build(self.run.config, seed), self.run.tokenizer)
-        return load(self.run.folder / "model" if body == PRETRAINED else self.folder / "start")
+        return load(self.run.folder / "model")
 
     def tuned(self, body: str, size: int, seed: int) -> Figures:
         model = self._body(body, seed)
         parts = [(encoded(model.tokenizer, t, model.limit), y) for t, y in self._texts(size)]
-        epochs = self.entry["labels"][size]
+        epochs, bfloat16 = self.entry["labels"][size], self.run.recipe.train.bfloat16
         tunings = [
-            Tuning(rate, epochs, bfloat16=self.run.recipe.train.bfloat16, seed=seed)
+            Tuning(rate, epochs, bfloat16=bfloat16, pool=pool, seed=seed)
             for rate in self.entry["rates"]
+            for pool in self.entry["pools"]
         ]
         best = best_classifier(model.network, parts[0], parts[1], tunings)
         return {
             "test": best.scores(parts[2]).accuracy,
             "validation": best.validation.accuracy,
             "rate": best.tuning.learning_rate,
+            "pool": best.tuning.pool,
             "epoch": best.epoch,
         }
 
@@ -187,7 +189,8 @@ def _rows(size: int, tuned: dict[str, list[Figures]], beside: dict[str, Figures]
     for body, seeds in tuned.items():
         means[body] = 100 * statistics.fmean(one["test"] for one in seeds)
         each = "; ".join(
-            f"{100 * one['test']:.1f} (rate {one['rate']:g}, epoch {one['epoch']})" for one in seeds
+            f"{100 * one['test']:.1f} (rate {one['rate']:g}, {one['pool']}, epoch {one['epoch']})"
+            for one in seeds
         )
         yield Row(f"{size:,} labels, {body}: test accuracy, %", means[body], None, each)
     for name, one in beside.items():
