@@ -1,7 +1,8 @@
 """What pretraining is worth: an encoder fine-tuned, and the same one from scratch.
 
 Both get the same search of rates, epochs and what the head reads, chosen on the validation texts;
-the test texts are looked at by what was chosen. Beside them the frozen vectors, and words counted by TF-IDF.
+the test texts are looked at by what was chosen. Beside them the frozen vectors, and words counted
+by TF-IDF.
 """
 
 from __future__ import annotations
