@@ -343,7 +343,8 @@ class LanguageModel:
         """How probable each token is after those before it, and the perplexity: a Score, or a list.
 
         overflow: None refuses a single text beyond the context, and lets those of a list slide by
-        half a context, each token scored once.
+        half a context, each token scored once. A text of a single token has nothing that could be
+        scored: its perplexity is nan.
         """
         self._must("score")
         texts, one = self._listed(texts)

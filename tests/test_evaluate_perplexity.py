@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 import tercet
+from tercet import cli
 from tercet.config import TransformerConfig
 from tercet.data import Tokens
 from tercet.data.windows import documents_of, windows
@@ -22,7 +25,9 @@ from tercet.evaluate.perplexity import (
     loss_by_context,
     text_bits_per_byte,
 )
+from tercet.language_model import LanguageModel
 from tercet.model import Layout, Network, build
+from tercet.text import train_tokenizer
 
 DATA = Path(os.environ.get("TERCET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 STORIES = DATA.parent / "weights" / "stories260K"
@@ -164,3 +169,27 @@ def test_an_encoder_cannot_score_a_text():
 
     with pytest.raises(InputError, match="encoder.*cannot score.*embed, fill"):
         text_bits_per_byte(Encoder(), "text")  # type: ignore[arg-type]
+
+
+def test_a_single_token_says_why_it_has_no_perplexity(tmp_path: Path, capsys):
+    tokenizer = train_tokenizer(["abc"], kind="characters")
+    model = LanguageModel(build(CONFIG), tokenizer)
+    assert math.isnan(model.score("a").perplexity)
+    model.save(tmp_path / "model")
+    score, why = ["score", str(tmp_path / "model")], "a single token has nothing before it"
+
+    assert cli.run([*score, "--text", "a"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"tercet: the text 'a': {why}") and err.count("\n") == 1
+
+    (tmp_path / "lines.txt").write_text("abc\na\nab\n")
+    assert cli.run([*score, str(tmp_path / "lines.txt")]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"tercet: text 2: {why}") and err.count("\n") == 1
+    assert [line.split()[1] for line in out.splitlines()] == ["2", "0", "1", "3"]
+    assert "nan" not in out.splitlines()[-1]  # the others do not suffer
+
+    assert cli.run([*score, str(tmp_path / "lines.txt"), "--json"]) == 2
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["perplexity"] is None for row in rows] == [False, True, False]
+    assert [bool(row["error"]) for row in rows] == [False, True, False]
