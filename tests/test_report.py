@@ -16,7 +16,7 @@ import browser
 import numpy as np
 import pytest
 
-from tercet import report
+from tercet import cli, report
 from tercet.errors import InputError
 from tercet.report.attention import decode, encode
 from tercet.report.markup import number
@@ -334,6 +334,16 @@ def test_tokens_stand_on_both_axes() -> None:
 def test_bad_weights(weights: list, message: str) -> None:
     with pytest.raises(InputError, match=message):
         report.attention_map(weights, ["a", "b"], title="map")
+
+
+def test_too_many_weights_have_a_remedy_that_the_verb_has(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("tercet.report.attention.LARGEST", 3)
+    with pytest.raises(InputError, match=r"4 weights are too many .*; shorten the text$"):
+        report.attention_map([[[[1.0, 0.0], [0.5, 0.5]]]], ["a", "b"], title="map")
+    with pytest.raises(SystemExit):
+        cli.run(["attend", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the exact weights" not in said and "a weight in 8 bits" in said
 
 
 def test_other_bad_input(tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ def run(
     target: Annotated[str | None, unset("TEXT")] = None,
     out: Annotated[Path, arg(metavar="FILE")] = Path("attention.html"),
 ) -> None:
-    """Writes a page that shows who attends to whom: every layer, every head, the exact weights.
+    """Writes a page that shows who attends to whom: every layer, every head.
+
+    The page keeps a weight in 8 bits, within 0.4 percentage points of the exact one; the exact ones
+    are in Python, `tercet.load(MODEL).attention(TEXT)`.
 
       tercet attend runs/quickstart/encoder "The cat sat on the mat." --out cat.html
 

@@ -103,7 +103,7 @@ def _shape(layers: list[list[list[list[float]]]], n_queries: int, n_keys: int) -
     if math.prod(shape) > LARGEST:
         raise InputError(
             f"{' × '.join(map(str, shape))} = {math.prod(shape):,} weights are too many for a page "
-            f"(the most is {LARGEST:,}); shorten the text or give fewer layers"
+            f"(the most is {LARGEST:,}); shorten the text"
         )
     return shape
 
