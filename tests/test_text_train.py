@@ -1,7 +1,12 @@
 """Learning tokenizers from real text; what is learned survives its folder."""
 
 import gzip
+import os
 import pydoc_data.topics
+import signal
+import subprocess
+import sys
+import time
 from functools import cache
 
 import pytest
@@ -181,6 +186,43 @@ def test_a_masked_character_keeps_the_space_before_it():
     for kind in ("characters", "bytes"):
         tokenizer = train_tokenizer(TEXTS, kind=kind, special="encoder")
         assert tokenizer.encode("e [MASK]", special=False)[2:] == [tokenizer.mask_id]
+
+
+def test_control_c_while_the_library_learns():
+    """It learns from this for minutes, and answers nobody."""
+    program = (
+        "import random, sys; from tercet.text import train_tokenizer\n"
+        "draw = random.Random(1)\n"
+        "texts = (' '.join('%x' % draw.getrandbits(120) for _ in range(200)) for _ in range(600))\n"
+        "def told(stage, done, total):\n"
+        "    if stage == 'learning': print(stage, done, flush=True)\n"
+        "try: train_tokenizer(texts, kind='unigram', progress=told)\n"
+        "except KeyboardInterrupt: sys.exit(130)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None and child.stdout.readline() == "learning 0\n"
+    time.sleep(0.5)  # now in the library
+    child.send_signal(signal.SIGINT)
+    said, complaint = child.communicate(timeout=10)
+    assert (child.returncode, said, complaint) == (130, "", "")
+
+
+def test_control_c_while_texts_are_read_reads_no_more():
+    read = []
+
+    def texts():
+        for text in TEXTS:
+            read.append(text)
+            if len(read) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+            yield text
+
+    with pytest.raises(KeyboardInterrupt):
+        train_tokenizer(texts(), vocab_size=300)
+    assert len(read) <= 6
 
 
 def latin1(folder):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Literal, get_args
 
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
@@ -72,7 +73,7 @@ def train_tokenizer(
         texts, vocab_size = iter(()), 256 + len({*design.roles.values(), *design.extra})
     library, trainer = _recipe(kind, vocab_size, design, lowercase)
     try:
-        library.train_from_iterator(texts, trainer)
+        _learn(library, texts, trainer)
     except InputError:
         raise
     except Exception as error:  # unigram's trainer raises bare Exception
@@ -85,6 +86,41 @@ def train_tokenizer(
     if progress is not None:
         progress("learning", 1, 1)
     return _finish(library, kind, design)
+
+
+def _learn(library: Library, texts: Iterator[str], trainer: trainers.Trainer) -> None:
+    """The library's training, in a thread that this one waits for, since Python answers Ctrl-C in
+    the main thread and between its own steps only: the library takes none for a minute.
+
+    A stopped thread reads no more texts. What it is learning cannot be broken off; it ends with the
+    process, which does not wait for it.
+    """
+    stopped = Event()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            library.train_from_iterator(_until(stopped, texts), trainer)
+        except BaseException as error:  # raised below, where the caller is
+            failures.append(error)
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        stopped.set()
+        thread.join(0.2)  # out of Python, where a thread that ends with the process may crash it
+        raise
+    if failures:
+        raise failures[0]
+
+
+def _until(stopped: Event, texts: Iterator[str]) -> Iterator[str]:
+    for text in texts:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        yield text
 
 
 def _design(special: str | Special, kind: Kind) -> Special:
