@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tercet import cli
 from tercet.errors import InputError
 from tercet.text import SPECIAL, Special, Tokenizer, train_tokenizer
 
@@ -223,6 +224,19 @@ def test_control_c_while_texts_are_read_reads_no_more():
     with pytest.raises(KeyboardInterrupt):
         train_tokenizer(texts(), vocab_size=300)
     assert len(read) <= 6
+
+
+def test_a_models_tokenizer_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text("the model's")
+    (tmp_path / "text.txt").write_text(TEXTS[0])
+    train = ["tokenizer", "train", str(tmp_path / "text.txt"), "--out", str(tmp_path)]
+    assert cli.run(train) == 2
+    said = capsys.readouterr().err
+    assert f"--out {tmp_path}: holds a model" in said and "name another folder" in said
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["config.json", "text.txt", "tokenizer.json"]
+    assert (tmp_path / "tokenizer.json").read_text() == "the model's"
 
 
 def latin1(folder):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from tercet.errors import InputError
 from tercet.files import writable
 from tercet.jobs.flags import say
 
@@ -39,9 +40,12 @@ def train(
     from tercet.text import train_tokenizer
 
     if not files:
-        from tercet.errors import InputError
-
         raise InputError("no text to learn from; name a FILE, or - for standard input")
+    if (out / "config.json").is_file():
+        raise InputError(
+            f"--out {out}: holds a model (config.json), which another tokenizer would spoil; "
+            "name another folder"
+        )
     writable(out, folder=True)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks = {}
