@@ -299,6 +299,7 @@ def test_rotary_settings_come_back(
     ("values", "said"),
     [
         (small("llama", new_flag=3), "new_flag=3"),
+        (small("llama", parallel_residual=False), "parallel_residual=False"),
         (small("llama", hidden_act="swiglu_fancy"), "swiglu_fancy"),
         (small("llama", partial_rotary_factor=0.5), "partial_rotary_factor"),
         (small("llama", rope_scaling={"rope_type": "dynamic", "factor": 2.0}), "dynamic"),
@@ -332,9 +333,62 @@ def test_all_settings_that_are_not_honoured_are_named_at_once() -> None:
 
 
 def test_empty_settings_that_nobody_knows_are_let_pass() -> None:
-    read_config(small("llama", one=None, two=False, three={}, four=[]), ("language",))
-    with pytest.raises(InputError, match="five=0"):
-        read_config(small("llama", five=0), ("language",))
+    read_config(small("llama", one=None, three={}, four=[]), ("language",))
+    for value in (0, False, ""):
+        with pytest.raises(InputError, match=f"five={value!r}"):
+            read_config(small("llama", five=value), ("language",))
+
+
+GENERIC: dict[str, Any] = {  # what the 2nd to the 4th version wrote for every architecture
+    **dict.fromkeys(
+        "output_attentions output_hidden_states torchscript use_bfloat16".split(), False
+    ),
+    **dict.fromkeys("tf_legacy_loss is_decoder add_cross_attention do_sample".split(), False),
+    **dict.fromkeys("tie_encoder_decoder early_stopping output_scores".split(), False),
+    **dict.fromkeys("return_dict_in_generate remove_invalid_values".split(), False),
+    **dict.fromkeys("gradient_checkpointing output_past use_cache return_dict".split(), False),
+    **dict.fromkeys("finetuning_task prefix problem_type xla_device".split()),
+    "chunk_size_feed_forward": 0,
+    "pruned_heads": {},
+    "max_length": 20,
+    "num_beams": 1,
+    "temperature": 1.0,
+    "top_k": 50,
+    "torch_dtype": "float32",
+    "_name_or_path": "./",
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+    "transformers_version": "4.30.0",
+    "is_encoder_decoder": False,
+    "_flash_attn_2_enabled": False,
+    "tokenizer_class": None,
+}
+
+
+@pytest.mark.parametrize("model_type", ROWS)
+def test_settings_that_change_nothing_are_let_pass(model_type: str) -> None:
+    heads = TABLES[model_type].forms[0].heads
+    assert read_config(small(model_type, **GENERIC), heads) == read_config(small(model_type), heads)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "key", "neutral", "other"),
+    [  # as published models have them
+        ("llama", "rope_interleaved", False, True),
+        ("llama", "is_llama_config", True, None),
+        ("llama", "transformers.js_config", {"dtype": "q4"}, None),
+        ("qwen2", "use_mrope", False, True),
+        ("modernbert", "causal_mask", False, True),
+        ("bert", "directionality", "bidi", "left"),
+        ("bert", "pooler_type", "first_token_transform", None),
+    ],
+)
+def test_settings_of_one_architecture(model_type: str, key: str, neutral: Any, other: Any) -> None:
+    heads = TABLES[model_type].forms[0].heads
+    plain = read_config(small(model_type), heads)
+    assert read_config(small(model_type, **{key: neutral}), heads) == plain
+    if other is not None:
+        with pytest.raises(InputError, match=f"{key}={other!r}.*must be {neutral!r}"):
+            read_config(small(model_type, **{key: other}), heads)
 
 
 # old checkpoints ---------------------------------------------------------------------------------

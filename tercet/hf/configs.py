@@ -64,7 +64,8 @@ GENERATION = frozenset(
 )
 IRRELEVANT = GENERATION | frozenset(
     """
-    _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path _num_labels
+    _attn_implementation _attn_implementation_autoset _commit_hash _flash_attn_2_enabled
+    _name_or_path _num_labels
     architectures attn_implementation auto_map bos_token chunk_size_feed_forward cls_token_id
     decoder_start_token_id dtype eos_token finetuning_task force_bos_token_to_be_generated
     gradient_checkpointing id2label
@@ -72,7 +73,8 @@ IRRELEVANT = GENERATION | frozenset(
     name_or_path num_labels output_attentions output_hidden_states output_past output_scores
     pad_token prefix pretraining_tp problem_type return_dict return_dict_in_generate sep_token_id
     task_specific_params tercet tf_legacy_loss tokenizer_class torch_dtype torchscript
-    transformers_version unsloth_fixed unsloth_version use_bfloat16 use_cache
+    transformers.js_config transformers_version unsloth_fixed unsloth_version use_bfloat16 use_cache
+    xla_device
     """.split()
 )
 MUST = {
@@ -117,6 +119,12 @@ BERT = Row(
     fixed=_MASKED_BERT,
     keys=_BERT_KEYS | _ids(None, None, 0) | {"max_position_embeddings": Key("context_length", 512)},
     special=("token_types", "transform", "classifier_dropout"),
+    must={"directionality": "bidi"},
+    # of the TensorFlow original, in the multilingual and the Chinese model; no code reads them
+    irrelevant=frozenset(
+        "pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head "
+        "pooler_type".split()
+    ),
 )
 ROBERTA = Row(
     fixed=_MASKED_BERT | {"transform": "gelu"},
@@ -169,6 +177,7 @@ MODERNBERT = Row(
         "tie_word_embeddings": Key("tie_embeddings", True),
     },
     special=("attention_bias", "global_and_local", "classifier_pooling"),
+    must={"causal_mask": False, "is_causal": False},
     irrelevant=frozenset(
         "initializer_cutoff_factor layer_norm_eps deterministic_flash_attn reference_compile "
         "sparse_prediction sparse_pred_ignore_index repad_logits_with_grad".split()
@@ -220,6 +229,8 @@ LLAMA = Row(
         "mlp_bias": Key("ff_bias", False),
     },
     special=("attention_bias", "rope"),
+    must={"rope_interleaved": False},
+    irrelevant=frozenset({"is_llama_config"}),
 )
 _NO_BIAS = {"qkv_bias": False, "attention_bias": False, "ff_bias": False}
 MISTRAL = Row(
@@ -237,6 +248,7 @@ QWEN2 = Row(
     fixed=_ROTARY | _NO_BIAS | {"qkv_bias": True},
     keys=_QWEN | {"num_key_value_heads": Key("n_kv_heads", 32)},
     special=("window_by_layer", "rope"),
+    must={"use_mrope": False},
 )
 QWEN3 = Row(
     fixed=_ROTARY | {"ff_bias": False, "qk_norm": True},

@@ -155,7 +155,8 @@ def essential(config: TransformerConfig) -> TransformerConfig:
 
 
 def _refusals(row: Row, values: Values) -> list[str]:
-    """Keys that are unknown and not empty, or whose only known value is another one."""
+    """Keys that are unknown and not empty, or whose only known value is another one. `false` is not
+    empty: of a key that nobody knows (parallel_residual) it may be the value that matters."""
     special = {key for name in row.special for key in SPECIAL[name].keys}
     refused = []
     for key, value in values.items():
@@ -165,6 +166,6 @@ def _refusals(row: Row, values: Values) -> list[str]:
         if key in must:
             if value is not None and value != must[key]:
                 refused.append(f"{key}={value!r} (must be {must[key]!r})")
-        elif key not in IRRELEVANT and not (value is None or value is False or value in ({}, [])):
+        elif key not in IRRELEVANT and value is not None and value not in ({}, []):
             refused.append(f"{key}={value!r} (unknown)")
     return refused
