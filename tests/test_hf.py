@@ -405,6 +405,21 @@ def test_prefix_masks_and_copies(tmp_path: Path) -> None:
     assert again.config == network.config and same(again, network)
 
 
+def test_names_and_shapes_alone_tell_what_a_folder_is(tmp_path: Path) -> None:
+    """An output table that is stored although the settings call it tied is taken to be a copy."""
+    network = saved(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+    (tmp_path / "model.safetensors").unlink()
+    copied = shapes | {"lm_head.weight": shapes["transformer.wte.weight"]}
+    assert hf.config_of(tmp_path, shapes=copied)[0] == network.config
+    other = shapes | {"lm_head.weight": (30, 12)}
+    with pytest.raises(InputError, match=r"lm_head.weight has shape \(30, 12\)"):
+        hf.config_of(tmp_path, shapes=other)
+    with pytest.raises(InputError, match="missing: transformer.ln_f.weight"):
+        hf.config_of(tmp_path, shapes={k: v for k, v in shapes.items() if "ln_f.weight" not in k})
+
+
 def test_only_the_copy_is_there(tmp_path: Path) -> None:
     network = saved(tmp_path / "new", "bart")
     tensors = load_file(tmp_path / "new" / "model.safetensors")

@@ -13,14 +13,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tercet.errors import InputError
 from tercet.hf.hub import find
+from tercet.language_model import LanguageModel
+from tercet.model import build
+from tercet.presets import preset
+from tercet.text import train_tokenizer
 
 COMMIT = "1234567890abcdef1234567890abcdef12345678"
 FILES = {
     "someone/small": {
-        "config.json": b'{"model_type": "none"}',
+        "config.json": b'{"model_type": "gpt2"}',
         "model.safetensors": b"w" * 2_500_000,
         "tokenizer.json": b"{}",
         "1_Pooling/config.json": b"{}",
@@ -30,6 +35,12 @@ FILES = {
         "README.md": b"words",
     },
     "someone/pickled": {"config.json": b"{}", "pytorch_model.bin": b"pickle"},
+    "someone/strange": {
+        "config.json": b'{"model_type": "gpt2", "parallel_residual": false}',
+        "model.safetensors": b"w" * 2_500_000,
+    },
+    "someone/unknown-type": {"config.json": b'{"model_type": "none"}', "model.safetensors": b"w"},
+    "someone/quantised": {"model.gguf": b"another format"},
 }
 
 
@@ -50,9 +61,16 @@ class Hub(BaseHTTPRequestHandler):
                 self._json({"id": name, "sha": COMMIT, "siblings": siblings})
         else:
             owner, model, _, _, file = path.strip("/").split("/", 4)
-            body = FILES[f"{owner}/{model}"][file]
+            body = FILES[f"{owner}/{model}"].get(file)
+            if body is None:
+                self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
+                return
             tag = hashlib.sha1(body).hexdigest()
-            self._send(200, body, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+            status, part = 200, self.headers.get("Range")
+            if part:
+                first, last = part.removeprefix("bytes=").split("-")
+                status, body = 206, body[int(first) : int(last) + 1]
+            self._send(status, body, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
 
     do_HEAD = do_GET
 
@@ -84,7 +102,7 @@ def hub() -> Iterator[str]:
 
 
 def asked(name: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`find(name)` in a process of its own, since the hub's address is read at import."""
+    """`find(name)` in a process of its own."""
     program = (
         "import sys\n"
         "from tercet.errors import InputError\n"
@@ -92,9 +110,14 @@ def asked(name: str, home: Path, **environment: str) -> subprocess.CompletedProc
         "try: print(find(sys.argv[1]))\n"
         "except InputError as error: print(error); sys.exit(2)\n"
     )
+    return python(["-c", program, name], home, **environment)
+
+
+def python(args: list[str], home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own, since the hub's address is read at import."""
     settings = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     return subprocess.run(
-        [sys.executable, "-c", program, name],
+        [sys.executable, *args],
         env={**os.environ, **settings, **environment},
         capture_output=True,
         text=True,
@@ -127,7 +150,8 @@ def test_a_download_says_its_files_first_and_takes_no_more_than_it_reads(hub: st
     assert (folder / "model.safetensors").read_bytes() == FILES["someone/small"][
         "model.safetensors"
     ]
-    assert "someone/small: fetching 4 files, 2.5 MB" in first.stderr
+    assert "someone/small: fetching 3 files, 26 B" in first.stderr
+    assert "someone/small: fetching 1 file, 2.5 MB" in first.stderr
     assert "2.5 MB  model.safetensors" in first.stderr
 
     again = asked("someone/small", tmp_path, HF_ENDPOINT=hub)
@@ -138,6 +162,71 @@ def test_a_download_says_its_files_first_and_takes_no_more_than_it_reads(hub: st
 
     gone = asked("someone/small", tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert gone.stdout == first.stdout, gone.stdout + gone.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("someone/strange", "parallel_residual=False"),
+        ("someone/unknown-type", "model_type 'none' is unknown"),
+        ("someone/quantised", "has no config.json (it holds model.gguf)"),
+    ],
+)
+def test_weights_whose_settings_are_refused_are_not_fetched(
+    name: str, said: str, hub: str, tmp_path: Path
+):
+    done = asked(name, tmp_path, HF_ENDPOINT=hub)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.startswith(f"{name}: ") and said in done.stdout
+    assert not list(tmp_path.rglob("*.safetensors")) and "safetensors" not in done.stderr
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_info_fetches_no_weights(
+    shards: int, hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """And says what it says of the folder: an encoder that is called a masked language model."""
+    tokenizer = train_tokenizer(["abc"], kind="characters", special="encoder")
+    small = dict(encoder_layers=1, d_model=64, n_heads=2, d_ff=64, heads=())
+    config = preset("bert-base").replace(vocab_size=tokenizer.vocab_size, **small)
+    LanguageModel(build(config), tokenizer).save(tmp_path / "model")
+    settings = json.loads((tmp_path / "model" / "config.json").read_text())
+    settings["architectures"] = ["BertForMaskedLM"]
+    (tmp_path / "model" / "config.json").write_text(json.dumps(settings))
+    if shards == 2:
+        split(tmp_path / "model")
+    monkeypatch.setitem(FILES, "someone/real", contents(tmp_path / "model"))
+    home = tmp_path / "home"
+
+    local = python(["-m", "tercet", "info", str(tmp_path / "model"), "--json"], home)
+    done = python(["-m", "tercet", "info", "someone/real", "--json"], home, HF_ENDPOINT=hub)
+    assert done.returncode == 0, done.stderr
+    told, wanted = json.loads(done.stdout), json.loads(local.stdout)
+    assert told.pop("model") == "someone/real" and wanted.pop("model")
+    assert told == wanted and told["can"] == ["embed", "attend"]
+    assert not list(home.rglob("*.safetensors"))
+
+    assert asked("someone/real", home, HF_ENDPOINT=hub).returncode == 0
+    assert len(list(home.rglob("snapshots/*/*.safetensors"))) == shards
+    again = python(["-m", "tercet", "info", "someone/real", "--json"], home, HF_HUB_OFFLINE="1")
+    assert again.stdout == done.stdout, again.stderr
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def split(folder: Path) -> None:
+    """The weights in two files and their index."""
+    tensors = list(load_file(folder / "model.safetensors").items())
+    (folder / "model.safetensors").unlink()
+    files = {}
+    for i, part in enumerate((tensors[::2], tensors[1::2]), 1):
+        name = f"model-{i:05}-of-00002.safetensors"
+        save_file(dict(part), folder / name)
+        files |= {tensor: name for tensor, _ in part}
+    index = {"metadata": {}, "weight_map": files}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def test_neither_folder_nor_model(hub: str, tmp_path: Path):

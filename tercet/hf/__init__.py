@@ -3,6 +3,6 @@
 from tercet.hf.convert import config_of, load, save
 from tercet.hf.embedding import EmbeddingSettings
 from tercet.hf.extras import Extras
-from tercet.hf.hub import find
+from tercet.hf.hub import find, find_settings
 
-__all__ = ["EmbeddingSettings", "Extras", "config_of", "find", "load", "save"]
+__all__ = ["EmbeddingSettings", "Extras", "config_of", "find", "find_settings", "load", "save"]

@@ -31,7 +31,7 @@ from tercet.hf.extras import (
 from tercet.hf.matching import OPS, Link, absorbed, canonical, choose_form, links_of
 from tercet.hf.names import OUTPUT, TABLES, Form, Table
 from tercet.hf.spelling import OURS, read_config, row_of, write_config
-from tercet.hf.weights import INDEX, SINGLE, Weights
+from tercet.hf.weights import INDEX, SINGLE, Shapes, Weights
 from tercet.model import Network, build
 
 CONFIG = "config.json"
@@ -62,13 +62,26 @@ def load(
 
 
 def config_of(
-    folder: str | Path, *, allow_pickle: bool = False
+    folder: str | Path, *, allow_pickle: bool = False, shapes: Shapes | None = None
 ) -> tuple[TransformerConfig, Extras]:
     """What `load` would find, from the settings and the tensors' names and shapes alone: no weight
-    is read. Raises as `load` does."""
-    opened = _opened(Path(folder), allow_pickle)
+    is read. shapes: of tensors that the folder lacks. Raises as `load` does."""
+    opened = _opened(Path(folder), allow_pickle, shapes)
     _empty(opened)
     return opened.config, opened.extras
+
+
+def check_settings(folder: Path) -> None:
+    """Raises as `load` does, for what can be known before there are any weights."""
+    values = _values(folder)
+    with undamaged(folder / CONFIG):
+        extras = read_extras(folder, values)
+    if values.get("model_type") == OURS:
+        config = _own_config(folder, values)
+    else:
+        with undamaged(folder / CONFIG):
+            config = read_config(special_ids(values, extras), ())
+    check_generation(folder, config, extras)
 
 
 class _Opened(NamedTuple):
@@ -82,19 +95,19 @@ class _Opened(NamedTuple):
     prefix: str  # of the body's tensors in the file
 
 
-def _opened(folder: Path, allow_pickle: bool) -> _Opened:
+def _opened(folder: Path, allow_pickle: bool, shapes: Shapes | None = None) -> _Opened:
     values = _values(folder)
     with undamaged(folder / CONFIG):
         extras = read_extras(folder, values)
     if values.get("model_type") == OURS:
         config = _own_config(folder, values)
         check_generation(folder, config, extras)
-        weights = Weights(folder)
+        weights = Weights(folder, shapes=shapes)
         links = [Link(name, (name,)) for name in _own_names(config)]
         return _Opened(config, extras, weights, links, {name: name for name in weights}, "")
     row = row_of(values)
     table = TABLES[values["model_type"]]
-    weights = Weights(folder, allow_pickle=allow_pickle)
+    weights = Weights(folder, allow_pickle=allow_pickle, shapes=shapes)
     names = canonical(table, weights)
     tied = values.get("tie_word_embeddings", row.keys["tie_word_embeddings"].default)
     with undamaged(folder / CONFIG):

@@ -1,6 +1,7 @@
 """From what the user calls a model to a folder on this machine: a folder as it is, or a download.
 
-Only what Tercet reads is fetched: safetensors, settings, tokenizer. Knows no architecture.
+Only what Tercet reads is fetched: settings and tokenizer, and when those are sound, safetensors.
+Knows no architecture.
 Hugging Face's own settings hold: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.
 """
 
@@ -8,10 +9,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tercet.errors import InputError
+from tercet.hf.convert import CONFIG, check_settings
+from tercet.hf.weights import INDEX, SINGLE, Shapes
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -26,11 +31,27 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 def find(name_or_path: str | Path, *, allow_pickle: bool = False) -> Path:
     """A model's folder: the one named, or the hub's model `owner/name`, downloaded where needed.
 
-    Files and sizes are said on stderr before anything is fetched. allow_pickle: fetch `*.bin`
-    weights where there are no others. Raises InputError when there is neither a folder nor a model
-    of that name, when the hub cannot be reached, and for models that hold only pickled weights.
+    Files and sizes are said on stderr before they are fetched. allow_pickle: fetch `*.bin` weights
+    where there are no others. Raises InputError when there is neither a folder nor a model of that
+    name, when the hub cannot be reached, and, before weights are fetched, for models that hold only
+    pickled ones or whose settings are not honoured.
     """
     name = str(name_or_path)
+    return _folder(name) or _from_hub(name, allow_pickle, weights=True)[0]
+
+
+def find_settings(
+    name_or_path: str | Path, *, allow_pickle: bool = False
+) -> tuple[Path, Shapes | None]:
+    """As `find`, without fetching weights: the folder, and the shapes of the tensors that it lacks,
+    from the headers of the hub's files. Pickled weights have no header and are fetched."""
+    name = str(name_or_path)
+    folder = _folder(name)
+    return (folder, None) if folder else _from_hub(name, allow_pickle, weights=False)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of this name; None where the hub is to be asked."""
     path = Path(name).expanduser()
     if path.is_dir():
         return path
@@ -41,25 +62,47 @@ def find(name_or_path: str | Path, *, allow_pickle: bool = False) -> Path:
             f"{name}: there is no such folder; check the path, "
             "or name a model of the Hugging Face hub as owner/name"
         )
-    return _from_hub(name, allow_pickle)
+    return None
 
 
-def _from_hub(name: str, allow_pickle: bool) -> Path:
-    from huggingface_hub import HfApi, constants, snapshot_download
+def _from_hub(name: str, allow_pickle: bool, *, weights: bool) -> tuple[Path, Shapes | None]:
+    """The download, and the shapes of the weights where they are not in it."""
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError
 
     if constants.HF_HUB_OFFLINE:
-        return _from_cache(name, "HF_HUB_OFFLINE is set; unset it to look on the hub")
+        return _from_cache(name, "HF_HUB_OFFLINE is set; unset it to look on the hub"), None
     try:
         model = HfApi().model_info(name, files_metadata=True)
     except Exception as error:  # without a connection: one of the HTTP library's own types
         if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
             raise InputError(_refused(name, error)) from error
-        return _from_cache(name, f"{constants.ENDPOINT} cannot be reached ({_first_line(error)})")
-    files = _wanted(name, model, allow_pickle)
-    _announce(name, model, files)
+        why = f"{constants.ENDPOINT} cannot be reached ({_first_line(error)})"
+        return _from_cache(name, why), None
+    sizes = {file.rfilename: file.size or 0 for file in model.siblings or []}
+    if CONFIG not in sizes:
+        found = ", ".join(sorted(sizes)[:5]) or "nothing"
+        raise InputError(f"{name}: has no {CONFIG} (it holds {found}); name a model that has one")
+    heavy = _weights(name, list(sizes), allow_pickle)
+    with _downloading(name):
+        folder = _fetch(name, model, {f: sizes[f] for f in sizes if SETTINGS.fullmatch(f)})
     try:
-        return Path(snapshot_download(name, allow_patterns=[_literal(file) for file in files]))
+        check_settings(folder)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    with _downloading(name):
+        if not weights and {SINGLE, INDEX} & sizes.keys() and _missing(name, model, heavy):
+            found = HfApi().get_safetensors_metadata(name).files_metadata.values()
+            return folder, {n: tuple(t.shape) for file in found for n, t in file.tensors.items()}
+        return _fetch(name, model, {f: sizes[f] for f in heavy}) if heavy else folder, None
+
+
+@contextmanager
+def _downloading(name: str) -> Iterator[None]:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
     except HfHubHTTPError as error:
         raise InputError(_refused(name, error)) from error
     except Exception as error:
@@ -69,38 +112,38 @@ def _from_hub(name: str, allow_pickle: bool) -> Path:
         ) from error
 
 
-def _wanted(name: str, model: ModelInfo, allow_pickle: bool) -> dict[str, int]:
-    """Files to have, with their sizes in bytes."""
-    sizes = {file.rfilename: file.size or 0 for file in model.siblings or []}
-    weights = [file for file in sizes if WEIGHTS.fullmatch(file)]
-    pickles = [file for file in sizes if PICKLES.fullmatch(file)]
+def _weights(name: str, files: list[str], allow_pickle: bool) -> list[str]:
+    """The files of weights to have."""
+    weights = [file for file in files if WEIGHTS.fullmatch(file)]
+    pickles = [file for file in files if PICKLES.fullmatch(file)]
     if not weights and pickles and not allow_pickle:
         raise InputError(
             f"{name}: has only pickled weights ({', '.join(pickles[:3])}), which could run code "
             "when loaded; take a model with *.safetensors, or, if you trust its owner, "
             "load it with allow_pickle=True (--allow-pickle)"
         )
-    settings = [file for file in sizes if SETTINGS.fullmatch(file)]
-    return {file: sizes[file] for file in sorted(settings + (weights or pickles))}
+    return weights or pickles
 
 
-def _announce(name: str, model: ModelInfo, files: dict[str, int]) -> None:
-    """Says what will be fetched; nothing when all of it lies in the cache."""
+def _fetch(name: str, model: ModelInfo, sizes: dict[str, int]) -> Path:
+    """The folder with these files, having said which are fetched."""
+    from huggingface_hub import snapshot_download
+
+    if missing := _missing(name, model, sizes):
+        total = _size(sum(sizes[file] for file in missing))
+        what = "1 file" if len(missing) == 1 else f"{len(missing)} files"
+        print(f"tercet: {name}: fetching {what}, {total}", file=sys.stderr)
+        for file in missing:
+            print(f"  {_size(sizes[file]):>9}  {file}", file=sys.stderr)
+    return Path(snapshot_download(name, allow_patterns=[_literal(file) for file in sizes]))
+
+
+def _missing(name: str, model: ModelInfo, files: Iterable[str]) -> list[str]:
+    """Those that do not lie in the cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    missing = {
-        file: size
-        for file, size in files.items()
-        if not isinstance(try_to_load_from_cache(name, file, revision=model.sha), str)
-    }
-    if not missing:
-        return
-    print(
-        f"tercet: {name}: fetching {len(missing)} files, {_size(sum(missing.values()))}",
-        file=sys.stderr,
-    )
-    for file, size in missing.items():
-        print(f"  {_size(size):>9}  {file}", file=sys.stderr)
+    cached = {f: try_to_load_from_cache(name, f, revision=model.sha) for f in files}
+    return sorted(file for file, path in cached.items() if not isinstance(path, str))
 
 
 def _from_cache(name: str, why: str) -> Path:

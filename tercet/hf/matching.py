@@ -74,9 +74,7 @@ def absorbed(copy: str, original: str, names: dict[str, str], weights: Weights) 
     if original not in names:
         names[original] = names.pop(copy)
         return True
-    if weights.shapes[names[copy]] != weights.shapes[names[original]]:
-        return False
-    if not torch.equal(weights.get(names[copy]), weights.get(names[original])):
+    if not weights.alike(names[copy], names[original]):
         return False
     del names[copy]
     return True

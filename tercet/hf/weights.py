@@ -20,15 +20,23 @@ from tercet.errors import InputError, undamaged
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
+Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
+
 
 class Weights:
-    """Names, shapes and tensors of one folder's files."""
+    """Names, shapes and tensors of one folder's files. shapes: those of files that are not there,
+    of which no tensor can be had."""
 
-    def __init__(self, folder: Path, *, allow_pickle: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, allow_pickle: bool = False, shapes: Shapes | None = None
+    ) -> None:
         self.folder = folder
         self._tensors: dict[str, Tensor] = {}  # of pickles, which cannot be read in part
         self._files: dict[str, Any] = {}  # the open file of each name
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes: Shapes = {} if shapes is None else shapes
+        self._absent = shapes is not None
+        if self._absent:
+            return
         if (folder / SINGLE).is_file():
             self._map([SINGLE])
         elif (folder / INDEX).is_file():
@@ -53,6 +61,12 @@ class Weights:
         if name in self._tensors:
             return self._tensors[name]
         return self._files[name].get_tensor(name)
+
+    def alike(self, one: str, other: str) -> bool:
+        """Whether two tensors hold the same. Of files that are not there it is taken to be so."""
+        if self.shapes[one] != self.shapes[other]:
+            return False
+        return self._absent or torch.equal(self.get(one), self.get(other))
 
     def _map(self, files: list[str]) -> None:
         for file in files:

@@ -25,7 +25,8 @@ def run(
 ) -> None:
     """What a model is: family, sizes, settings; its parameters, FLOPs and bytes by component.
 
-    MODEL may be a preset too (their names are in tercet.PRESETS); weights are not read.
+    MODEL may be a preset too (their names are in tercet.PRESETS); weights are not read, and of a
+    hub's model not fetched (pickled ones, with --allow-pickle, must be).
 
       tercet info runs/quickstart/decoder --length 64 --batch 8
 
@@ -77,8 +78,8 @@ def _without_weights(model: Model) -> LanguageModel:
     from tercet.model import build
     from tercet.text import Tokenizer
 
-    folder = hf.find(model.model, allow_pickle=model.allow_pickle)
-    config, extras = hf.config_of(folder, allow_pickle=model.allow_pickle)
+    folder, shapes = hf.find_settings(model.model, allow_pickle=model.allow_pickle)
+    config, extras = hf.config_of(folder, allow_pickle=model.allow_pickle, shapes=shapes)
     return LanguageModel(build(config, seed=None), Tokenizer.load(folder), extras)
 
 
