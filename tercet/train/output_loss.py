@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tercet.kernels.linear import times
+from tercet.kernels.linear import rounded_up, times
 from tercet.kernels.softmax import rows
 
 CHUNK_BYTES = 64 << 20  # of logits
@@ -72,12 +72,14 @@ class _Chunked(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float64, device=x.device)
         with torch.autocast(states.device.type, enabled=False):
             for i, part in enumerate(_parts(len(x), chunk or _rows(table))):
-                logits = times(x[part], table, offset)  # (n, V)
-                loss += rows(logits, targets[part], smoothing, gradient=gradient)
+                n, read = len(x[part]), rounded_up(x[part])
+                logits = times(read, table, offset)  # (n and a few, V)
+                loss += rows(logits[:n], targets[part], smoothing, gradient=gradient)
+                logits[n:] = 0
                 if d_states is not None:
-                    d_states[part] = times(logits, table.t())
+                    d_states[part] = times(logits, table.t())[:n]
                 if d_table is not None:
-                    _add_products(d_table, logits, x[part], first=i == 0)
+                    _add_products(d_table, logits, read, first=i == 0)
                 if d_bias is not None:
                     d_bias += logits.sum(0, dtype=exact)
                 del logits
