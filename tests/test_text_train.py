@@ -203,10 +203,13 @@ def test_control_c_while_the_library_learns():
     child = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert child.stdout is not None and child.stdout.readline() == "learning 0\n"
-    time.sleep(0.5)  # now in the library
-    child.send_signal(signal.SIGINT)
-    said, complaint = child.communicate(timeout=10)
+    try:
+        assert child.stdout is not None and child.stdout.readline() == "learning 0\n"
+        time.sleep(0.5)  # now in the library
+        child.send_signal(signal.SIGINT)
+        said, complaint = child.communicate(timeout=10)
+    finally:
+        child.kill()
     assert (child.returncode, said, complaint) == (130, "", "")
 
 
