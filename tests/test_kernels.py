@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -195,3 +197,27 @@ def test_without_a_compiler_one_line_says_so(monkeypatch, capsys, tmp_path):
     assert "cannot make them (no such option)" in capsys.readouterr().err
     monkeypatch.setenv("TERCET_KERNELS", "0")
     assert fresh("attention") is None and not capsys.readouterr().err
+
+
+RAGGED = """
+import sys, torch
+from tercet.kernels.linear import summed, times
+dtype, weight = getattr(torch, sys.argv[1]), torch.randn(864, 320)
+weight = weight.to(dtype)
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+for n in range(2000, 2120):
+    x, g = torch.randn(n, 320).to(dtype), torch.randn(n, 864).to(dtype)
+    times(x, weight), times(g, weight.t()), summed(g, x)
+    before = resident() if n == 2020 else locals().get("before")
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_batches_of_many_sizes_do_not_fill_the_memory(dtype: str):
+    """oneDNN keeps buffers for each number of rows: 100 of them took 150 MiB and more."""
+    command = [sys.executable, "-c", RAGGED, dtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60 * 2**20, done.stdout
