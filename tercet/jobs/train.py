@@ -186,7 +186,8 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         recompute(network)
     if run.recipe.train.compile and (why := compile_blocks(network)) and not quiet:
         say(why)
-    if (left_out := run.draw().left_out) and not quiet:
+    stream = run.stream(rank=world.rank, world=world.size)
+    if (left_out := stream.draw.left_out) and not quiet:
         say(f"{left_out:,} pairs longer than objective.length are left out")
     state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / "log.jsonl", "plan")}
     first = world.rank == 0
@@ -206,7 +207,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         actions.append((run.recipe.checkpoint.every, save))
         state = optimise(
             network,
-            run.stream(rank=world.rank, world=world.size),
+            stream,
             run.objective,
             run.train,
             optimizer,
