@@ -257,15 +257,12 @@ def _share(run: Run, quiet: bool) -> float | None:
         return None
     import torch
 
-    from tercet.plan import plan
+    from tercet.jobs.memory import need
     from tercet.plan.peak import peak
 
-    length = min(run.recipe.objective.length, run.config.context_length)
-    masked = run.recipe.objective.kind == "masked"
-    targets = round(length * run.recipe.objective.rate) if masked else None
-    cost = plan(run.config, [length], targets=targets).training_flops_per_token
+    step = need(run)
     kind = torch.bfloat16 if run.recipe.train.bfloat16 else torch.float32
-    return cost / peak(kind, run.device)
+    return step.flops / step.tokens / peak(kind, run.device)
 
 
 def _save_best(run: Run, network: Any, averages: Any, checkpoints: Any, state: State) -> None:
