@@ -252,6 +252,7 @@ class LanguageModel:
         sampling: Sampling = GREEDY,
         stop: str | Sequence[str] = (),
         seed: int = 0,
+        samples: int = 1,
         overflow: str = "error",
     ) -> Any:
         """Goes on with a prompt (decoder) or answers a text (encoder–decoder): a Generation, or a
@@ -259,6 +260,7 @@ class LanguageModel:
 
         max_new_tokens: None runs to the edge of the context and reports ``length``. stop: strings
         that end a text and are left out of it. seed: decides, with the prompt, a sampled text.
+        samples: above 1, a list of so many different texts takes the place of each Generation.
         overflow:
         ``error``, or ``slide``, which drops the oldest tokens. In a list, an item that cannot be
         run has
@@ -266,17 +268,17 @@ class LanguageModel:
         """
         self._must("generate")
         request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
+        _check_samples(samples, sampling)
         texts, one = self._listed(prompt)
-        if one:
-            answer = self.writer.generate(texts, request)[0]
-            _warn_of_slides([answer])
-            return answer
-        good, answers = self.writer.sound(texts, max_new_tokens, overflow)
+        good, bad = ([0], {}) if one else self.writer.sound(texts, max_new_tokens, overflow)
+        answers = {i: [answer] * samples for i, answer in bad.items()}
         if good:
-            written = self.writer.generate([texts[i] for i in good], request)
-            answers.update(zip(good, written, strict=True))
+            asked = [texts[i] for i in good for _ in range(samples)]
+            written = self.writer.generate(asked, request)
             _warn_of_slides(written)
-        return [answers[i] for i in range(len(texts))]
+            answers |= {i: written[k * samples :][:samples] for k, i in enumerate(good)}
+        lists = [answers[i] if samples > 1 else answers[i][0] for i in range(len(texts))]
+        return lists[0] if one else lists
 
     def stream(
         self,
@@ -438,6 +440,15 @@ class LanguageModel:
 def _warn_of_slides(answers: Sequence[Generation]) -> None:
     if said := slides(answers):
         warnings.warn(said, CutWarning, stacklevel=3)
+
+
+def _check_samples(samples: int, sampling: Sampling) -> None:
+    if type(samples) is not int or samples < 1:
+        raise InputError(f"samples {samples!r} must be a whole number of 1 or more")
+    if samples > 1 and sampling.temperature == 0:
+        raise InputError(
+            f"samples {samples} at temperature 0 would be one text; set a temperature, such as 0.8"
+        )
 
 
 def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:

@@ -214,6 +214,31 @@ def test_generate_streams_what_it_returns(models, run):
     assert len(found["log_probabilities"]) == len(found["ids"])
 
 
+def test_samples_are_so_many_different_texts(models, run, tmp_path):
+    flags = ("--max-new-tokens", "8", "--temperature", "1", "--seed", "3")
+    one = run("generate", models["decoder"], "the cat", *flags, "--json")[1]
+    code, out, _ = run("generate", models["decoder"], "the cat", *flags, "--samples", "3")
+    lines = out.split("\n")[:-1]
+    assert code == 0 and len(lines) == len(set(lines)) == 3
+    assert json.loads(one)["text"].replace("\n", "\\n") == lines[0]
+    (tmp_path / "lines.txt").write_text("a list\nthe cat\n")
+    asked = ("--file", str(tmp_path / "lines.txt"), *flags, "--samples", "3")
+    assert run("generate", models["decoder"], *asked)[1].split("\n")[3:-1] == lines
+
+
+def test_penalties_and_bias_from_the_command(models, run):
+    asked = ("generate", models["decoder"], "the cat", "--max-new-tokens", "12", "--json")
+    free = json.loads(run(*asked)[1])["ids"]
+    forbidden = json.loads(run(*asked, "--bias", f"{free[0]}=-inf")[1])["ids"]
+    assert free[0] not in forbidden
+    never = json.loads(run(*asked, "--repetition-penalty", "1e9")[1])["ids"]
+    assert len(set(never)) == len(never)
+    code, _, err = run(*asked, "--bias", "the=2")
+    assert code == 2 and "--bias 'the=2'" in err
+    code, _, err = run(*asked, "--samples", "2")
+    assert code == 2 and "samples 2 at temperature 0" in err
+
+
 def test_a_file_gives_a_line_each_and_a_bad_one_does_not_stop_the_rest(models, run, tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text(f"the cat\n{SENTENCE * 20}\n\na list\n")

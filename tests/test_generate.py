@@ -11,7 +11,14 @@ import transformers
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Sampling, TokenRules, generate, stream
-from tercet.generate.sampling import choose, distribution, draw, identities, log_probabilities
+from tercet.generate.sampling import (
+    choose,
+    distribution,
+    draw,
+    identities,
+    log_probabilities,
+    moved,
+)
 from tercet.model import build, flatten
 
 DECODER = TransformerConfig(
@@ -87,6 +94,39 @@ def test_filters_equal_transformers():
         torch.testing.assert_close(distribution(logits, sampling), theirs, rtol=0, atol=1e-12)
 
 
+def test_penalties_and_bias_equal_transformers():
+    """Bias first, then the penalty of repetition, as in `transformers`; presence by its formula."""
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(3, 41, generator=generator, dtype=torch.float64)
+    seen = [[3, 3, 17, 40], [0, 1, 2, 2], [9, 9, 9, 9]]
+    sampling = Sampling(repetition_penalty=1.3, bias={17: 2.0, 5: -math.inf, 9: -0.5})
+    theirs = transformers.LogitsProcessorList(
+        [
+            transformers.SequenceBiasLogitsProcessor([[[i], x] for i, x in sampling.bias.items()]),
+            transformers.RepetitionPenaltyLogitsProcessor(1.3),
+        ]
+    )(torch.tensor(seen), logits.clone())  # type: ignore[arg-type]
+    torch.testing.assert_close(moved(logits, sampling, seen, seen), theirs, rtol=0, atol=1e-12)
+    new = [[3, 3], [], [9]]
+    expected = logits.clone()
+    expected[0, 3] -= 0.7
+    expected[2, 9] -= 0.7
+    ours = moved(logits, Sampling(presence_penalty=0.7), seen, new)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+    assert moved(logits, Sampling(), seen, new) is logits
+
+
+def test_what_was_said_is_not_said_again(name):
+    """The strongest penalties leave no token twice; a forbidden one does not come."""
+    never = Sampling(presence_penalty=2.0, bias=dict.fromkeys(range(20), -math.inf))
+    for penalised in (Sampling(repetition_penalty=1e9), never):
+        for text in write(name, PROMPTS, max_new_tokens=9, sampling=penalised, eos_ids=()):
+            if penalised is never:
+                assert min(text.ids) >= 20
+            else:
+                assert len(set(text.ids)) == len(text.ids)
+
+
 def test_frequencies_follow_the_distribution():
     """Pearson's chi-squared over 4,000 texts stays below its 99.9 % quantile."""
     n = 4000
@@ -129,6 +169,12 @@ def test_log_probability_is_the_models_own():
         ({"top_p": 0.0}, "top_p 0.0"),
         ({"top_p": 1.2}, "top_p 1.2"),
         ({"min_p": -0.1}, "min_p -0.1"),
+        ({"repetition_penalty": 0}, "repetition_penalty 0"),
+        ({"repetition_penalty": math.inf}, "repetition_penalty inf"),
+        ({"presence_penalty": 2.5}, "presence_penalty 2.5"),
+        ({"presence_penalty": math.nan}, "presence_penalty nan"),
+        ({"bias": {3: math.nan}}, "bias nan of token 3"),
+        ({"bias": {3: "x"}}, "bias 'x' of token 3"),
     ],
 )
 def test_sampling_refuses(values, named):
@@ -161,6 +207,23 @@ def test_batch_does_not_change_a_text(name):
     assert together[1].ids != together[4].ids  # a second copy of a prompt is another sample
     assert together[0].ids == write(name, PROMPTS, **asked)[0].ids
     assert together[0].ids != write(name, PROMPTS, **(asked | {"seed": 6}))[0].ids
+
+
+def test_equal_prompts_are_read_once(name, monkeypatch):
+    """Four samples of a prompt cost one reading of it, and are the texts that they would be."""
+    apart = write(name, [*PROMPTS, *[PROMPTS[0]] * 3], max_new_tokens=5, sampling=WARM, eos_ids=())
+    read: list[int] = []
+    decode = NETWORKS[name].decode
+
+    def counted(tokens, *rest, **more):
+        read.append(len(tokens))
+        return decode(tokens, *rest, **more)
+
+    monkeypatch.setattr(NETWORKS[name], "decode", counted)
+    copies = write(name, [PROMPTS[0]] * 4, max_new_tokens=5, sampling=WARM, eos_ids=())
+    assert read == [1 if name == "both" else len(PROMPTS[0]), 4, 4, 4, 4]
+    assert [t.ids for t in copies] == [apart[i].ids for i in (0, 5, 6, 7)]
+    assert len({tuple(t.ids) for t in copies}) == 4
 
 
 def test_finished_texts_leave_the_batch(name):
@@ -276,6 +339,8 @@ def test_slide_drops_the_oldest_tokens():
         ("both", [[4]], {"overflow": "slide", "max_new_tokens": 5}, ["slide", "decoders"]),
         ("decoder", [[4]], {"overflow": "keep-end"}, ["keep-end"]),
         ("decoder", [[4]], {"sources": [[4]]}, ["no sources"]),
+        ("decoder", [[4]], {"sampling": Sampling(bias={41: 1.0})}, ["id 41", "vocabulary of 41"]),
+        ("both", [[4]], {"sampling": Sampling(bias={-1: 1.0})}, ["id -1"]),
     ],
 )
 def test_bad_input(name, texts, asked, parts):

@@ -145,6 +145,13 @@ def test_generate_one_many_and_streamed(decoder) -> None:
         for seed in (1, 1, 2)
     )
     assert a == b and a.ids != c.ids
+    several = decoder.generate("The", max_new_tokens=8, sampling=sampling, seed=1, samples=3)
+    assert several[0].ids == a.ids and len({tuple(one.ids) for one in several}) == 3
+    both = decoder.generate(["A", ""], max_new_tokens=8, sampling=sampling, samples=2)
+    assert [[one.finish == "error" for one in of] for of in both] == [[False] * 2, [True] * 2]
+    for wrong in (0, 2.0):
+        with pytest.raises(InputError, match=f"samples {wrong}"):
+            decoder.generate("The", samples=wrong, sampling=sampling)
 
 
 def test_generation_runs_to_the_edge_and_says_so(decoder) -> None:

@@ -23,6 +23,7 @@ from tercet.generate.sampling import (
     choose,
     draw,
     log_probabilities,
+    moved,
 )
 from tercet.model import Cache, Layout, Network, flatten
 from tercet.model.recurrent import RecurrentCache
@@ -56,6 +57,7 @@ def generate(
     tokens, prompt and new tokens beyond the context.
     """
     prompts, sources = checked(network, prompts, sources)
+    sampling.check(network.config.vocab_size)
     texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens, overflow=overflow)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
     pick = picker(sampling, seed, rules)
@@ -87,6 +89,7 @@ def stream(
     prompts, sources = checked(
         network, None if prompt is None else [prompt], None if source is None else [source]
     )
+    sampling.check(network.config.vocab_size)
     texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens, overflow=overflow)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
 
@@ -117,7 +120,9 @@ def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
 
     def pick(logits: Tensor, texts: list[Text]) -> Tensor:
         n_new = len(texts[0].ids)
-        scores = rules.apply(logits, n_new, [text.limit for text in texts])
+        seen, new = [text.window for text in texts], [text.ids for text in texts]
+        scores = moved(logits, sampling, seen, new)
+        scores = rules.apply(scores, n_new, [text.limit for text in texts])
         if sampling.temperature == 0:
             return choose(scores, sampling)
         draws = [draw(seed, text.identity, n_new) for text in texts]
@@ -133,11 +138,9 @@ def run(
     """Yields the texts that just grew by a token; the caller sets `finish` on those that end."""
     context, bos_id = network.config.context_length, network.config.bos_id
     with writing(network):
-        cache = open_cache(network, len(texts), sources)
+        cache, logits = _begun(network, texts, sources)  # (B, V)
         live = list(texts)
-        while live:
-            _read_again(cache, live)
-            logits = read(network, cache, [text.window[-text.unread :] for text in live])  # (B, V)
+        while True:
             ids = pick(logits, live)  # (B,)
             for text, token, log_probability in zip(
                 live, ids.tolist(), log_probabilities(logits, ids).tolist(), strict=True
@@ -145,12 +148,35 @@ def run(
                 text.append(token, log_probability)
             yield live
             rows = [row for row, text in enumerate(live) if text.finish is None]
-            if 0 < len(rows) < len(live):
+            if not rows:
+                return
+            if len(rows) < len(live):
                 cache.reorder(torch.tensor(rows, device=logits.device))
             live = [live[row] for row in rows]
             for text in live:
                 if len(text.window) >= context:
                     text.slide(context, bos_id)
+            _read_again(cache, live)
+            logits = read(network, cache, [text.window[-text.unread :] for text in live])
+
+
+def _begun(
+    network: Network, texts: list[Text], sources: Sequence[Ids] | None
+) -> tuple[AnyCache, Tensor]:
+    """A cache that has read all windows, equal ones once, and the logits (B, V) behind them."""
+    given = sources or [()] * len(texts)
+    keys = [(tuple(text.window), tuple(source)) for text, source in zip(texts, given, strict=True)]
+    different = list(dict.fromkeys(keys))
+    own = None if sources is None else [source for _, source in different]
+    cache = open_cache(network, len(different), own)
+    logits = read(network, cache, [window for window, _ in different])
+    for text in texts:
+        text.slid = False
+    if len(different) < len(keys):
+        rows = torch.tensor([different.index(key) for key in keys], device=logits.device)
+        cache.reorder(rows)
+        logits = logits[rows]
+    return cache, logits
 
 
 def _read_again(cache: AnyCache, texts: list[Text]) -> None:

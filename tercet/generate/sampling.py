@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,22 +22,30 @@ from tercet.errors import InputError
 class Sampling:
     """How adventurous the choice is. Temperature 0, the default, takes the likeliest token.
 
-    The order is `temperature`, `top_k`, `top_p`, `min_p`, each acting on what the one before left.
+    First the logits are moved: by `bias`, then by the penalties. Then come `temperature`, `top_k`,
+    `top_p`, `min_p`, each acting on what the one before left.
 
     temperature: divides the logits; 1 is the model's own distribution.
     top_k: keeps the k likeliest tokens (Fan et al. 2018, section 5.1), and whatever ties the last.
     top_p: keeps the smallest set that holds this much probability (Holtzman et al. 2020).
     min_p: keeps tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024).
+    repetition_penalty: divides positive logits, and multiplies negative ones, of every token that
+        prompt or text holds (Keskar et al. 2019, section 4.1); 1 does nothing.
+    presence_penalty: is taken from the logit of every token that was written, once.
+    bias: id -> what is added to its logit; -inf forbids it.
     """
 
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not isinstance(value, int | float):
+            if name != "bias" and value is not None and not isinstance(value, int | float):
                 raise InputError(f"{name} {value!r} must be a number")
         if not (0 <= self.temperature < math.inf):
             raise InputError(
@@ -51,6 +59,31 @@ class Sampling:
             raise InputError(f"top_p {self.top_p} must be above 0 and at most 1, such as 0.95")
         if self.min_p is not None and not (0 <= self.min_p <= 1):
             raise InputError(f"min_p {self.min_p} must lie between 0 and 1, such as 0.05")
+        if not (0 < self.repetition_penalty < math.inf):
+            raise InputError(
+                f"repetition_penalty {self.repetition_penalty} must be above 0, such as 1.1; 1 is "
+                "none"
+            )
+        if not (-2 <= self.presence_penalty <= 2):
+            raise InputError(
+                f"presence_penalty {self.presence_penalty} must lie between -2 and 2; 0 is none"
+            )
+        for token, value in self.bias.items():
+            if not isinstance(value, int | float) or math.isnan(value) or value == math.inf:
+                raise InputError(f"bias {value!r} of token {token} must be a number; -inf forbids")
+
+    def check(self, vocab_size: int) -> None:
+        """Raises InputError for a bias of what is no token."""
+        for token in self.bias:
+            if type(token) is not int or not 0 <= token < vocab_size:
+                raise InputError(
+                    f"bias: token id {token!r} is outside the vocabulary of {vocab_size:,}"
+                )
+
+    @property
+    def moves(self) -> bool:
+        """Whether logits are moved at all."""
+        return bool(self.bias) or self.repetition_penalty != 1 or self.presence_penalty != 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +117,33 @@ class TokenRules:
 
 GREEDY = Sampling()
 NO_RULES = TokenRules()
+
+
+def moved(
+    logits: Tensor, sampling: Sampling, seen: Sequence[Sequence[int]], new: Sequence[Sequence[int]]
+) -> Tensor:
+    """logits (B, V) after bias and penalties; of each row the ids ``seen`` and the ``new`` ones."""
+    if not sampling.moves:
+        return logits
+    scores = logits.clone()
+    if sampling.bias:
+        values = torch.tensor(list(sampling.bias.values()), dtype=scores.dtype)
+        scores[:, list(sampling.bias)] += values.to(scores.device)
+    if sampling.repetition_penalty != 1:
+        at = _places(seen)
+        old = scores[at]
+        penalty = sampling.repetition_penalty
+        scores[at] = torch.where(old > 0, old / penalty, old * penalty)
+    if sampling.presence_penalty != 0:
+        at = _places(new)
+        scores[at] = scores[at] - sampling.presence_penalty
+    return scores
+
+
+def _places(ids: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """Rows and columns of the different ids of each row."""
+    pairs = [(row, token) for row, found in enumerate(ids) for token in set(found)]
+    return [row for row, _ in pairs], [token for _, token in pairs]
 
 
 def choose(logits: Tensor, sampling: Sampling, *, draws: Tensor | None = None) -> Tensor:

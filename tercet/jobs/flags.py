@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from tercet.errors import InputError
 from tercet.text.read import STDIN, lines
@@ -138,13 +138,37 @@ class Choice:
     """choose among the fewest tokens that hold this share of the probability"""
     min_p: Annotated[float | None, unset("P")] = None
     """leave out tokens less likely than this share of the likeliest"""
+    repetition_penalty: Annotated[float, arg(metavar="X")] = 1.0
+    """above 1: what prompt or text hold already becomes less likely"""
+    presence_penalty: Annotated[float, arg(metavar="X")] = 0.0
+    """above 0: what the text holds already becomes less likely"""
+    bias: Annotated[UseAppendAction[tuple[str, ...]], unset("ID=X")] = ()
+    """add X to the logit of a token, as 262=-inf to forbid it; may be given again and again"""
     seed: Annotated[int, arg(metavar="N")] = 0
     """another seed, another text; the same seed, the same text"""
 
     def sampling(self) -> Sampling:
         from tercet.generate import Sampling
 
-        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p)
+        return Sampling(
+            self.temperature,
+            self.top_k,
+            self.top_p,
+            self.min_p,
+            self.repetition_penalty,
+            self.presence_penalty,
+            dict(map(_biased, self.bias)),
+        )
+
+
+def _biased(said: str) -> tuple[int, float]:
+    token, _, value = said.partition("=")
+    try:
+        return int(token), float(value)
+    except ValueError:
+        raise InputError(
+            f"--bias {said!r} is not ID=X, a token's number and what is added, as 262=-2.5"
+        ) from None
 
 
 def _some(texts: list[str], name: str) -> list[str]:

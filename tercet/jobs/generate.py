@@ -6,7 +6,7 @@ import warnings
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from tyro.conf import UseAppendAction
+from tyro.conf import UseAppendAction, arg
 
 from tercet.answers import CutWarning, slides
 from tercet.jobs.flags import (
@@ -29,19 +29,21 @@ def run(
     *,
     max_new_tokens: Annotated[int | None, unset("N")] = None,
     stop: Annotated[UseAppendAction[tuple[str, ...]], unset("TEXT")] = (),
+    samples: Annotated[int, arg(metavar="N")] = 1,
     overflow: Literal["error", "slide"] = "error",
     json: bool = False,
 ) -> int:
     """Continues a text (decoder), or answers it (encoder-decoder).
 
-    One text is written as it comes; a file's lines give a line each, with line breaks as \\n, 32
-    texts at a time.
+    One text is written as it comes; a file's lines give a line each, and several samples too, with
+    line breaks as \\n, 32 texts at a time.
 
       tercet generate runs/quickstart/decoder "Return the" --temperature 0.8 --max-new-tokens 40
 
     Args:
         max_new_tokens: stop after so many tokens; without it, at the edge of the model's context
         stop: a string that ends the text and is left out of it; may be given again and again
+        samples: so many different texts for each, one after the other
         overflow: a text beyond the context: refuse it, or let its oldest tokens slide out
         json: a JSON object a line, with ids, log-probabilities and the reason of the end
     """
@@ -52,29 +54,33 @@ def run(
         "sampling": sampling,
         "stop": stop,
         "seed": choice.seed,
+        "samples": samples,
         "overflow": overflow,
     }
-    if isinstance(texts, str):
-        if json:
-            print_json({"prompt": texts, **asdict(network.generate(texts, **how))})
-            return 0
+    if isinstance(texts, str) and samples == 1 and not json:
+        del how["samples"]
         for piece in network.stream(texts, **how):
             print(piece, end="", flush=True)
         print()
         return 0
-    # Copies of a prompt are given different texts, which only one call can see to.
-    copies = sampling.temperature > 0 and len(set(texts)) < len(texts)
-    answers = in_groups(texts, lambda group: network.generate(group, **how), together=copies)
+    answers: Any
+    if isinstance(texts, str):
+        answers = ((text, network.generate(text, **how)) for text in [texts])
+    else:
+        # Copies of a prompt are given different texts, which only one call can see to.
+        copies = sampling.temperature > 0 and len(set(texts)) < len(texts)
+        answers = in_groups(texts, lambda group: network.generate(group, **how), together=copies)
     code, written = 0, []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CutWarning)  # of each group: said of all at the end
         for number, (prompt, answer) in enumerate(answers, 1):
-            if json:
-                print_json({"prompt": prompt, **asdict(answer)})
-            else:
-                print(one_line(answer.text))
-            code = 2 if failed(number, answer) else code
-            written.append(answer)
+            for one in answer if samples > 1 else [answer]:
+                if json:
+                    print_json({"prompt": prompt, **asdict(one)})
+                else:
+                    print(one_line(one.text))
+                written.append(one)
+            code = 2 if failed(number, written[-1]) else code
     if said := slides(written):
         say(said)
     return code
