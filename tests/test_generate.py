@@ -11,6 +11,7 @@ import transformers
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Sampling, TokenRules, generate, stream
+from tercet.generate.engine import Reader
 from tercet.generate.sampling import (
     choose,
     distribution,
@@ -212,16 +213,16 @@ def test_batch_does_not_change_a_text(name):
 def test_equal_prompts_are_read_once(name, monkeypatch):
     """Four samples of a prompt cost one reading of it, and are the texts that they would be."""
     apart = write(name, [*PROMPTS, *[PROMPTS[0]] * 3], max_new_tokens=5, sampling=WARM, eos_ids=())
-    read: list[int] = []
-    decode = NETWORKS[name].decode
+    counts: list[int] = []
+    read = Reader.read
 
-    def counted(tokens, *rest, **more):
-        read.append(len(tokens))
-        return decode(tokens, *rest, **more)
+    def counted(reader, cache, unread):
+        counts.append(sum(map(len, unread)))
+        return read(reader, cache, unread)
 
-    monkeypatch.setattr(NETWORKS[name], "decode", counted)
+    monkeypatch.setattr(Reader, "read", counted)
     copies = write(name, [PROMPTS[0]] * 4, max_new_tokens=5, sampling=WARM, eos_ids=())
-    assert read == [1 if name == "both" else len(PROMPTS[0]), 4, 4, 4, 4]
+    assert counts == [1 if name == "both" else len(PROMPTS[0]), 4, 4, 4, 4]
     assert [t.ids for t in copies] == [apart[i].ids for i in (0, 5, 6, 7)]
     assert len({tuple(t.ids) for t in copies}) == 4
 

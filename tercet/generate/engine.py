@@ -25,8 +25,10 @@ from tercet.generate.sampling import (
     log_probabilities,
     moved,
 )
+from tercet.kernels.tape import FEW
 from tercet.model import Cache, Layout, Network, flatten
 from tercet.model.recurrent import RecurrentCache
+from tercet.model.tape import tape_of
 
 AnyCache = Cache | RecurrentCache
 
@@ -137,8 +139,8 @@ def run(
 ) -> Iterator[list[Text]]:
     """Yields the texts that just grew by a token; the caller sets `finish` on those that end."""
     context, bos_id = network.config.context_length, network.config.bos_id
-    with writing(network):
-        cache, logits = _begun(network, texts, sources)  # (B, V)
+    with reading(network) as reader:
+        cache, logits = _begun(reader, texts, sources)  # (B, V)
         live = list(texts)
         while True:
             ids = pick(logits, live)  # (B,)
@@ -157,19 +159,19 @@ def run(
                 if len(text.window) >= context:
                     text.slide(context, bos_id)
             _read_again(cache, live)
-            logits = read(network, cache, [text.window[-text.unread :] for text in live])
+            logits = reader.read(cache, [text.window[-text.unread :] for text in live])
 
 
 def _begun(
-    network: Network, texts: list[Text], sources: Sequence[Ids] | None
+    reader: Reader, texts: list[Text], sources: Sequence[Ids] | None
 ) -> tuple[AnyCache, Tensor]:
     """A cache that has read all windows, equal ones once, and the logits (B, V) behind them."""
     given = sources or [()] * len(texts)
     keys = [(tuple(text.window), tuple(source)) for text, source in zip(texts, given, strict=True)]
     different = list(dict.fromkeys(keys))
     own = None if sources is None else [source for _, source in different]
-    cache = open_cache(network, len(different), own)
-    logits = read(network, cache, [window for window, _ in different])
+    cache = reader.cache(len(different), own)
+    logits = reader.read(cache, [window for window, _ in different])
     for text in texts:
         text.slid = False
     if len(different) < len(keys):
@@ -189,37 +191,42 @@ def _read_again(cache: AnyCache, texts: list[Text]) -> None:
 
 
 @contextmanager
-def writing(network: Network) -> Iterator[None]:
+def reading(network: Network) -> Iterator[Reader]:
     """Without dropout; a network that was training trains on afterwards."""
     training = network.training
     network.eval()
     try:
-        yield
+        yield Reader(network)
     finally:
         network.train(training)
 
 
-@torch.no_grad()
-def open_cache(network: Network, n_texts: int, sources: Sequence[Ids] | None) -> AnyCache:
-    """An empty cache for `n_texts`; sources are encoded, and their keys computed, once."""
-    if sources is None:
-        return network.new_cache(n_texts)
-    tokens, layout = flatten([list(source) for source in sources], device=_device(network))
-    memory = network.encode(tokens, layout)  # (N, D)
-    return network.new_cache(n_texts, memory=memory, memory_layout=layout)
+class Reader:
+    """Reads tokens behind a cache: few by the network's tape where it has one, many by itself."""
 
+    def __init__(self, network: Network) -> None:
+        self.network, self.tape = network, tape_of(network)
+        self.device = next(network.parameters()).device
 
-@torch.no_grad()
-def read(network: Network, cache: AnyCache, unread: Sequence[Ids]) -> Tensor:
-    """Logits (B, V) behind the last of each text's unread tokens, which the cache then holds."""
-    tokens = torch.tensor(
-        [token for ids in unread for token in ids], device=_device(network)
-    )  # (N,)
-    layout = Layout([len(ids) for ids in unread], past=cache.lengths, device=_device(network))
-    # A network takes the cache that it made itself, which the two types cannot say.
-    states = network.decode(tokens, layout, cache=cache)  # type: ignore[arg-type]  # (N, D)
-    return network.logits(states[layout.last])
+    @torch.no_grad()
+    def cache(self, n_texts: int, sources: Sequence[Ids] | None) -> AnyCache:
+        """An empty cache for `n_texts`; sources are encoded, and their keys computed, once."""
+        if sources is None:
+            return self.network.new_cache(n_texts)
+        tokens, layout = flatten([list(source) for source in sources], device=self.device)
+        memory = self.network.encode(tokens, layout)  # (N, D)
+        return self.network.new_cache(n_texts, memory=memory, memory_layout=layout)
 
-
-def _device(network: Network) -> torch.device:
-    return next(network.parameters()).device
+    @torch.no_grad()
+    def read(self, cache: AnyCache, unread: Sequence[Ids]) -> Tensor:
+        """Logits (B, V) behind the last of each text's unread tokens, which the cache then
+        holds."""
+        ids = [token for text in unread for token in text]
+        tokens = torch.tensor(ids, device=self.device)  # (N,)
+        layout = Layout([len(text) for text in unread], past=cache.lengths, device=self.device)
+        if self.tape is not None and len(ids) <= FEW and isinstance(cache, Cache):
+            states = self.tape.decode(tokens, layout, cache)  # (N, D)
+            return self.tape.logits(states[layout.last])
+        # A network takes the cache that it made itself, which the two types cannot say.
+        states = self.network.decode(tokens, layout, cache=cache)  # type: ignore[arg-type]
+        return self.network.logits(states[layout.last])

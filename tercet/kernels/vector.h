@@ -33,6 +33,12 @@ INLINE float sum(vec x) {
     for (int i = 0; i < W; i++) s += x[i];
     return s;
 }
+INLINE float total(vec x) { /* as sum, by halves */
+#ifdef __AVX512F__
+    return _mm512_reduce_add_ps((__m512)x);
+#endif
+    return sum(x);
+}
 INLINE float largest(vec x) {
     float m = x[0];
     for (int i = 1; i < W; i++) m = x[i] > m ? x[i] : m;

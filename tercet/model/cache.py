@@ -30,6 +30,12 @@ class LayerCache:
             return k, v
         return self.k[:, :, :longest], self.v[:, :, :longest]
 
+    def reserve(self, n_sequences: int, heads: int, width: int, longest: int, like: Tensor) -> None:
+        """Room for ``longest`` tokens of each sequence, of the type of ``like``."""
+        row = like.new_empty(0, heads, width)
+        self.k = _grown(self.k, row, n_sequences, longest)
+        self.v = _grown(self.v, row, n_sequences, longest)
+
     def reorder(self, rows: Tensor) -> None:
         if self.k is not None and self.v is not None:
             self.k, self.v = self.k.index_select(0, rows), self.v.index_select(0, rows)

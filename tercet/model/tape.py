@@ -1,0 +1,179 @@
+"""A decoder as a tape: its modules, written down once as operations on a few rows.
+
+The parameters stay where they are: nothing is copied, and what is trained further is run further.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tercet.kernels.packed import Packed
+from tercet.kernels.tape import Heads, Norm, Rows, Tape, fits
+from tercet.model.attention import Attention, CrossAttention
+from tercet.model.cache import Cache
+from tercet.model.layers import FeedForward, GatedFeedForward, RMSNorm
+from tercet.model.layout import Layout
+from tercet.model.linear import Linear
+from tercet.model.quantize import PackedLinear
+from tercet.model.transformer import Sublayer, Transformer
+
+
+class DecoderTape:
+    """What ``Transformer.decode`` computes over a cache, for FEW tokens or fewer."""
+
+    def __init__(self, network: Transformer) -> None:
+        assert network.decoder is not None
+        self.network, self.stack, self.config = network, network.decoder, network.config
+        c = self.config
+        self.inner, self.kv_inner = c.n_heads * c.head_width, c.kv_heads * c.head_width
+        self.tape = Tape(
+            {
+                "x": c.d_model,
+                "states": c.d_model,
+                "qkv": self.inner + 2 * self.kv_inner,
+                "query": self.inner,
+                "seen": self.inner,
+                "inner": c.d_ff,
+            }
+        )
+        for i, block in enumerate(self.stack.blocks):
+            self._attention(block.attention, i)
+            if isinstance(block.cross, Sublayer):
+                self._cross(block.cross, i)
+            self._feed_forward(block.feed_forward)
+        if (last := _norm(self.stack.norm)) is not None:
+            self.tape.norm("x", "states", last)
+        self.out = "x" if last is None else "states"
+        self.head: Tape | None = None
+        self.weight: Tensor | None = None
+
+    def _attention(self, sublayer: Sublayer, number: int) -> None:
+        layer, before = sublayer.layer, _norm(sublayer.before)
+        assert isinstance(layer, Attention)
+        pattern = self.stack.patterns[self.stack.kind[number]]
+        self.tape.product("x", "qkv", *map(_parts, (layer.q, layer.k, layer.v)), norm=before)
+        span = self.config.context_length
+        turn = bias = None
+        if pattern.rotary is not None:
+            turn = pattern.rotary.compute(torch.arange(span, dtype=torch.float64))
+        if pattern.buckets is not None:
+            query, keys = torch.tensor([span - 1]), torch.arange(2 * span - 1)
+            bias = pattern.buckets(query, keys)[:, 0]  # (H, 2 span - 1)
+        scope = f"window {pattern.window}"
+        self._attend(layer, "qkv", number, scope, turn=turn, bias=bias)
+        self._added(layer.o, "seen", sublayer)
+
+    def _cross(self, sublayer: Sublayer, number: int) -> None:
+        layer = sublayer.layer
+        assert isinstance(layer, CrossAttention)
+        self.tape.product("x", "query", _parts(layer.q), norm=_norm(sublayer.before))
+        self._attend(layer, "query", len(self.stack.blocks) + number, "memory", append=False)
+        self._added(layer.o, "seen", sublayer)
+
+    def _attend(
+        self,
+        layer: Attention,
+        x: str,
+        keys: int,
+        scope: str,
+        *,
+        append: bool = True,
+        turn: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> None:
+        c = self.config
+        sizes = (c.n_heads, c.kv_heads, c.head_width, layer.scale)
+        norms = (_norm(layer.q_norm), _norm(layer.k_norm))
+        heads = Heads(*sizes, keys, scope, append, *norms, turn, bias)
+        self.tape.attend(x, "seen", heads)
+
+    def _feed_forward(self, sublayer: Sublayer) -> None:
+        layer = sublayer.layer
+        assert isinstance(layer, FeedForward | GatedFeedForward)
+        gated = isinstance(layer, GatedFeedForward)
+        up = (layer.gate, layer.up) if isinstance(layer, GatedFeedForward) else (layer.up,)
+        self.tape.product(
+            "x",
+            "inner",
+            *map(_parts, up),
+            norm=_norm(sublayer.before),
+            activation=layer.activation.name,
+            gated=gated,
+        )
+        self._added(layer.down, "inner", sublayer)
+
+    def _added(self, layer: nn.Module, x: str, sublayer: Sublayer) -> None:
+        self.tape.product(x, "x", _parts(layer), add="x")
+        if (after := _norm(sublayer.after)) is not None:
+            self.tape.norm("x", "x", after)
+
+    # running ----------------------------------------------------------------------------------
+
+    def decode(self, tokens: Tensor, layout: Layout, cache: Cache) -> Tensor:
+        """States (N, D) float32 of tokens (N,) <= FEW behind a cache, which then holds them."""
+        states = self.stack.embedding(self.network.tokens(tokens), layout, None)
+        buffers = self.tape.buffers(len(tokens))
+        buffers["x"].copy_(states)
+        G, K = self.config.kv_heads, self.config.head_width
+        for layer in cache.layers:
+            layer.reserve(layout.n_sequences, G, K, max(layout.totals), states)
+        position = layout.positions
+        scopes = {}
+        for pattern in self.stack.patterns:
+            window = pattern.window
+            first = torch.zeros_like(position)
+            if window is not None:
+                first = (position - window + 1).clamp_(min=0)
+            scopes[f"window {window}"] = (first, position + 1)
+        layers = [(layer.k, layer.v) for layer in cache.layers] + cache.cross
+        if cache.memory_layout is not None:
+            lengths = torch.tensor(cache.memory_layout.lengths)[layout.sequence]
+            scopes["memory"] = (torch.zeros_like(position), lengths)
+        told = Rows(layout.sequence, position, scopes, dict(enumerate(layers)))  # type: ignore
+        self.tape.run(len(tokens), told)
+        cache.lengths = layout.totals
+        return buffers[self.out]
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(N, D) -> (N, V) float32, for FEW rows or fewer."""
+        kind = self.network.tokens.weight.dtype
+        heads = self.network.heads
+        x, weight, bias = heads.output_parts(states.to(kind))
+        if self.head is None or self.weight is not weight:
+            self.weight = weight
+            self.head = Tape({"x": self.config.d_model, "logits": len(weight)})
+            layer = (weight, bias) if heads.packed is None else _parts(heads.packed)
+            self.head.product("x", "logits", layer)
+        buffers = self.head.buffers(len(x))
+        buffers["x"].copy_(x)
+        self.head.run(len(x))
+        return buffers["logits"]
+
+
+def tape_of(network: object) -> DecoderTape | None:
+    """The tape of a network that can be run so, else None."""
+    if not isinstance(network, Transformer) or network.decoder is None:
+        return None
+    layers = [m for m in network.decoder.modules() if isinstance(m, nn.Linear | PackedLinear)]
+    plain = [m for m in layers if type(m) is Linear and not m._forward_hooks]
+    packed = [m for m in layers if isinstance(m, PackedLinear)]
+    weights = [network.tokens.weight, *(m.weight for m in plain)]
+    known = len(plain) + len(packed) == len(layers)
+    return DecoderTape(network) if known and fits(weights, network.config.head_width) else None
+
+
+def _parts(layer: nn.Module) -> tuple[Tensor | Packed, Tensor | None]:
+    if isinstance(layer, PackedLinear):
+        return layer.packed, layer.bias
+    assert isinstance(layer, nn.Linear)
+    return layer.weight, layer.bias
+
+
+def _norm(module: nn.Module) -> Norm | None:
+    if isinstance(module, nn.Identity):
+        return None
+    assert isinstance(module, RMSNorm | nn.LayerNorm)
+    kind = "rms" if isinstance(module, RMSNorm) else "layer"
+    return Norm(kind, module.weight, getattr(module, "bias", None), module.eps or 0.0)
+
