@@ -23,42 +23,49 @@ from tercet.generate import Beam, Sampling, TokenRules
 from tercet.generate.texts import Request, Writer
 from tercet.model import Network, batches, flatten
 from tercet.model.attention import attention_weights
+from tercet.model.quantize import PackedLinear, quantise
+from tercet.model.transformer import Transformer
 from tercet.represent.encode import BATCH_TOKENS, encode
 from tercet.text import CutReport, Tokenizer, Window, fit
 
 GREEDY = Sampling()
+BITS = {"int8": 8, "int4": 4}
+PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
 SCORED_ROWS = 512  # rows of logits held at once while scoring: 512 x 50,257 float32 are 103 MB
 
 
 def load(
     path_or_name: str | Path,
     *,
-    dtype: str | torch.dtype | None = None,
+    precision: str = "float32",
     device: str | torch.device | None = None,
     allow_pickle: bool = False,
 ) -> LanguageModel:
     """A model from a Hugging Face folder, or from the hub when ``owner/name`` is no folder.
 
-    dtype: "float32" (None), "bfloat16" ... allow_pickle: read ``*.bin`` weights, with
+    precision: float32; bfloat16 (also float16, float64); int8 or int4: weights of so many bits, for
+    inference on a CPU alone. allow_pickle: read ``*.bin`` weights, with
     ``torch.load(weights_only=True)``, where there are no others. Raises InputError for whatever is
     wrong with the folder.
     """
-    if isinstance(dtype, str):
-        named = getattr(torch, dtype, None)
-        if not isinstance(named, torch.dtype) or not named.is_floating_point:
-            raise InputError(
-                f"dtype {dtype!r} is unknown; use float32, bfloat16, float16 or float64"
-            )
-        dtype = named
-    if dtype is not None and not dtype.is_floating_point:
-        raise InputError(f"dtype {dtype} holds no fractions; use float32, bfloat16 or float16")
+    if precision not in PRECISIONS:
+        raise InputError(
+            f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}"
+        )
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used here ({error}); use 'cpu'") from error
     folder = hf.find(path_or_name, allow_pickle=allow_pickle)
+    bits = BITS.get(precision)
+    dtype = torch.float32 if bits else getattr(torch, precision)
     network, extras = hf.load(folder, dtype=dtype, device=device, allow_pickle=allow_pickle)
-    return LanguageModel(network, Tokenizer.load(folder), extras)
+    model = LanguageModel(network, Tokenizer.load(folder), extras)
+    if bits:
+        if not isinstance(network, Transformer) or model.device.type != "cpu":
+            raise InputError(f"precision {precision!r} is for Transformers on a CPU; use bfloat16")
+        quantise(network, bits)
+    return model
 
 
 class LanguageModel:
@@ -106,7 +113,12 @@ class LanguageModel:
         return tuple(able)
 
     def save(self, folder: str | Path) -> None:
-        """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions."""
+        """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions.
+
+        Raises InputError for weights of a few bits, which are for use alone.
+        """
+        if any(isinstance(module, PackedLinear) for module in self.network.modules()):
+            raise InputError("a model in int8 or int4 is not saved; load it in float32 and save that")
         with written_folder(folder) as place:
             hf.save(self.network, place, self.extras)
             self.tokenizer.save(place)

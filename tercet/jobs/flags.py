@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -36,6 +36,8 @@ class Model:
 
     model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")]
     """a folder, or a model of the Hugging Face hub: owner/name"""
+    precision: Literal["float32", "bfloat16", "int8", "int4"] = "float32"
+    """fewer bits are faster: bfloat16 loses next to nothing, int8 little, int4 more"""
     allow_pickle: bool = False
     """read *.bin weights where there are no others; only from an owner whom you trust"""
 
@@ -43,7 +45,8 @@ class Model:
         """The model, for a verb. Raises InputError where its family or heads cannot do that."""
         from tercet.language_model import load
 
-        return able(load(self.named(), allow_pickle=self.allow_pickle), verb)
+        model = load(self.named(), precision=self.precision, allow_pickle=self.allow_pickle)
+        return able(model, verb)
 
     def named(self) -> str:
         if not self.model.strip():

@@ -51,7 +51,7 @@ static void normed(float *y, const float *x, long n, const struct norm *norm) {
     s = all(0);
     for (d = 0; d + W <= n; d += W) {
         vec a = *(const vec *)(x + d) - mean;
-        s += a * a;
+        s = fused(a, a, s);
     }
     square = total(s);
     for (; d < n; d++) square += (x[d] - mean) * (x[d] - mean);
@@ -132,7 +132,7 @@ INLINE void dot_tile(const int R, const int O, const int half, const void *x, lo
         for (int r = 0; r < R; r++) {
             vec a = load(x, r * x_step + d, half);
 #pragma GCC unroll 8
-            for (int o = 0; o < O; o++) c[r][o] += a * load(w, o * D + d, half);
+            for (int o = 0; o < O; o++) c[r][o] = fused(a, load(w, o * D + d, half), c[r][o]);
         }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)

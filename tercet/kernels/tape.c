@@ -100,7 +100,7 @@ INLINE void one_head(const struct attention *t, const struct tape *tape, float *
     for (long d = 0; d < K; d++) q[d] *= t->scale;
     for (long j = 0; j < n; j++) {
         vec s = all(0);
-        for (long d = 0; d < whole; d += W) s += *(vec *)(q + d) * load(t->k, base + j * K + d, half);
+        for (long d = 0; d < whole; d += W) s = fused(*(vec *)(q + d), load(t->k, base + j * K + d, half), s);
         float dot = total(s);
         for (long d = whole; d < K; d++) dot += q[d] * load1(t->k, base + j * K + d, half);
         scores[j] = dot + (bias ? bias[j] : 0);
@@ -115,7 +115,7 @@ INLINE void one_head(const struct attention *t, const struct tape *tape, float *
     float inverse = 1 / total(sums);
     for (long d = 0; d < whole; d += W) {
         vec s = all(0);
-        for (long j = 0; j < n; j++) s += scores[j] * load(t->v, base + j * K + d, half);
+        for (long j = 0; j < n; j++) s = fused(all(scores[j]), load(t->v, base + j * K + d, half), s);
         *(vec *)(out + d) = s * inverse;
     }
     for (long d = whole; d < K; d++) {
