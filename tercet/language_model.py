@@ -49,9 +49,7 @@ def load(
     wrong with the folder.
     """
     if precision not in PRECISIONS:
-        raise InputError(
-            f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}"
-        )
+        raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -118,7 +116,9 @@ class LanguageModel:
         Raises InputError for weights of a few bits, which are for use alone.
         """
         if any(isinstance(module, PackedLinear) for module in self.network.modules()):
-            raise InputError("a model in int8 or int4 is not saved; load it in float32 and save that")
+            raise InputError(
+                "a model in int8 or int4 is not saved; load it in float32 and save that"
+            )
         with written_folder(folder) as place:
             hf.save(self.network, place, self.extras)
             self.tokenizer.save(place)

@@ -43,7 +43,7 @@ LENGTHS = [[4, 2, 1], [1, 1, 1], [3, 1, 2], *[[1, 1, 1]] * 12]
 def furthest(network, *, kind: torch.dtype = torch.float32) -> float:
     """The largest relative difference of logits between tape and network, step by step."""
     network = network.to(kind).eval()
-    tape = tape_of(network)
+    tape = tape_of(network, network.decoder)
     assert tape is not None
     draw = torch.Generator().manual_seed(1)
     memory = {}
@@ -75,6 +75,26 @@ def test_in_bfloat16_it_is_as_near_as_the_network_is(name):
     assert furthest(network, kind=torch.bfloat16) < 0.05
 
 
+ENCODERS = {
+    name: config.replace(encoder_layers=3, decoder_layers=0, heads=("masked",), eos_ids=())
+    for name, config in DECODERS.items()
+    if not name.startswith("both")
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_too(name):
+    network = build(ENCODERS[name], seed=2).eval()
+    tape = tape_of(network, network.encoder)
+    assert tape is not None
+    for texts in ([[5, 6, 7]], [[3, 4, 5, 6, 9, 9, 9, 1], [7], [8, 9, 10, 11, 12, 13, 2] * 2]):
+        tokens, layout = flatten(texts)
+        torch.testing.assert_close(
+            tape.encode(tokens, layout), network.encode(tokens, layout), rtol=1e-4, atol=1e-5
+        )
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("name", DECODERS)
 def test_packed_weights_run_as_a_tape_too(name, bits):
@@ -86,7 +106,7 @@ def test_packed_weights_run_as_a_tape_too(name, bits):
 @torch.no_grad()
 def test_neighbours_and_threads_change_no_bit():
     network = build(DECODERS["rotary"], seed=2).eval()
-    tape, tokens = tape_of(network), torch.arange(9)
+    tape, tokens = tape_of(network, network.decoder), torch.arange(9)
     assert tape is not None
 
     def states(rows: int, threads: int) -> torch.Tensor:
@@ -122,9 +142,7 @@ def test_packing_rounds_to_the_nearest(outputs, inputs, bits, seed):
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    st.integers(1, 200), st.integers(1, 130), st.integers(1, 130), st.sampled_from([8, 4])
-)
+@given(st.integers(1, 200), st.integers(1, 130), st.integers(1, 130), st.sampled_from([8, 4]))
 def test_a_packed_product_rounds_nothing_but_its_rows(n, outputs, inputs, bits):
     draw = torch.Generator().manual_seed(n)
     weight, x = (torch.randn(m, inputs, generator=draw) for m in (outputs, n))

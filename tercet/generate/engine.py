@@ -25,10 +25,9 @@ from tercet.generate.sampling import (
     log_probabilities,
     moved,
 )
-from tercet.kernels.tape import FEW
 from tercet.model import Cache, Layout, Network, flatten
 from tercet.model.recurrent import RecurrentCache
-from tercet.model.tape import tape_of
+from tercet.model.tape import FEW, tape_of
 
 AnyCache = Cache | RecurrentCache
 
@@ -205,7 +204,7 @@ class Reader:
     """Reads tokens behind a cache: few by the network's tape where it has one, many by itself."""
 
     def __init__(self, network: Network) -> None:
-        self.network, self.tape = network, tape_of(network)
+        self.network, self.tape = network, tape_of(network, getattr(network, "decoder", None))
         self.device = next(network.parameters()).device
 
     @torch.no_grad()

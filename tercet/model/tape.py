@@ -1,4 +1,4 @@
-"""A decoder as a tape: its modules, written down once as operations on a few rows.
+"""A stack as a tape: its modules, written down once as operations on a few rows.
 
 The parameters stay where they are: nothing is copied, and what is trained further is run further.
 """
@@ -9,22 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from tercet.kernels.packed import Packed
+from tercet.kernels.tape import FEW as FEW
 from tercet.kernels.tape import Heads, Norm, Rows, Tape, fits
-from tercet.model.attention import Attention, CrossAttention
+from tercet.model.attention import Attention, CrossAttention, Pattern
 from tercet.model.cache import Cache
 from tercet.model.layers import FeedForward, GatedFeedForward, RMSNorm
 from tercet.model.layout import Layout
 from tercet.model.linear import Linear
 from tercet.model.quantize import PackedLinear
-from tercet.model.transformer import Sublayer, Transformer
+from tercet.model.transformer import Block, Stack, Sublayer, Transformer
 
 
-class DecoderTape:
-    """What ``Transformer.decode`` computes over a cache, for FEW tokens or fewer."""
+class StackTape:
+    """What a network's encoder computes, or its decoder over a cache, for FEW tokens or fewer."""
 
-    def __init__(self, network: Transformer) -> None:
-        assert network.decoder is not None
-        self.network, self.stack, self.config = network, network.decoder, network.config
+    def __init__(self, network: Transformer, stack: Stack) -> None:
+        self.network, self.stack, self.config = network, stack, network.config
+        self.patterns = [p for p in stack.patterns if isinstance(p, Pattern)]
         c = self.config
         self.inner, self.kv_inner = c.n_heads * c.head_width, c.kv_heads * c.head_width
         self.tape = Tape(
@@ -38,6 +39,7 @@ class DecoderTape:
             }
         )
         for i, block in enumerate(self.stack.blocks):
+            assert isinstance(block, Block)
             self._attention(block.attention, i)
             if isinstance(block.cross, Sublayer):
                 self._cross(block.cross, i)
@@ -51,7 +53,7 @@ class DecoderTape:
     def _attention(self, sublayer: Sublayer, number: int) -> None:
         layer, before = sublayer.layer, _norm(sublayer.before)
         assert isinstance(layer, Attention)
-        pattern = self.stack.patterns[self.stack.kind[number]]
+        pattern = self.patterns[self.stack.kind[number]]
         self.tape.product("x", "qkv", *map(_parts, (layer.q, layer.k, layer.v)), norm=before)
         span = self.config.context_length
         turn = bias = None
@@ -61,7 +63,8 @@ class DecoderTape:
             query, keys = torch.tensor([span - 1]), torch.arange(2 * span - 1)
             bias = pattern.buckets(query, keys)[:, 0]  # (H, 2 span - 1)
         scope = f"window {pattern.window}"
-        self._attend(layer, "qkv", number, scope, turn=turn, bias=bias)
+        keys = number if pattern.causal else 0  # an encoder's are wanted in their layer alone
+        self._attend(layer, "qkv", keys, scope, turn=turn, bias=bias)
         self._added(layer.o, "seen", sublayer)
 
     def _cross(self, sublayer: Sublayer, number: int) -> None:
@@ -110,29 +113,52 @@ class DecoderTape:
 
     # running ----------------------------------------------------------------------------------
 
+    def encode(self, tokens: Tensor, layout: Layout, types: Tensor | None = None) -> Tensor:
+        """States (N, D) float32 of tokens (N,) that see all of their own text."""
+        states = self.stack.embedding(self.network.tokens(tokens), layout, types)
+        sizes = (layout.n_sequences, self.config.kv_heads, max(layout.lengths))
+        keys = torch.empty(2, *sizes, self.config.head_width)
+        lengths = torch.tensor(layout.lengths)[layout.sequence]
+        scopes = {}
+        for window in self._windows:
+            last = lengths if window is None else lengths.minimum(layout.positions + window)
+            scopes[f"window {window}"] = (self._first(layout, window), last)
+        return self._run(states, layout, scopes, {0: (keys[0], keys[1])})
+
     def decode(self, tokens: Tensor, layout: Layout, cache: Cache) -> Tensor:
-        """States (N, D) float32 of tokens (N,) <= FEW behind a cache, which then holds them."""
+        """States (N, D) float32 of tokens (N,) behind a cache, which then holds them."""
         states = self.stack.embedding(self.network.tokens(tokens), layout, None)
-        buffers = self.tape.buffers(len(tokens))
-        buffers["x"].copy_(states)
         G, K = self.config.kv_heads, self.config.head_width
         for layer in cache.layers:
             layer.reserve(layout.n_sequences, G, K, max(layout.totals), states)
-        position = layout.positions
-        scopes = {}
-        for pattern in self.stack.patterns:
-            window = pattern.window
-            first = torch.zeros_like(position)
-            if window is not None:
-                first = (position - window + 1).clamp_(min=0)
-            scopes[f"window {window}"] = (first, position + 1)
+        last = layout.positions + 1
+        scopes = {f"window {w}": (self._first(layout, w), last) for w in self._windows}
         layers = [(layer.k, layer.v) for layer in cache.layers] + cache.cross
         if cache.memory_layout is not None:
             lengths = torch.tensor(cache.memory_layout.lengths)[layout.sequence]
-            scopes["memory"] = (torch.zeros_like(position), lengths)
-        told = Rows(layout.sequence, position, scopes, dict(enumerate(layers)))  # type: ignore
-        self.tape.run(len(tokens), told)
+            scopes["memory"] = (torch.zeros_like(lengths), lengths)
+        found = self._run(states, layout, scopes, dict(enumerate(layers)))  # type: ignore[arg-type]
         cache.lengths = layout.totals
+        return found
+
+    @property
+    def _windows(self) -> set[int | None]:
+        return {pattern.window for pattern in self.patterns}
+
+    def _first(self, layout: Layout, window: int | None) -> Tensor:
+        at = layout.positions
+        return torch.zeros_like(at) if window is None else (at - window + 1).clamp_(min=0)
+
+    def _run(
+        self,
+        states: Tensor,
+        layout: Layout,
+        scopes: dict[str, tuple[Tensor, Tensor]],
+        keys: dict[int, tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        buffers = self.tape.buffers(len(states))
+        buffers["x"].copy_(states)
+        self.tape.run(len(states), Rows(layout.sequence, layout.positions, scopes, keys))
         return buffers[self.out]
 
     def logits(self, states: Tensor) -> Tensor:
@@ -151,16 +177,16 @@ class DecoderTape:
         return buffers["logits"]
 
 
-def tape_of(network: object) -> DecoderTape | None:
-    """The tape of a network that can be run so, else None."""
-    if not isinstance(network, Transformer) or network.decoder is None:
+def tape_of(network: object, stack: nn.Module | None) -> StackTape | None:
+    """The tape of a network's stack that can be run so, else None."""
+    if not isinstance(network, Transformer) or not isinstance(stack, Stack):
         return None
-    layers = [m for m in network.decoder.modules() if isinstance(m, nn.Linear | PackedLinear)]
+    layers = [m for m in stack.modules() if isinstance(m, nn.Linear | PackedLinear)]
     plain = [m for m in layers if type(m) is Linear and not m._forward_hooks]
     packed = [m for m in layers if isinstance(m, PackedLinear)]
     weights = [network.tokens.weight, *(m.weight for m in plain)]
     known = len(plain) + len(packed) == len(layers)
-    return DecoderTape(network) if known and fits(weights, network.config.head_width) else None
+    return StackTape(network, stack) if known and fits(weights, network.config.head_width) else None
 
 
 def _parts(layer: nn.Module) -> tuple[Tensor | Packed, Tensor | None]:
@@ -176,4 +202,3 @@ def _norm(module: nn.Module) -> Norm | None:
     assert isinstance(module, RMSNorm | nn.LayerNorm)
     kind = "rms" if isinstance(module, RMSNorm) else "layer"
     return Norm(kind, module.weight, getattr(module, "bias", None), module.eps or 0.0)
-
