@@ -15,7 +15,7 @@ struct attention {
     int64_t capacity;
     const float *turn;   /* (positions, K): cosines, then sines of rotary angles; or NULL */
     const float *bias;   /* (H, 2 span - 1), of key - query + span - 1; or NULL */
-    const int64_t *from, *to; /* the keys that each row sees */
+    const int64_t *sequence, *from, *to; /* whose keys each row sees, and which of them */
     struct norm q_norm, k_norm;
     int64_t span;
     float scale;
@@ -31,7 +31,7 @@ struct op {
 struct tape {
     const struct op *ops;
     int64_t n_ops, rows;
-    const int64_t *sequence, *position; /* of each row */
+    const int64_t *position; /* of each row */
 };
 
 /* A meeting of all threads */
@@ -80,7 +80,7 @@ static void append(const struct attention *t, const struct tape *tape, int me, i
     for (long i = n * me / threads; i < n * (me + 1) / threads; i++) {
         long row = i / G, g = i % G, position = tape->position[row];
         const float *k = t->x + row * t->x_step + (t->heads + g) * K;
-        long at = ((tape->sequence[row] * G + g) * t->capacity + position) * K;
+        long at = ((t->sequence[row] * G + g) * t->capacity + position) * K;
         float turned[WIDEST];
         head_of(turned, k, t, &t->k_norm, position);
         write_head(t->k, at, turned, K, t->half);
@@ -92,7 +92,7 @@ INLINE void one_head(const struct attention *t, const struct tape *tape, float *
                      long h, const int half) {
     long K = t->width, G = t->key_heads, g = h / (t->heads / G), whole = K / W * W;
     long from = t->from[row], n = t->to[row] - from, position = tape->position[row];
-    long base = ((tape->sequence[row] * G + g) * t->capacity + from) * K;
+    long base = ((t->sequence[row] * G + g) * t->capacity + from) * K;
     const float *bias = t->bias ? t->bias + h * (2 * t->span - 1) + t->span - 1 - position + from : NULL;
     float q[WIDEST], most = -INFINITY, *out = t->y + row * t->y_step + h * K;
     vec sums = all(0);

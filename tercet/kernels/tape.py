@@ -59,7 +59,7 @@ class Attention(ctypes.Structure):
         *((name, c_int64) for name in ("x_step", "y_step", "heads", "key_heads", "width")),
         *((name, c_void_p) for name in ("k", "v")),
         ("capacity", c_int64),
-        *((name, c_void_p) for name in ("turn", "bias", "first", "last")),
+        *((name, c_void_p) for name in ("turn", "bias", "sequence", "first", "last")),
         *((name, CNorm) for name in ("q_norm", "k_norm")),
         ("span", c_int64),
         ("scale", c_float),
@@ -75,7 +75,7 @@ class Whole(ctypes.Structure):
     _fields_ = [
         ("ops", c_void_p),
         *((name, c_int64) for name in ("n_ops", "rows")),
-        *((name, c_void_p) for name in ("sequence", "position")),
+        ("position", c_void_p),
     ]
 
 
@@ -111,15 +111,14 @@ class Heads:
 
 @dataclass
 class Rows:
-    """What a run is told of its rows: where each stands, and what it sees.
+    """What a run is told of its rows: the position of each, and what it sees.
 
-    scopes: name -> the first key and the one behind the last, (rows,) int64 each.
+    scopes: name -> whose keys, the first of them and the one behind the last, (rows,) int64 each.
     keys: number -> keys and values, (B, G, capacity, K).
     """
 
-    sequence: Tensor
     position: Tensor
-    scopes: dict[str, tuple[Tensor, Tensor]]
+    scopes: dict[str, tuple[Tensor, Tensor, Tensor]]
     keys: dict[int, tuple[Tensor, Tensor]]
 
 
@@ -207,13 +206,14 @@ class Tape:
             if heads is not None:
                 assert told is not None
                 k, v = told.keys[heads.keys]
-                first, last = told.scopes[heads.scope]
+                sequence, first, last = told.scopes[heads.scope]
                 made = op.attention
                 made.k, made.v, made.capacity = k.data_ptr(), v.data_ptr(), k.shape[2]
+                made.sequence = sequence.data_ptr()
                 made.first, made.last = first.data_ptr(), last.data_ptr()
                 made.half = k.dtype == torch.bfloat16
-        places = (told.sequence.data_ptr(), told.position.data_ptr()) if told else (None, None)
-        whole = Whole(ctypes.addressof(ops), len(ops), rows, *places)
+        position = told.position.data_ptr() if told else None
+        whole = Whole(ctypes.addressof(ops), len(ops), rows, position)
         kernels = library("tape")
         assert kernels is not None
         if not kernels.tape_run(ctypes.byref(whole), torch.get_num_threads()):

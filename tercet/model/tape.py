@@ -122,7 +122,7 @@ class StackTape:
         scopes = {}
         for window in self._windows:
             last = lengths if window is None else lengths.minimum(layout.positions + window)
-            scopes[f"window {window}"] = (self._first(layout, window), last)
+            scopes[f"window {window}"] = (layout.sequence, self._first(layout, window), last)
         return self._run(states, layout, scopes, {0: (keys[0], keys[1])})
 
     def decode(self, tokens: Tensor, layout: Layout, cache: Cache) -> Tensor:
@@ -132,11 +132,13 @@ class StackTape:
         for layer in cache.layers:
             layer.reserve(layout.n_sequences, G, K, max(layout.totals), states)
         last = layout.positions + 1
-        scopes = {f"window {w}": (self._first(layout, w), last) for w in self._windows}
+        own = layout.sequence
+        scopes = {f"window {w}": (own, self._first(layout, w), last) for w in self._windows}
         layers = [(layer.k, layer.v) for layer in cache.layers] + cache.cross
         if cache.memory_layout is not None:
-            lengths = torch.tensor(cache.memory_layout.lengths)[layout.sequence]
-            scopes["memory"] = (torch.zeros_like(lengths), lengths)
+            source = torch.tensor(cache.owners)[own]
+            lengths = torch.tensor(cache.memory_layout.lengths)[source]
+            scopes["memory"] = (source, torch.zeros_like(lengths), lengths)
         found = self._run(states, layout, scopes, dict(enumerate(layers)))  # type: ignore[arg-type]
         cache.lengths = layout.totals
         return found
@@ -153,12 +155,12 @@ class StackTape:
         self,
         states: Tensor,
         layout: Layout,
-        scopes: dict[str, tuple[Tensor, Tensor]],
+        scopes: dict[str, tuple[Tensor, Tensor, Tensor]],
         keys: dict[int, tuple[Tensor, Tensor]],
     ) -> Tensor:
         buffers = self.tape.buffers(len(states))
         buffers["x"].copy_(states)
-        self.tape.run(len(states), Rows(layout.sequence, layout.positions, scopes, keys))
+        self.tape.run(len(states), Rows(layout.positions, scopes, keys))
         return buffers[self.out]
 
     def logits(self, states: Tensor) -> Tensor:
