@@ -60,6 +60,8 @@ def test_a_recipe_is_refused_before_anything_is_written(tmp_path: Path, capsys):
         (["train.ema=5"], "ema 5.0 must be between 0 and 1"),
         (["train.learning_rate=-1"], "learning_rate -1.0 must be above 0"),
         (["objective.smoothing=3"], "smoothing 3.0"),
+        (["objective.bpe_dropout=1"], "bpe_dropout 1.0 is a share"),
+        (["objective.bpe_dropout=0.1"], "for kind pairs"),
         (["data.files=[nothing.txt]"], "nothing.txt"),
     ],
 )

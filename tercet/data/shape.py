@@ -22,6 +22,7 @@ from tercet.data.order import generator
 from tercet.errors import InputError
 from tercet.model.layout import Layout
 from tercet.text import Tokenizer
+from tercet.text.spellings import WAYS, Spellings
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,18 +177,35 @@ class Masked:
 @dataclass(frozen=True)
 class Translation:
     """Pairs for an encoder-decoder. The decoder reads ``start_id`` and the target, and should say
-    the target and ``end_id``; sources end with ``end_id`` too."""
+    the target and ``end_id``; sources end with ``end_id`` too.
+
+    ``spellings`` of source and target: words are spelled otherwise in every epoch, as far as a text
+    then has at most ``longest`` tokens.
+    """
 
     start_id: int
     end_id: int
+    spellings: tuple[Spellings, Spellings] | None = None
+    longest: int | None = None
+    seed: int = 0
 
     @property
     def added(self) -> int:
         return 1
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        pairs = [(sample.ids, _second(sample)) for sample in samples]
+        pairs = [(self._spelled(s, s.ids, 0), self._spelled(s, _second(s), 1)) for s in samples]
         return _both_sides(pairs, self.start_id, self.end_id, samples)
+
+    def _spelled(self, sample: Sample, ids: Tensor, side: int) -> Tensor:
+        if self.spellings is None:
+            return ids
+        draw = generator("spelling", self.seed, side, *sample.key)
+        choices = torch.randint(WAYS, (ids.numel(),), generator=draw).tolist()
+        other = self.spellings[side].respelled(ids.tolist(), choices)
+        if self.longest is not None and len(other) + self.added > self.longest:
+            return ids
+        return torch.tensor(other, dtype=ids.dtype)
 
 
 def _second(sample: Sample) -> Tensor:

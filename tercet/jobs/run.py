@@ -48,6 +48,7 @@ from tercet.model import Network, build
 from tercet.presets import preset
 from tercet.text import Special, Tokenizer
 from tercet.text.special import SPECIAL
+from tercet.text.spellings import Spellings
 from tercet.text.train import Kind
 from tercet.train import (
     Average,
@@ -171,7 +172,22 @@ class Run:
 
     def stream(self, *, rank: int = 0, world: int = 1) -> Stream:
         micro = self.recipe.batch.micro_tokens
-        return Stream(self.draw(), self.shape, micro, rank=rank, world=world)
+        return Stream(self.draw(), self._learned_shape, micro, rank=rank, world=world)
+
+    @property
+    def _learned_shape(self) -> Shape:
+        """The shape of what is learned from, whose words may be spelled otherwise."""
+        dropout, shape = self.recipe.objective.bpe_dropout, self.shape
+        if not dropout or not isinstance(shape, Translation):
+            return shape
+        sides = (self.tokenizer, self.tokenizer.target)
+        source, target = (Spellings(side, dropout, self.recipe.seed) for side in sides)
+        return dataclasses.replace(
+            shape,
+            spellings=(source, target),
+            longest=self.config.context_length,
+            seed=self.recipe.seed,
+        )
 
     def validation(self) -> Iterator[Batch]:
         """The validation split once, or as much of it as the recipe says."""

@@ -120,6 +120,7 @@ class Objective:
     length: int = 256  # tokens of a sample at the most
     packing: str = "documents"  # or rows: equal, blind to where a document ends
     smoothing: float = 0.0
+    bpe_dropout: float = 0.0  # pairs: the share of merges left out, words spelled anew each epoch
     rate: float = 0.15  # masked and spans: of the tokens
     whole_words: bool = False
     next_sentence: bool = False
@@ -132,6 +133,11 @@ class Objective:
             raise InputError(
                 f"objective.kind {self.kind!r} masks nothing: whole_words and next_sentence belong "
                 "to kind masked"
+            )
+        if not 0 <= self.bpe_dropout < 1 or (self.bpe_dropout and self.kind != "pairs"):
+            raise InputError(
+                f"objective.bpe_dropout {self.bpe_dropout} is a share from 0 to below 1, and for "
+                "kind pairs"
             )
         if self.length < 2:
             raise InputError(f"objective.length {self.length} must be 2 or more tokens")

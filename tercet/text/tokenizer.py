@@ -84,6 +84,11 @@ class Tokenizer:
         engine = self._engine.target()
         return self if engine is self._engine else Tokenizer(engine, self.settings)
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """tokenizer.json: how a text is split. Empty for a SentencePiece model."""
+        return json.loads(self._engine.files().get("tokenizer.json", b"{}"))
+
     def id_of(self, token: str) -> int | None:
         """The id of a token by its spelling in the vocabulary, or None."""
         return self._engine.token_id(token)
