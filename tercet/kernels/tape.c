@@ -11,11 +11,12 @@ struct attention {
     const float *x;
     float *y;
     int64_t x_step, y_step, heads, key_heads, width;
-    void *k, *v;         /* (B, G, capacity, K) */
-    int64_t capacity;
+    void *k, *v;          /* (pages, G, page, K) */
+    int64_t page;         /* tokens of a page */
+    const int64_t *pages; /* those of all texts, one text behind the other */
     const float *turn;   /* (positions, K): cosines, then sines of rotary angles; or NULL */
     const float *bias;   /* (H, 2 span - 1), of key - query + span - 1; or NULL */
-    const int64_t *sequence, *from, *to; /* whose keys each row sees, and which of them */
+    const int64_t *text, *from, *to; /* of each row: its text's first place in pages; keys it sees */
     struct norm q_norm, k_norm;
     int64_t span;
     float scale;
@@ -75,12 +76,18 @@ static void write_head(void *to, long at, const float *x, long n, int half) {
     for (; d < n; d++) store1(to, at + d, x[d], half);
 }
 
+/* Where the key of a row's text at some position lies, and how many follow it there. */
+INLINE long key_of(const struct attention *t, long row, long g, long position) {
+    long page = t->pages[t->text[row] + position / t->page];
+    return ((page * t->key_heads + g) * t->page + position % t->page) * t->width;
+}
+
 static void append(const struct attention *t, const struct tape *tape, int me, int threads) {
     long K = t->width, G = t->key_heads, n = tape->rows * G;
     for (long i = n * me / threads; i < n * (me + 1) / threads; i++) {
         long row = i / G, g = i % G, position = tape->position[row];
         const float *k = t->x + row * t->x_step + (t->heads + g) * K;
-        long at = ((t->sequence[row] * G + g) * t->capacity + position) * K;
+        long at = key_of(t, row, g, position);
         float turned[WIDEST];
         head_of(turned, k, t, &t->k_norm, position);
         write_head(t->k, at, turned, K, t->half);
@@ -92,19 +99,22 @@ INLINE void one_head(const struct attention *t, const struct tape *tape, float *
                      long h, const int half) {
     long K = t->width, G = t->key_heads, g = h / (t->heads / G), whole = K / W * W;
     long from = t->from[row], n = t->to[row] - from, position = tape->position[row];
-    long base = ((t->sequence[row] * G + g) * t->capacity + from) * K;
     const float *bias = t->bias ? t->bias + h * (2 * t->span - 1) + t->span - 1 - position + from : NULL;
     float q[WIDEST], most = -INFINITY, *out = t->y + row * t->y_step + h * K;
     vec sums = all(0);
     head_of(q, t->x + row * t->x_step + h * K, t, &t->q_norm, position);
     for (long d = 0; d < K; d++) q[d] *= t->scale;
-    for (long j = 0; j < n; j++) {
-        vec s = all(0);
-        for (long d = 0; d < whole; d += W) s = fused(*(vec *)(q + d), load(t->k, base + j * K + d, half), s);
-        float dot = total(s);
-        for (long d = whole; d < K; d++) dot += q[d] * load1(t->k, base + j * K + d, half);
-        scores[j] = dot + (bias ? bias[j] : 0);
-        most = fmaxf(most, scores[j]);
+    for (long j = 0, here; j < n; j += here) { /* a page after the other */
+        here = t->page - (from + j) % t->page < n - j ? t->page - (from + j) % t->page : n - j;
+        long base = key_of(t, row, g, from + j);
+        for (long i = 0; i < here; i++) {
+            vec s = all(0);
+            for (long d = 0; d < whole; d += W) s = fused(*(vec *)(q + d), load(t->k, base + i * K + d, half), s);
+            float dot = total(s);
+            for (long d = whole; d < K; d++) dot += q[d] * load1(t->k, base + i * K + d, half);
+            scores[j + i] = dot + (bias ? bias[j + i] : 0);
+            most = fmaxf(most, scores[j + i]);
+        }
     }
     for (long j = n; j < n + W; j++) scores[j] = -INFINITY;
     for (long j = 0; j < n; j += W) {
@@ -112,17 +122,19 @@ INLINE void one_head(const struct attention *t, const struct tape *tape, float *
         *(vec *)(scores + j) = e;
         sums += e;
     }
-    float inverse = 1 / total(sums);
-    for (long d = 0; d < whole; d += W) {
-        vec s = all(0);
-        for (long j = 0; j < n; j++) s = fused(all(scores[j]), load(t->v, base + j * K + d, half), s);
-        *(vec *)(out + d) = s * inverse;
+    float inverse = 1 / total(sums), own[WIDEST] = {0};
+    for (long j = 0, here; j < n; j += here) {
+        here = t->page - (from + j) % t->page < n - j ? t->page - (from + j) % t->page : n - j;
+        long base = key_of(t, row, g, from + j);
+        for (long d = 0; d < whole; d += W) {
+            vec s = *(vec *)(own + d);
+            for (long i = 0; i < here; i++) s = fused(all(scores[j + i]), load(t->v, base + i * K + d, half), s);
+            *(vec *)(own + d) = s;
+        }
+        for (long d = whole; d < K; d++)
+            for (long i = 0; i < here; i++) own[d] += scores[j + i] * load1(t->v, base + i * K + d, half);
     }
-    for (long d = whole; d < K; d++) {
-        float s = 0;
-        for (long j = 0; j < n; j++) s += scores[j] * load1(t->v, base + j * K + d, half);
-        out[d] = s * inverse;
-    }
+    for (long d = 0; d < K; d++) out[d] = own[d] * inverse;
 }
 
 static int attend(const struct attention *t, const struct tape *tape, int me, int threads) {

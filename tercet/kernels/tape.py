@@ -58,8 +58,8 @@ class Attention(ctypes.Structure):
         *((name, c_void_p) for name in ("x", "y")),
         *((name, c_int64) for name in ("x_step", "y_step", "heads", "key_heads", "width")),
         *((name, c_void_p) for name in ("k", "v")),
-        ("capacity", c_int64),
-        *((name, c_void_p) for name in ("turn", "bias", "sequence", "first", "last")),
+        ("page", c_int64),
+        *((name, c_void_p) for name in ("pages", "turn", "bias", "text", "first", "last")),
         *((name, CNorm) for name in ("q_norm", "k_norm")),
         ("span", c_int64),
         ("scale", c_float),
@@ -109,16 +109,27 @@ class Heads:
     bias: Tensor | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
+class Scope:
+    """What rows see: of the text whose pages stand from place ``text`` of ``pages`` on, the keys
+    from ``first`` to before ``last``. (rows,) int64 each; ``pages`` (n,) int64."""
+
+    pages: Tensor
+    text: Tensor
+    first: Tensor
+    last: Tensor
+
+
+@dataclass(frozen=True)
 class Rows:
     """What a run is told of its rows: the position of each, and what it sees.
 
-    scopes: name -> whose keys, the first of them and the one behind the last, (rows,) int64 each.
-    keys: number -> keys and values, (B, G, capacity, K).
+    scopes: by the names that attention layers have given. keys: number -> keys and values, (pages,
+    G, page, K); a rectangle (B, G, capacity, K) is a page for each text.
     """
 
-    position: Tensor
-    scopes: dict[str, tuple[Tensor, Tensor, Tensor]]
+    position: Tensor  # (rows,) int64
+    scopes: dict[str, Scope]
     keys: dict[int, tuple[Tensor, Tensor]]
 
 
@@ -206,11 +217,10 @@ class Tape:
             if heads is not None:
                 assert told is not None
                 k, v = told.keys[heads.keys]
-                sequence, first, last = told.scopes[heads.scope]
-                made = op.attention
-                made.k, made.v, made.capacity = k.data_ptr(), v.data_ptr(), k.shape[2]
-                made.sequence = sequence.data_ptr()
-                made.first, made.last = first.data_ptr(), last.data_ptr()
+                scope, made = told.scopes[heads.scope], op.attention
+                made.k, made.v, made.page = k.data_ptr(), v.data_ptr(), k.shape[2]
+                made.pages, made.text = scope.pages.data_ptr(), scope.text.data_ptr()
+                made.first, made.last = scope.first.data_ptr(), scope.last.data_ptr()
                 made.half = k.dtype == torch.bfloat16
         position = told.position.data_ptr() if told else None
         whole = Whole(ctypes.addressof(ops), len(ops), rows, position)

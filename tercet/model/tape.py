@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tercet.kernels.packed import Packed
 from tercet.kernels.tape import FEW as FEW
-from tercet.kernels.tape import Heads, Norm, Rows, Tape, fits
+from tercet.kernels.tape import Heads, Norm, Rows, Scope, Tape, fits
 from tercet.model.attention import Attention, CrossAttention, Pattern
 from tercet.model.cache import Cache
 from tercet.model.layers import FeedForward, GatedFeedForward, RMSNorm
@@ -118,12 +118,14 @@ class StackTape:
         states = self.stack.embedding(self.network.tokens(tokens), layout, types)
         sizes = (layout.n_sequences, self.config.kv_heads, max(layout.lengths))
         keys = torch.empty(2, *sizes, self.config.head_width)
-        lengths = torch.tensor(layout.lengths)[layout.sequence]
+        own = layout.sequence
+        lengths, texts = torch.tensor(layout.lengths)[own], torch.arange(layout.n_sequences)
         scopes = {}
         for window in self._windows:
             last = lengths if window is None else lengths.minimum(layout.positions + window)
-            scopes[f"window {window}"] = (layout.sequence, self._first(layout, window), last)
-        return self._run(states, layout, scopes, {0: (keys[0], keys[1])})
+            first = self._first(layout.positions, window)
+            scopes[f"window {window}"] = Scope(texts, own, first, last)
+        return self._run(states, layout.positions, scopes, {0: (keys[0], keys[1])})
 
     def decode(self, tokens: Tensor, layout: Layout, cache: Cache) -> Tensor:
         """States (N, D) float32 of tokens (N,) behind a cache, which then holds them."""
@@ -131,36 +133,45 @@ class StackTape:
         G, K = self.config.kv_heads, self.config.head_width
         for layer in cache.layers:
             layer.reserve(layout.n_sequences, G, K, max(layout.totals), states)
-        last = layout.positions + 1
-        own = layout.sequence
-        scopes = {f"window {w}": (own, self._first(layout, w), last) for w in self._windows}
+        own, texts = layout.sequence, torch.arange(layout.n_sequences)
+        scopes = self._behind(texts, own, layout.positions)
         layers = [(layer.k, layer.v) for layer in cache.layers] + cache.cross
         if cache.memory_layout is not None:
             source = torch.tensor(cache.owners)[own]
             lengths = torch.tensor(cache.memory_layout.lengths)[source]
-            scopes["memory"] = (source, torch.zeros_like(lengths), lengths)
-        found = self._run(states, layout, scopes, dict(enumerate(layers)))  # type: ignore[arg-type]
+            texts = torch.arange(cache.memory_layout.n_sequences)
+            scopes["memory"] = Scope(texts, source, torch.zeros_like(lengths), lengths)
+        keys = dict(enumerate(layers))
+        found = self._run(states, layout.positions, scopes, keys)  # type: ignore[arg-type]
         cache.lengths = layout.totals
         return found
+
+    def _behind(self, pages: Tensor, text: Tensor, position: Tensor) -> dict[str, Scope]:
+        """Rows that see what stands before them, each layer as far as its window reaches."""
+        last = position + 1
+        return {
+            f"window {w}": Scope(pages, text, self._first(position, w), last) for w in self._windows
+        }
 
     @property
     def _windows(self) -> set[int | None]:
         return {pattern.window for pattern in self.patterns}
 
-    def _first(self, layout: Layout, window: int | None) -> Tensor:
-        at = layout.positions
-        return torch.zeros_like(at) if window is None else (at - window + 1).clamp_(min=0)
+    def _first(self, position: Tensor, window: int | None) -> Tensor:
+        if window is None:
+            return torch.zeros_like(position)
+        return (position - window + 1).clamp_(min=0)
 
     def _run(
         self,
         states: Tensor,
-        layout: Layout,
-        scopes: dict[str, tuple[Tensor, Tensor, Tensor]],
+        position: Tensor,
+        scopes: dict[str, Scope],
         keys: dict[int, tuple[Tensor, Tensor]],
     ) -> Tensor:
         buffers = self.tape.buffers(len(states))
         buffers["x"].copy_(states)
-        self.tape.run(len(states), Rows(layout.positions, scopes, keys))
+        self.tape.run(len(states), Rows(position, scopes, keys))
         return buffers[self.out]
 
     def logits(self, states: Tensor) -> Tensor:
