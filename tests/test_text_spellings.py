@@ -41,7 +41,7 @@ def test_words_are_whole_and_special_tokens_stand(tokenizer):
 
 
 def test_merges_are_left_out_as_often_as_said(tokenizer):
-    """ " newest" is 7 characters and one piece: of its 6 merges a share p is refused at each try."""
+    """A word of 7 characters: of its 6 merges a share p is refused at each try."""
     word = tuple(tokenizer.encode(" newest", special=False))
     mean = {}
     for dropout in (0.0, 0.1, 0.5, 1 - 1e-9):
@@ -58,7 +58,7 @@ def test_the_same_seed_spells_the_same(tokenizer):
 
 
 def test_a_batch_is_spelled_by_its_keys(tokenizer):
-    """The same sample in the same epoch, however it is batched; other ones, and nothing too long."""
+    """The same sample and epoch, the same spelling; another epoch, another; nothing too long."""
     texts = ["the lowest, the newest", "wider"]
     ids = [torch.tensor(tokenizer.encode(text, special=False)) for text in texts]
     samples = [Sample((epoch, 0), ids[0], second=ids[1]) for epoch in range(8)]
