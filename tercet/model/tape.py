@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tercet.errors import InputError
 from tercet.kernels.packed import Packed
 from tercet.kernels.tape import FEW as FEW
 from tercet.kernels.tape import Heads, Norm, Rows, Scope, Tape, fits
@@ -146,6 +147,16 @@ class StackTape:
         cache.lengths = layout.totals
         return found
 
+    def decode_pages(
+        self, tokens: Tensor, position: Tensor, text: Tensor, pages: Tensor, store: Pages
+    ) -> Tensor:
+        """States (N, D) float32 of tokens (N,) at positions (N,) of texts whose pages stand from
+        place ``text`` (N,) of ``pages`` on; their keys are written into the store."""
+        x = self.network.tokens(tokens)
+        states = self.stack.embedding(x, Places(position), None)  # type: ignore[arg-type]
+        scopes = self._behind(pages, text, position)
+        return self._run(states, position, scopes, dict(enumerate(store.layers)))
+
     def _behind(self, pages: Tensor, text: Tensor, position: Tensor) -> dict[str, Scope]:
         """Rows that see what stands before them, each layer as far as its window reaches."""
         last = position + 1
@@ -188,6 +199,32 @@ class StackTape:
         buffers["x"].copy_(x)
         self.head.run(len(x))
         return buffers["logits"]
+
+
+class Places:
+    """As much of a Layout as an embedding looks at."""
+
+    def __init__(self, positions: Tensor) -> None:
+        self.positions, self.device = positions, positions.device
+        self.totals = (int(positions.max()) + 1,)
+
+
+class Pages:
+    """Room for keys and values in pages of so many tokens, as many as fit into ``memory`` bytes."""
+
+    def __init__(self, network: Transformer, memory: int, page: int) -> None:
+        c, dtype = network.config, network.tokens.weight.dtype
+        size = 2 * c.decoder_layers * c.kv_heads * page * c.head_width * dtype.itemsize
+        self.n_pages = memory // size
+        if self.n_pages < 1:
+            raise InputError(
+                f"a memory of {memory:,} bytes holds no page of {page} tokens, which takes "
+                f"{size:,}; give more"
+            )
+        shape = (2, c.decoder_layers, self.n_pages, c.kv_heads, page, c.head_width)
+        # not zeros: the system gives a page of memory when it is first written to
+        keys, values = torch.empty(shape, dtype=dtype)
+        self.layers = list(zip(keys, values, strict=True))
 
 
 def tape_of(network: object, stack: nn.Module | None) -> StackTape | None:
