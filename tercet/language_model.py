@@ -20,6 +20,7 @@ from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
 from tercet.generate import Beam, Sampling, TokenRules
+from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request, Writer
 from tercet.model import Network, batches, flatten
 from tercet.model.attention import attention_weights
@@ -266,12 +267,15 @@ class LanguageModel:
         seed: int = 0,
         samples: int = 1,
         overflow: str = "error",
+        draft: str | LanguageModel | None = None,
     ) -> Any:
         """Goes on with a prompt (decoder) or answers a text (encoder–decoder): a Generation, or a
         list.
 
         max_new_tokens: None runs to the edge of the context and reports ``length``. stop: strings
         that end a text and are left out of it. seed: decides, with the prompt, a sampled text.
+        draft: "lookup" (what followed before) or a smaller model: what it guesses is read several
+        tokens at a time, text by text, and no text changes.
         samples: above 1, a list of so many different texts takes the place of each Generation.
         overflow:
         ``error``, or ``slide``, which drops the oldest tokens. In a list, an item that cannot be
@@ -279,7 +283,8 @@ class LanguageModel:
         ``finish == "error"`` and says why in ``error``; the others go on.
         """
         self._must("generate")
-        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
+        guesses = self._draft(draft)
+        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses)
         _check_samples(samples, sampling)
         texts, one = self._listed(prompt)
         good, bad = ([0], {}) if one else self.writer.sound(texts, max_new_tokens, overflow)
@@ -301,13 +306,27 @@ class LanguageModel:
         stop: str | Sequence[str] = (),
         seed: int = 0,
         overflow: str = "error",
+        draft: str | LanguageModel | None = None,
     ) -> Iterator[str]:
         """The text of ``generate`` in pieces, as it is written."""
         self._must("generate")
-        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
+        guesses = self._draft(draft)
+        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses)
         self._single(prompt)
         pieces = self.writer.stream(prompt, request)
         return self._told(prompt, pieces) if overflow == "slide" else pieces
+
+    def _draft(self, draft: str | LanguageModel | None) -> Draft | None:
+        """Who guesses. Raises InputError for a model with another tokenizer."""
+        if draft is None:
+            return None
+        if draft == "lookup":
+            return PromptLookup()
+        if not isinstance(draft, LanguageModel):
+            raise InputError(f"draft {draft!r} is unknown; use 'lookup' or a loaded model")
+        if draft.tokenizer.hash != self.tokenizer.target.hash:
+            raise InputError("the draft's tokenizer is not the model's; choose a draft of its kind")
+        return DraftNetwork(draft.network)
 
     def _told(self, prompt: str, pieces: Iterator[str]) -> Iterator[str]:
         """The pieces, and at the end a warning when the text outgrew the context."""

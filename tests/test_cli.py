@@ -241,6 +241,14 @@ def test_fewer_bits_from_the_command(models, run, precision):
     assert code == 2 and "int3" in err
 
 
+def test_a_draft_changes_no_text(models, run):
+    asked = ("generate", models["decoder"], "the cat", "--max-new-tokens", "20")
+    plain = run(*asked)
+    for draft in ("lookup", models["decoder"]):
+        assert run(*asked, "--draft", draft) == plain
+    assert run(*asked, "--draft", models["encoder"])[0] == 2
+
+
 def test_penalties_and_bias_from_the_command(models, run):
     asked = ("generate", models["decoder"], "the cat", "--max-new-tokens", "12", "--json")
     free = json.loads(run(*asked)[1])["ids"]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tercet.errors import InputError
-from tercet.generate.engine import picker
 from tercet.generate.prompts import Finished, Ids, Text, begin, checked
+from tercet.generate.reader import picker
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules, log_probabilities
 from tercet.generate.scheduler import PAGE, Job, Scheduler
 from tercet.model.tape import FEW, Pages, tape_of

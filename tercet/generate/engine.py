@@ -9,27 +9,15 @@ where the tokenizer is.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from tercet.generate.prompts import Finished, Ids, Text, begin, checked, groups
-from tercet.generate.sampling import (
-    GREEDY,
-    NO_RULES,
-    Sampling,
-    TokenRules,
-    choose,
-    draw,
-    log_probabilities,
-    moved,
-)
-from tercet.model import Cache, Layout, Network, flatten
-from tercet.model.recurrent import RecurrentCache
-from tercet.model.tape import FEW, tape_of
-
-AnyCache = Cache | RecurrentCache
+from tercet.generate.reader import AnyCache, Pick, Reader, picker, reading
+from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules, log_probabilities
+from tercet.generate.speculation import Draft, check_draft, speculate
+from tercet.model import Network
 
 
 def generate(
@@ -45,6 +33,7 @@ def generate(
     rules: TokenRules = NO_RULES,
     on_token: Callable[[int, int], None] | None = None,
     stopped: Callable[[int, list[int]], bool] | None = None,
+    draft: Draft | None = None,
 ) -> list[Finished]:
     """Continues each prompt; with `sources`, writes an encoder–decoder's answer to each of them.
 
@@ -54,21 +43,38 @@ def generate(
     seed: with it and the prompt, a sampled text is decided: the batch does not matter.
     overflow: "error", or "slide": at the edge the oldest tokens are dropped (`Text.slide`).
     on_token(index, id): told of every token. stopped(index, ids) -> True: the text ends there.
+    draft: guesses that are read many at a time, a text after the other; no text changes by it.
     Raises InputError: an encoder, empty prompt, foreign id, no room, not a positive number of new
     tokens, prompt and new tokens beyond the context.
     """
     prompts, sources = checked(network, prompts, sources)
     sampling.check(network.config.vocab_size)
+    if draft is not None:
+        check_draft(network, draft)
     texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens, overflow=overflow)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
-    pick = picker(sampling, seed, rules)
-    for together, their_sources in groups(texts, sources):
-        for live in run(network, together, their_sources, pick):
-            for text in live:
-                if on_token is not None:
-                    on_token(text.index, text.ids[-1])
-                text.finish = _finish(text, ends, stopped)
+    for live in _written(network, texts, sources, picker(sampling, seed, rules), draft):
+        for text in live:
+            if on_token is not None:
+                on_token(text.index, text.ids[-1])
+            text.finish = _finish(text, ends, stopped)
     return [text.finished() for text in texts]
+
+
+def _written(
+    network: Network,
+    texts: list[Text],
+    sources: Sequence[Ids] | None,
+    pick: Pick,
+    draft: Draft | None,
+) -> Iterator[list[Text]]:
+    if draft is not None:
+        for text in texts:
+            source = None if sources is None else sources[text.index]
+            yield from speculate(network, text, source, pick, draft)
+        return
+    for together, their_sources in groups(texts, sources):
+        yield from run(network, together, their_sources, pick)
 
 
 def stream(
@@ -82,6 +88,7 @@ def stream(
     source: Ids | None = None,
     overflow: str = "error",
     rules: TokenRules = NO_RULES,
+    draft: Draft | None = None,
 ) -> Generator[int, None, Finished]:
     """The ids of `generate`, one by one as they are written; returns its Finished.
 
@@ -91,11 +98,13 @@ def stream(
         network, None if prompt is None else [prompt], None if source is None else [source]
     )
     sampling.check(network.config.vocab_size)
+    if draft is not None:
+        check_draft(network, draft)
     texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens, overflow=overflow)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
 
     def write() -> Generator[int, None, Finished]:
-        for (text,) in run(network, texts, sources, picker(sampling, seed, rules)):
+        for (text,) in _written(network, texts, sources, picker(sampling, seed, rules), draft):
             text.finish = _finish(text, ends, None)
             yield text.ids[-1]
         return texts[0].finished()
@@ -112,25 +121,6 @@ def _finish(
 
 
 # the mechanism ---------------------------------------------------------------------------------
-
-Pick = Callable[[Tensor, list[Text]], Tensor]
-
-
-def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
-    """The choice of a step: ids (B,) from logits (B, V) and the texts they continue."""
-
-    def pick(logits: Tensor, texts: list[Text]) -> Tensor:
-        n_new = len(texts[0].ids)
-        seen, new = [text.window for text in texts], [text.ids for text in texts]
-        scores = moved(logits, sampling, seen, new)
-        scores = rules.apply(scores, n_new, [text.limit for text in texts])
-        if sampling.temperature == 0:
-            return choose(scores, sampling)
-        draws = [draw(seed, text.identity, n_new) for text in texts]
-        exact = torch.tensor(draws, dtype=torch.float64, device=logits.device)
-        return choose(scores, sampling, draws=exact)
-
-    return pick
 
 
 def run(
@@ -187,45 +177,3 @@ def _read_again(cache: AnyCache, texts: list[Text]) -> None:
         cache.rewind([0 if text.slid else length for text, length in lengths])
         for text in texts:
             text.slid = False
-
-
-@contextmanager
-def reading(network: Network) -> Iterator[Reader]:
-    """Without dropout; a network that was training trains on afterwards."""
-    training = network.training
-    network.eval()
-    try:
-        yield Reader(network)
-    finally:
-        network.train(training)
-
-
-class Reader:
-    """Reads tokens behind a cache: few by the network's tape where it has one, many by itself."""
-
-    def __init__(self, network: Network) -> None:
-        self.network, self.tape = network, tape_of(network, getattr(network, "decoder", None))
-        self.device = next(network.parameters()).device
-
-    @torch.no_grad()
-    def cache(self, n_texts: int, sources: Sequence[Ids] | None) -> AnyCache:
-        """An empty cache for `n_texts`; sources are encoded, and their keys computed, once."""
-        if sources is None:
-            return self.network.new_cache(n_texts)
-        tokens, layout = flatten([list(source) for source in sources], device=self.device)
-        memory = self.network.encode(tokens, layout)  # (N, D)
-        return self.network.new_cache(n_texts, memory=memory, memory_layout=layout)
-
-    @torch.no_grad()
-    def read(self, cache: AnyCache, unread: Sequence[Ids]) -> Tensor:
-        """Logits (B, V) behind the last of each text's unread tokens, which the cache then
-        holds."""
-        ids = [token for text in unread for token in text]
-        tokens = torch.tensor(ids, device=self.device)  # (N,)
-        layout = Layout([len(text) for text in unread], past=cache.lengths, device=self.device)
-        if self.tape is not None and len(ids) <= FEW and isinstance(cache, Cache):
-            states = self.tape.decode(tokens, layout, cache)  # (N, D)
-            return self.tape.logits(states[layout.last])
-        # A network takes the cache that it made itself, which the two types cannot say.
-        states = self.network.decode(tokens, layout, cache=cache)  # type: ignore[arg-type]
-        return self.network.logits(states[layout.last])

@@ -15,13 +15,9 @@ import torch
 from torch import Tensor
 
 from tercet.errors import InputError
-from tercet.generate.engine import (
-    AnyCache,
-    Reader,
-    generate,
-    reading,
-)
+from tercet.generate.engine import generate
 from tercet.generate.prompts import Finished, Ids, Text, begin, checked, groups
+from tercet.generate.reader import AnyCache, Reader, reading
 from tercet.generate.sampling import NO_RULES, TokenRules
 from tercet.model import Network
 

@@ -13,6 +13,7 @@ from tercet.generate.engine import generate, stream
 from tercet.generate.prompts import Finished, begin, check_options, checked
 from tercet.generate.sampling import NO_RULES, Sampling, TokenRules
 from tercet.generate.search import Beam, beam_search
+from tercet.generate.speculation import Draft
 from tercet.model import Network
 from tercet.text import Streamer, Tokenizer
 
@@ -26,6 +27,7 @@ class Request:
     stop: tuple[str, ...] = ()
     seed: int = 0
     overflow: str = "error"
+    draft: Draft | None = None
 
     def __post_init__(self) -> None:
         if any(not s for s in self.stop):
@@ -85,6 +87,7 @@ class Writer:
             overflow=request.overflow,
             eos_ids=self.ends,
             rules=self.rules,
+            draft=request.draft,
             stopped=stopped if request.stop else None,
         )
         return [
@@ -105,6 +108,7 @@ class Writer:
             overflow=request.overflow,
             eos_ids=self.ends,
             rules=self.rules,
+            draft=request.draft,
         )
         return self._pieces(tokens, self._streamer(ids), request.stop)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
 from tyro.conf import UseAppendAction, arg
@@ -31,6 +31,7 @@ def run(
     stop: Annotated[UseAppendAction[tuple[str, ...]], unset("TEXT")] = (),
     samples: Annotated[int, arg(metavar="N")] = 1,
     overflow: Literal["error", "slide"] = "error",
+    draft: Annotated[str | None, unset("MODEL")] = None,
     json: bool = False,
 ) -> int:
     """Continues a text (decoder), or answers it (encoder-decoder).
@@ -45,10 +46,13 @@ def run(
         stop: a string that ends the text and is left out of it; may be given again and again
         samples: so many different texts for each, one after the other
         overflow: a text beyond the context: refuse it, or let its oldest tokens slide out
+        draft: who guesses several tokens ahead, which speeds a single text up and changes none: a
+            smaller model with the same tokenizer, or lookup: what followed the same words before
         json: a JSON object a line, with ids, log-probabilities and the reason of the end
     """
     sampling, texts = choice.sampling(), text.read()
     network = model.load("generate")
+    guesses = draft if draft in (None, "lookup") else replace(model, model=draft).load("generate")
     how: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "sampling": sampling,
@@ -56,6 +60,7 @@ def run(
         "seed": choice.seed,
         "samples": samples,
         "overflow": overflow,
+        "draft": guesses,
     }
     if isinstance(texts, str) and samples == 1 and not json:
         del how["samples"]
