@@ -20,6 +20,7 @@ from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
 from tercet.generate import Beam, Sampling, TokenRules
+from tercet.generate.grammar import Grammar
 from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request, Writer
 from tercet.model import Network, batches, flatten
@@ -268,12 +269,14 @@ class LanguageModel:
         samples: int = 1,
         overflow: str = "error",
         draft: str | LanguageModel | None = None,
+        grammar: Grammar | None = None,
     ) -> Any:
         """Goes on with a prompt (decoder) or answers a text (encoder–decoder): a Generation, or a
         list.
 
         max_new_tokens: None runs to the edge of the context and reports ``length``. stop: strings
         that end a text and are left out of it. seed: decides, with the prompt, a sampled text.
+        grammar: what the text must be, ``tercet.Grammar.json(schema)`` or ``.regex(pattern)``.
         draft: "lookup" (what followed before) or a smaller model: what it guesses is read several
         tokens at a time, text by text, and no text changes.
         samples: above 1, a list of so many different texts takes the place of each Generation.
@@ -284,7 +287,7 @@ class LanguageModel:
         """
         self._must("generate")
         guesses = self._draft(draft)
-        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses)
+        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses, grammar)
         _check_samples(samples, sampling)
         texts, one = self._listed(prompt)
         good, bad = ([0], {}) if one else self.writer.sound(texts, max_new_tokens, overflow)
@@ -307,11 +310,12 @@ class LanguageModel:
         seed: int = 0,
         overflow: str = "error",
         draft: str | LanguageModel | None = None,
+        grammar: Grammar | None = None,
     ) -> Iterator[str]:
         """The text of ``generate`` in pieces, as it is written."""
         self._must("generate")
         guesses = self._draft(draft)
-        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses)
+        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses, grammar)
         self._single(prompt)
         pieces = self.writer.stream(prompt, request)
         return self._told(prompt, pieces) if overflow == "slide" else pieces

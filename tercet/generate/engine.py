@@ -9,11 +9,12 @@ where the tokenizer is.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tercet.generate.prompts import Finished, Ids, Text, begin, checked, groups
+from tercet.generate.prompts import Finished, Form, Ids, Text, begin, checked, groups
 from tercet.generate.reader import AnyCache, Pick, Reader, picker, reading
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules, log_probabilities
 from tercet.generate.speculation import Draft, check_draft, speculate
@@ -34,6 +35,7 @@ def generate(
     on_token: Callable[[int, int], None] | None = None,
     stopped: Callable[[int, list[int]], bool] | None = None,
     draft: Draft | None = None,
+    form: Callable[[], Form] | None = None,
 ) -> list[Finished]:
     """Continues each prompt; with `sources`, writes an encoder–decoder's answer to each of them.
 
@@ -43,6 +45,7 @@ def generate(
     seed: with it and the prompt, a sampled text is decided: the batch does not matter.
     overflow: "error", or "slide": at the edge the oldest tokens are dropped (`Text.slide`).
     on_token(index, id): told of every token. stopped(index, ids) -> True: the text ends there.
+    form: makes what a text must become (`grammar.Form`), for each anew.
     draft: guesses that are read many at a time, a text after the other; no text changes by it.
     Raises InputError: an encoder, empty prompt, foreign id, no room, not a positive number of new
     tokens, prompt and new tokens beyond the context.
@@ -51,7 +54,8 @@ def generate(
     sampling.check(network.config.vocab_size)
     if draft is not None:
         check_draft(network, draft)
-    texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens, overflow=overflow)
+    how: Any = {"max_new_tokens": max_new_tokens, "overflow": overflow, "form": form}
+    texts = begin(network, prompts, sources, **how)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
     for live in _written(network, texts, sources, picker(sampling, seed, rules), draft):
         for text in live:
@@ -89,6 +93,7 @@ def stream(
     overflow: str = "error",
     rules: TokenRules = NO_RULES,
     draft: Draft | None = None,
+    form: Callable[[], Form] | None = None,
 ) -> Generator[int, None, Finished]:
     """The ids of `generate`, one by one as they are written; returns its Finished.
 
@@ -100,7 +105,8 @@ def stream(
     sampling.check(network.config.vocab_size)
     if draft is not None:
         check_draft(network, draft)
-    texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens, overflow=overflow)
+    how: Any = {"max_new_tokens": max_new_tokens, "overflow": overflow, "form": form}
+    texts = begin(network, prompts, sources, **how)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
 
     def write() -> Generator[int, None, Finished]:
@@ -116,6 +122,8 @@ def _finish(
     text: Text, ends: frozenset[int], stopped: Callable[[int, list[int]], bool] | None
 ) -> str | None:
     if text.ids[-1] in ends or (stopped is not None and stopped(text.index, text.ids)):
+        return "stop"
+    if text.form is not None and text.form.complete(text.ids):
         return "stop"
     return "length" if len(text.ids) == text.limit else None
 

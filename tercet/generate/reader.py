@@ -29,6 +29,7 @@ def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
         seen, new = [text.window for text in texts], [text.ids for text in texts]
         scores = moved(logits, sampling, seen, new)
         scores = rules.apply(scores, n_new, [text.limit for text in texts])
+        scores = _formed(scores, texts)
         if sampling.temperature == 0:
             return choose(scores, sampling)
         draws = [draw(seed, text.identity, n_new) for text in texts]
@@ -36,6 +37,17 @@ def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
         return choose(scores, sampling, draws=exact)
 
     return pick
+
+
+def _formed(scores: Tensor, texts: list[Text]) -> Tensor:
+    """scores (B, V) without the tokens that would spoil what a text must become."""
+    if all(text.form is None for text in texts):
+        return scores
+    allowed = torch.ones(scores.shape, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        if text.form is not None:
+            allowed[row] = torch.from_numpy(text.form.allowed(text.ids, scores.shape[1]))
+    return scores.masked_fill(~allowed.to(scores.device), float("-inf"))
 
 
 @contextmanager
