@@ -104,8 +104,8 @@ class Batcher:
             positions += range(start, job.read)
             places += [len(pages)] * count
             pages += job.pages
-        rows = torch.tensor([ids, positions, places])
-        return self.tape.decode_pages(*rows.unbind(), torch.tensor(pages), self.store)
+        tokens, position, text = torch.tensor([ids, positions, places])
+        return self.tape.decode_pages(tokens, position, text, torch.tensor(pages), self.store)
 
     def _grow(self, job: Job, logits: Tensor) -> int | Finished:
         request = self.requests[job.name]
