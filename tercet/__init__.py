@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tercet.answers import Attention, CutWarning, Fill, Generation, Score
     from tercet.config import TransformerConfig
     from tercet.errors import InputError
-    from tercet.generate import Sampling
+    from tercet.generate import Grammar, Sampling
     from tercet.language_model import LanguageModel, load
     from tercet.presets import PRESETS, preset
     from tercet.text import Tokenizer, train_tokenizer
@@ -25,6 +25,7 @@ __all__ = [
     "CutWarning",
     "Fill",
     "Generation",
+    "Grammar",
     "InputError",
     "LanguageModel",
     "Sampling",
@@ -40,7 +41,7 @@ _HOMES = {
     "answers": ("Attention", "CutWarning", "Fill", "Generation", "Score"),
     "config": ("TransformerConfig",),
     "errors": ("InputError",),
-    "generate": ("Sampling",),
+    "generate": ("Grammar", "Sampling"),
     "language_model": ("LanguageModel", "load"),
     "presets": ("PRESETS", "preset"),
     "text": ("Tokenizer", "train_tokenizer"),

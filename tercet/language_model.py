@@ -20,45 +20,52 @@ from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
 from tercet.generate import Beam, Sampling, TokenRules
+from tercet.generate.grammar import Grammar
+from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request, Writer
 from tercet.model import Network, batches, flatten
 from tercet.model.attention import attention_weights
+from tercet.model.quantize import PackedLinear, quantise
+from tercet.model.transformer import Transformer
 from tercet.represent.encode import BATCH_TOKENS, encode
 from tercet.text import CutReport, Tokenizer, Window, fit
 
 GREEDY = Sampling()
+BITS = {"int8": 8, "int4": 4}
+PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
 SCORED_ROWS = 512  # rows of logits held at once while scoring: 512 x 50,257 float32 are 103 MB
 
 
 def load(
     path_or_name: str | Path,
     *,
-    dtype: str | torch.dtype | None = None,
+    precision: str = "float32",
     device: str | torch.device | None = None,
     allow_pickle: bool = False,
 ) -> LanguageModel:
     """A model from a Hugging Face folder, or from the hub when ``owner/name`` is no folder.
 
-    dtype: "float32" (None), "bfloat16" ... allow_pickle: read ``*.bin`` weights, with
+    precision: float32; bfloat16 (also float16, float64); int8 or int4: weights of so many bits, for
+    inference on a CPU alone. allow_pickle: read ``*.bin`` weights, with
     ``torch.load(weights_only=True)``, where there are no others. Raises InputError for whatever is
     wrong with the folder.
     """
-    if isinstance(dtype, str):
-        named = getattr(torch, dtype, None)
-        if not isinstance(named, torch.dtype) or not named.is_floating_point:
-            raise InputError(
-                f"dtype {dtype!r} is unknown; use float32, bfloat16, float16 or float64"
-            )
-        dtype = named
-    if dtype is not None and not dtype.is_floating_point:
-        raise InputError(f"dtype {dtype} holds no fractions; use float32, bfloat16 or float16")
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used here ({error}); use 'cpu'") from error
     folder = hf.find(path_or_name, allow_pickle=allow_pickle)
+    bits = BITS.get(precision)
+    dtype = torch.float32 if bits else getattr(torch, precision)
     network, extras = hf.load(folder, dtype=dtype, device=device, allow_pickle=allow_pickle)
-    return LanguageModel(network, Tokenizer.load(folder), extras)
+    model = LanguageModel(network, Tokenizer.load(folder), extras)
+    if bits:
+        if not isinstance(network, Transformer) or model.device.type != "cpu":
+            raise InputError(f"precision {precision!r} is for Transformers on a CPU; use bfloat16")
+        quantise(network, bits)
+    return model
 
 
 class LanguageModel:
@@ -106,7 +113,14 @@ class LanguageModel:
         return tuple(able)
 
     def save(self, folder: str | Path) -> None:
-        """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions."""
+        """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions.
+
+        Raises InputError for weights of a few bits, which are for use alone.
+        """
+        if any(isinstance(module, PackedLinear) for module in self.network.modules()):
+            raise InputError(
+                "a model in int8 or int4 is not saved; load it in float32 and save that"
+            )
         with written_folder(folder) as place:
             hf.save(self.network, place, self.extras)
             self.tokenizer.save(place)
@@ -254,12 +268,17 @@ class LanguageModel:
         seed: int = 0,
         samples: int = 1,
         overflow: str = "error",
+        draft: str | LanguageModel | None = None,
+        grammar: Grammar | None = None,
     ) -> Any:
         """Goes on with a prompt (decoder) or answers a text (encoder–decoder): a Generation, or a
         list.
 
         max_new_tokens: None runs to the edge of the context and reports ``length``. stop: strings
         that end a text and are left out of it. seed: decides, with the prompt, a sampled text.
+        grammar: what the text must be, ``tercet.Grammar.json(schema)`` or ``.regex(pattern)``.
+        draft: "lookup" (what followed before) or a smaller model: what it guesses is read several
+        tokens at a time, text by text, and no text changes.
         samples: above 1, a list of so many different texts takes the place of each Generation.
         overflow:
         ``error``, or ``slide``, which drops the oldest tokens. In a list, an item that cannot be
@@ -267,7 +286,8 @@ class LanguageModel:
         ``finish == "error"`` and says why in ``error``; the others go on.
         """
         self._must("generate")
-        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
+        guesses = self._draft(draft)
+        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses, grammar)
         _check_samples(samples, sampling)
         texts, one = self._listed(prompt)
         good, bad = ([0], {}) if one else self.writer.sound(texts, max_new_tokens, overflow)
@@ -289,13 +309,28 @@ class LanguageModel:
         stop: str | Sequence[str] = (),
         seed: int = 0,
         overflow: str = "error",
+        draft: str | LanguageModel | None = None,
+        grammar: Grammar | None = None,
     ) -> Iterator[str]:
         """The text of ``generate`` in pieces, as it is written."""
         self._must("generate")
-        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow)
+        guesses = self._draft(draft)
+        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses, grammar)
         self._single(prompt)
         pieces = self.writer.stream(prompt, request)
         return self._told(prompt, pieces) if overflow == "slide" else pieces
+
+    def _draft(self, draft: str | LanguageModel | None) -> Draft | None:
+        """Who guesses. Raises InputError for a model with another tokenizer."""
+        if draft is None:
+            return None
+        if draft == "lookup":
+            return PromptLookup()
+        if not isinstance(draft, LanguageModel):
+            raise InputError(f"draft {draft!r} is unknown; use 'lookup' or a loaded model")
+        if draft.tokenizer.hash != self.tokenizer.target.hash:
+            raise InputError("the draft's tokenizer is not the model's; choose a draft of its kind")
+        return DraftNetwork(draft.network)
 
     def _told(self, prompt: str, pieces: Iterator[str]) -> Iterator[str]:
         """The pieces, and at the end a warning when the text outgrew the context."""

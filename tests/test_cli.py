@@ -226,6 +226,29 @@ def test_samples_are_so_many_different_texts(models, run, tmp_path):
     assert run("generate", models["decoder"], *asked)[1].split("\n")[3:-1] == lines
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8", "int4"])
+def test_fewer_bits_from_the_command(models, run, precision):
+    """Every verb takes them; texts may differ, but not by much in a model this small."""
+    how = ("--precision", precision)
+    for verb, family, text in (
+        ("generate", "decoder", "the cat"),
+        ("translate", "encoder-decoder", "the third of May"),
+        ("fill", "encoder", "the cat sat on the [MASK]"),
+    ):
+        code, out, err = run(verb, models[family], text, *how)
+        assert code == 0 and out.strip(), err
+    code, _, err = run("generate", models["decoder"], "the cat", "--precision", "int3")
+    assert code == 2 and "int3" in err
+
+
+def test_a_draft_changes_no_text(models, run):
+    asked = ("generate", models["decoder"], "the cat", "--max-new-tokens", "20")
+    plain = run(*asked)
+    for draft in ("lookup", models["decoder"]):
+        assert run(*asked, "--draft", draft) == plain
+    assert run(*asked, "--draft", models["encoder"])[0] == 2
+
+
 def test_penalties_and_bias_from_the_command(models, run):
     asked = ("generate", models["decoder"], "the cat", "--max-new-tokens", "12", "--json")
     free = json.loads(run(*asked)[1])["ids"]

@@ -11,6 +11,7 @@ import transformers
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Sampling, TokenRules, generate, stream
+from tercet.generate.reader import Reader
 from tercet.generate.sampling import (
     choose,
     distribution,
@@ -19,6 +20,7 @@ from tercet.generate.sampling import (
     log_probabilities,
     moved,
 )
+from tercet.generate.speculation import DraftNetwork, PromptLookup
 from tercet.model import build, flatten
 
 DECODER = TransformerConfig(
@@ -212,18 +214,82 @@ def test_batch_does_not_change_a_text(name):
 def test_equal_prompts_are_read_once(name, monkeypatch):
     """Four samples of a prompt cost one reading of it, and are the texts that they would be."""
     apart = write(name, [*PROMPTS, *[PROMPTS[0]] * 3], max_new_tokens=5, sampling=WARM, eos_ids=())
-    read: list[int] = []
-    decode = NETWORKS[name].decode
+    counts: list[int] = []
+    read = Reader.read
 
-    def counted(tokens, *rest, **more):
-        read.append(len(tokens))
-        return decode(tokens, *rest, **more)
+    def counted(reader, cache, unread, **how):
+        counts.append(sum(map(len, unread)))
+        return read(reader, cache, unread, **how)
 
-    monkeypatch.setattr(NETWORKS[name], "decode", counted)
+    monkeypatch.setattr(Reader, "read", counted)
     copies = write(name, [PROMPTS[0]] * 4, max_new_tokens=5, sampling=WARM, eos_ids=())
-    assert read == [1 if name == "both" else len(PROMPTS[0]), 4, 4, 4, 4]
+    assert counts == [1 if name == "both" else len(PROMPTS[0]), 4, 4, 4, 4]
     assert [t.ids for t in copies] == [apart[i].ids for i in (0, 5, 6, 7)]
     assert len({tuple(t.ids) for t in copies}) == 4
+
+
+class Oracle:
+    """Guesses what will come, and now and then wrongly."""
+
+    def __init__(self, texts: list[list[int]], wrong: int) -> None:
+        self.texts, self.wrong = texts, wrong
+
+    def guess(self, window, count):
+        for text in self.texts:
+            if list(window) == text[: len(window)]:
+                found = text[len(window) : len(window) + count]
+                return [
+                    (t + 1) % 41 if (len(window) + i) % self.wrong == 0 else t
+                    for i, t in enumerate(found)
+                ]
+        return [7] * count
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), WARM, Sampling(1.0, repetition_penalty=1.3)])
+def test_speculation_changes_no_text(name, sampling):
+    asked = {"max_new_tokens": 25, "sampling": sampling, "seed": 3}
+    if name == "recurrent":
+        with pytest.raises(InputError, match="recurrent"):
+            write(name, PROMPTS, draft=PromptLookup(), **asked)
+        return
+    plain = write(name, PROMPTS, **asked)
+    starts = [[0]] * 5 if name == "both" else PROMPTS
+    known = [[*start, *text.ids] for start, text in zip(starts, plain)]
+    small = build(DECODER.replace(decoder_layers=1), seed=3)
+    drafts = [PromptLookup(), Oracle(known, 10**6), Oracle(known, 3), DraftNetwork(small)]
+    for draft in [*drafts, DraftNetwork(NETWORKS["decoder"])]:
+        found = write(name, PROMPTS, draft=draft, **asked)
+        assert [(t.ids, t.finish) for t in found] == [(t.ids, t.finish) for t in plain]
+        for one, other in zip(found, plain):
+            assert one.log_probabilities == pytest.approx(other.log_probabilities, abs=1e-4)
+
+
+def test_a_right_guess_saves_passes(monkeypatch):
+    plain = write("decoder", [[5, 6, 7]], max_new_tokens=26, eos_ids=())[0]
+    counts: list[int] = []
+    read = Reader.read
+
+    def counted(reader, cache, unread, **how):
+        counts.append(sum(map(len, unread)))
+        return read(reader, cache, unread, **how)
+
+    monkeypatch.setattr(Reader, "read", counted)
+    oracle = Oracle([[5, 6, 7, *plain.ids]], 10**6)
+    assert write("decoder", [[5, 6, 7]], max_new_tokens=26, eos_ids=(), draft=oracle)[0] == plain
+    assert counts == [11, 9, 8]
+
+
+def test_speculation_over_the_edge_of_the_context():
+    asked = {"max_new_tokens": 100, "eos_ids": (), "overflow": "slide"}
+    plain = write("decoder", [PROMPTS[0]], **asked)[0]
+    found = write("decoder", [PROMPTS[0]], draft=PromptLookup(), **asked)[0]
+    assert (found.ids, found.dropped) == (plain.ids, plain.dropped)
+
+
+def test_a_draft_of_another_vocabulary_is_refused():
+    other = DraftNetwork(build(DECODER.replace(vocab_size=40), seed=0))
+    with pytest.raises(InputError, match="40 tokens and the model has 41"):
+        write("decoder", PROMPTS, draft=other)
 
 
 def test_finished_texts_leave_the_batch(name):

@@ -302,7 +302,8 @@ def test_reordered_cache_equals_uncached(name: str) -> None:
     rows, sources = draw([4, 9, 6]), draw([7, 3, 5], seed=1)
     cache = cached(net, sources, 3)
     feed(net, cache, rows)
-    for choice in ([2, 0, 0, 1], [3, 1], [1]):  # beams repeat, finished ones are dropped
+    choices = ([2, 0, 0, 1], [3, 1], [1], [0, 0], [0, 1, 1])
+    for choice in choices:  # beams repeat, finished ones are dropped
         cache.reorder(torch.tensor(choice))
         rows, sources = [rows[i] for i in choice], [sources[i] for i in choice]
         assert cache.lengths == tuple(map(len, rows))
@@ -311,6 +312,31 @@ def test_reordered_cache_equals_uncached(name: str) -> None:
         whole = states(net, rows, sources).split([len(row) for row in rows])
         for got, more, expected in zip(feed(net, cache, new), new, whole, strict=True):
             close(got, expected[-len(more) :], 1e-9)
+
+
+@torch.inference_mode()
+def test_beams_share_the_keys_of_their_source() -> None:
+    """Nothing is copied while beams change places; a source that nobody answers goes."""
+    name = next(
+        n for n in DECODERS if network(n).config.family == "encoder-decoder" and "lstm" not in n
+    )
+    net = network(name)
+    rows, sources = draw([2, 2, 2]), draw([7, 3, 5], seed=1)
+    cache = cached(net, sources, 3)
+    feed(net, cache, rows)
+    keys = cache.cross[0][0]
+    cache.reorder(torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2]))
+    cache.reorder(torch.tensor([2, 0, 1, 3, 3, 3, 8, 6, 7]))
+    assert cache.cross[0][0] is keys and cache.owners == (0, 0, 0, 1, 1, 1, 2, 2, 2)
+    cache.reorder(torch.tensor([0, 1, 2, 6, 7, 8]))
+    assert cache.memory_layout.lengths == (7, 5) and cache.owners == (0, 0, 0, 1, 1, 1)
+    assert torch.equal(cache.cross[0][0], keys[[0, 2]])
+    rows = [rows[i] for i in (0, 0, 0, 2, 2, 2)]
+    new = draw([1] * 6, seed=5)
+    rows = [row + more for row, more in zip(rows, new, strict=True)]
+    whole = states(net, rows, [sources[i] for i in (0, 0, 0, 2, 2, 2)]).split([3] * 6)
+    for got, expected in zip(feed(net, cache, new), whole, strict=True):
+        close(got, expected[-1:], 1e-9)
 
 
 @torch.inference_mode()

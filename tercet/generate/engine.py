@@ -9,26 +9,16 @@ where the tokenizer is.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tercet.generate.prompts import Finished, Ids, Text, begin, checked, groups
-from tercet.generate.sampling import (
-    GREEDY,
-    NO_RULES,
-    Sampling,
-    TokenRules,
-    choose,
-    draw,
-    log_probabilities,
-    moved,
-)
-from tercet.model import Cache, Layout, Network, flatten
-from tercet.model.recurrent import RecurrentCache
-
-AnyCache = Cache | RecurrentCache
+from tercet.generate.prompts import Finished, Form, Ids, Text, begin, checked, groups
+from tercet.generate.reader import AnyCache, Pick, Reader, picker, reading
+from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules, log_probabilities
+from tercet.generate.speculation import Draft, check_draft, speculate
+from tercet.model import Network
 
 
 def generate(
@@ -44,6 +34,8 @@ def generate(
     rules: TokenRules = NO_RULES,
     on_token: Callable[[int, int], None] | None = None,
     stopped: Callable[[int, list[int]], bool] | None = None,
+    draft: Draft | None = None,
+    form: Callable[[], Form] | None = None,
 ) -> list[Finished]:
     """Continues each prompt; with `sources`, writes an encoder–decoder's answer to each of them.
 
@@ -53,21 +45,40 @@ def generate(
     seed: with it and the prompt, a sampled text is decided: the batch does not matter.
     overflow: "error", or "slide": at the edge the oldest tokens are dropped (`Text.slide`).
     on_token(index, id): told of every token. stopped(index, ids) -> True: the text ends there.
+    form: makes what a text must become (`grammar.Form`), for each anew.
+    draft: guesses that are read many at a time, a text after the other; no text changes by it.
     Raises InputError: an encoder, empty prompt, foreign id, no room, not a positive number of new
     tokens, prompt and new tokens beyond the context.
     """
     prompts, sources = checked(network, prompts, sources)
     sampling.check(network.config.vocab_size)
-    texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens, overflow=overflow)
+    if draft is not None:
+        check_draft(network, draft)
+    how: Any = {"max_new_tokens": max_new_tokens, "overflow": overflow, "form": form}
+    texts = begin(network, prompts, sources, **how)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
-    pick = picker(sampling, seed, rules)
-    for together, their_sources in groups(texts, sources):
-        for live in run(network, together, their_sources, pick):
-            for text in live:
-                if on_token is not None:
-                    on_token(text.index, text.ids[-1])
-                text.finish = _finish(text, ends, stopped)
+    for live in _written(network, texts, sources, picker(sampling, seed, rules), draft):
+        for text in live:
+            if on_token is not None:
+                on_token(text.index, text.ids[-1])
+            text.finish = _finish(text, ends, stopped)
     return [text.finished() for text in texts]
+
+
+def _written(
+    network: Network,
+    texts: list[Text],
+    sources: Sequence[Ids] | None,
+    pick: Pick,
+    draft: Draft | None,
+) -> Iterator[list[Text]]:
+    if draft is not None:
+        for text in texts:
+            source = None if sources is None else sources[text.index]
+            yield from speculate(network, text, source, pick, draft)
+        return
+    for together, their_sources in groups(texts, sources):
+        yield from run(network, together, their_sources, pick)
 
 
 def stream(
@@ -81,6 +92,8 @@ def stream(
     source: Ids | None = None,
     overflow: str = "error",
     rules: TokenRules = NO_RULES,
+    draft: Draft | None = None,
+    form: Callable[[], Form] | None = None,
 ) -> Generator[int, None, Finished]:
     """The ids of `generate`, one by one as they are written; returns its Finished.
 
@@ -90,11 +103,14 @@ def stream(
         network, None if prompt is None else [prompt], None if source is None else [source]
     )
     sampling.check(network.config.vocab_size)
-    texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens, overflow=overflow)
+    if draft is not None:
+        check_draft(network, draft)
+    how: Any = {"max_new_tokens": max_new_tokens, "overflow": overflow, "form": form}
+    texts = begin(network, prompts, sources, **how)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
 
     def write() -> Generator[int, None, Finished]:
-        for (text,) in run(network, texts, sources, picker(sampling, seed, rules)):
+        for (text,) in _written(network, texts, sources, picker(sampling, seed, rules), draft):
             text.finish = _finish(text, ends, None)
             yield text.ids[-1]
         return texts[0].finished()
@@ -107,29 +123,12 @@ def _finish(
 ) -> str | None:
     if text.ids[-1] in ends or (stopped is not None and stopped(text.index, text.ids)):
         return "stop"
+    if text.form is not None and text.form.complete(text.ids):
+        return "stop"
     return "length" if len(text.ids) == text.limit else None
 
 
 # the mechanism ---------------------------------------------------------------------------------
-
-Pick = Callable[[Tensor, list[Text]], Tensor]
-
-
-def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
-    """The choice of a step: ids (B,) from logits (B, V) and the texts they continue."""
-
-    def pick(logits: Tensor, texts: list[Text]) -> Tensor:
-        n_new = len(texts[0].ids)
-        seen, new = [text.window for text in texts], [text.ids for text in texts]
-        scores = moved(logits, sampling, seen, new)
-        scores = rules.apply(scores, n_new, [text.limit for text in texts])
-        if sampling.temperature == 0:
-            return choose(scores, sampling)
-        draws = [draw(seed, text.identity, n_new) for text in texts]
-        exact = torch.tensor(draws, dtype=torch.float64, device=logits.device)
-        return choose(scores, sampling, draws=exact)
-
-    return pick
 
 
 def run(
@@ -137,8 +136,8 @@ def run(
 ) -> Iterator[list[Text]]:
     """Yields the texts that just grew by a token; the caller sets `finish` on those that end."""
     context, bos_id = network.config.context_length, network.config.bos_id
-    with writing(network):
-        cache, logits = _begun(network, texts, sources)  # (B, V)
+    with reading(network) as reader:
+        cache, logits = _begun(reader, texts, sources)  # (B, V)
         live = list(texts)
         while True:
             ids = pick(logits, live)  # (B,)
@@ -157,19 +156,19 @@ def run(
                 if len(text.window) >= context:
                     text.slide(context, bos_id)
             _read_again(cache, live)
-            logits = read(network, cache, [text.window[-text.unread :] for text in live])
+            logits = reader.read(cache, [text.window[-text.unread :] for text in live])
 
 
 def _begun(
-    network: Network, texts: list[Text], sources: Sequence[Ids] | None
+    reader: Reader, texts: list[Text], sources: Sequence[Ids] | None
 ) -> tuple[AnyCache, Tensor]:
     """A cache that has read all windows, equal ones once, and the logits (B, V) behind them."""
     given = sources or [()] * len(texts)
     keys = [(tuple(text.window), tuple(source)) for text, source in zip(texts, given, strict=True)]
     different = list(dict.fromkeys(keys))
     own = None if sources is None else [source for _, source in different]
-    cache = open_cache(network, len(different), own)
-    logits = read(network, cache, [window for window, _ in different])
+    cache = reader.cache(len(different), own)
+    logits = reader.read(cache, [window for window, _ in different])
     for text in texts:
         text.slid = False
     if len(different) < len(keys):
@@ -186,40 +185,3 @@ def _read_again(cache: AnyCache, texts: list[Text]) -> None:
         cache.rewind([0 if text.slid else length for text, length in lengths])
         for text in texts:
             text.slid = False
-
-
-@contextmanager
-def writing(network: Network) -> Iterator[None]:
-    """Without dropout; a network that was training trains on afterwards."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
-
-
-@torch.no_grad()
-def open_cache(network: Network, n_texts: int, sources: Sequence[Ids] | None) -> AnyCache:
-    """An empty cache for `n_texts`; sources are encoded, and their keys computed, once."""
-    if sources is None:
-        return network.new_cache(n_texts)
-    tokens, layout = flatten([list(source) for source in sources], device=_device(network))
-    memory = network.encode(tokens, layout)  # (N, D)
-    return network.new_cache(n_texts, memory=memory, memory_layout=layout)
-
-
-@torch.no_grad()
-def read(network: Network, cache: AnyCache, unread: Sequence[Ids]) -> Tensor:
-    """Logits (B, V) behind the last of each text's unread tokens, which the cache then holds."""
-    tokens = torch.tensor(
-        [token for ids in unread for token in ids], device=_device(network)
-    )  # (N,)
-    layout = Layout([len(ids) for ids in unread], past=cache.lengths, device=_device(network))
-    # A network takes the cache that it made itself, which the two types cannot say.
-    states = network.decode(tokens, layout, cache=cache)  # type: ignore[arg-type]  # (N, D)
-    return network.logits(states[layout.last])
-
-
-def _device(network: Network) -> torch.device:
-    return next(network.parameters()).device

@@ -5,14 +5,27 @@ Prompts and sources are lists of token ids. Nothing is computed and no tensor is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from tercet.errors import InputError
 from tercet.generate.sampling import identities
 from tercet.model import Network, batches
 
 Ids = Sequence[int]
+
+
+class Form(Protocol):
+    """How far a text has come in what it must be (`grammar.py`)."""
+
+    def allowed(self, ids: Ids, vocab_size: int) -> Any:
+        """(V,) of bool: the tokens that may stand behind ids."""
+        ...
+
+    def complete(self, ids: Ids) -> bool:
+        """Whether nothing may follow."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ class Text:
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
     finish: str | None = None
+    form: Form | None = None  # what it must become
 
     def append(self, token: int, log_probability: float) -> None:
         self.ids.append(token)
@@ -135,6 +149,7 @@ def begin(
     *,
     max_new_tokens: int | None,
     overflow: str = "error",
+    form: Callable[[], Form] | None = None,
 ) -> list[Text]:
     """The texts before their first new token, each with the number of tokens it may get."""
     check_options(max_new_tokens, overflow, slides=sources is None)
@@ -147,6 +162,7 @@ def begin(
             _check_room(_name("prompt", index, prompts), len(prompt), max_new_tokens, context)
         limit = room if max_new_tokens is None else max_new_tokens
         text = Text(index, key, list(prompt), limit, unread=len(prompt))
+        text.form = None if form is None else form()
         if len(prompt) >= context:
             text.slide(context, network.config.bos_id)
         texts.append(text)

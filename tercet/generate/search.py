@@ -15,14 +15,9 @@ import torch
 from torch import Tensor
 
 from tercet.errors import InputError
-from tercet.generate.engine import (
-    AnyCache,
-    generate,
-    open_cache,
-    read,
-    writing,
-)
+from tercet.generate.engine import generate
 from tercet.generate.prompts import Finished, Ids, Text, begin, checked, groups
+from tercet.generate.reader import AnyCache, Reader, reading
 from tercet.generate.sampling import NO_RULES, TokenRules
 from tercet.model import Network
 
@@ -95,10 +90,10 @@ def beam_search(
     texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens)
     ends = tuple(network.config.eos_ids if eos_ids is None else eos_ids)
     found: dict[int, list[Finished]] = {}
-    with writing(network):
+    with reading(network) as reader:
         for together, their_sources in groups(texts, sources, beams=beam.beams):
-            cache = open_cache(network, len(together), their_sources)
-            best = _Search(beam, ends, rules, together).run(network, cache)
+            cache = reader.cache(len(together), their_sources)
+            best = _Search(beam, ends, rules, together).run(reader, cache)
             found.update(zip([text.index for text in together], best, strict=True))
     return [found[i] for i in range(len(texts))]
 
@@ -120,10 +115,10 @@ class _Search:
         self.done: list[list[_Hypothesis]] = [[] for _ in texts]
 
     @torch.no_grad()
-    def run(self, network: Network, cache: AnyCache) -> list[list[Finished]]:
+    def run(self, reader: Reader, cache: AnyCache) -> list[list[Finished]]:
         C = self.beam.beams
         live = list(range(len(self.texts)))
-        logits = read(network, cache, [text.window for text in self.texts])  # (B, V)
+        logits = reader.read(cache, [text.window for text in self.texts])  # (B, V)
         cache.reorder(torch.arange(len(live), device=logits.device).repeat_interleave(C))
         logits = logits.repeat_interleave(C, 0)  # (B C, V)
         scores = torch.full((len(live), C), LOST, device=logits.device)  # (B, C), float32
@@ -140,7 +135,7 @@ class _Search:
             kept = torch.tensor(rows, device=logits.device)
             ids, logs, scores, beams = (x[kept] for x in (ids, logs, scores, beams))
             cache.reorder((kept.unsqueeze(-1) * C + beams).flatten())
-            logits = read(network, cache, ids[:, :, -1].reshape(-1, 1).tolist())  # (B C, V)
+            logits = reader.read(cache, ids[:, :, -1].reshape(-1, 1).tolist())  # (B C, V)
 
     def _grow(
         self, live: list[int], ids: Tensor, logs: Tensor, scores: Tensor, own: Tensor

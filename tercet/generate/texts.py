@@ -4,15 +4,17 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tercet.answers import Generation
 from tercet.errors import InputError
 from tercet.generate.engine import generate, stream
+from tercet.generate.grammar import Form, Grammar
 from tercet.generate.prompts import Finished, begin, check_options, checked
 from tercet.generate.sampling import NO_RULES, Sampling, TokenRules
 from tercet.generate.search import Beam, beam_search
+from tercet.generate.speculation import Draft
 from tercet.model import Network
 from tercet.text import Streamer, Tokenizer
 
@@ -26,6 +28,8 @@ class Request:
     stop: tuple[str, ...] = ()
     seed: int = 0
     overflow: str = "error"
+    draft: Draft | None = None
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         if any(not s for s in self.stop):
@@ -58,6 +62,14 @@ class Writer:
                 ids.pop()
         return ids
 
+    def _form(self, grammar: Grammar | None) -> Callable[[], Form] | None:
+        """What makes the form of each text."""
+        if grammar is None:
+            return None
+        if not self.ends:
+            raise InputError("the model has no end-of-text token, which a grammar needs at its end")
+        return lambda: Form(grammar, self.tokenizer.target, self.ends)
+
     def _sides(self, ids: list[list[int]]) -> tuple[list[list[int]] | None, list[list[int]] | None]:
         return (None, ids) if self.reads_source else (ids, None)
 
@@ -85,6 +97,8 @@ class Writer:
             overflow=request.overflow,
             eos_ids=self.ends,
             rules=self.rules,
+            draft=request.draft,
+            form=self._form(request.grammar),
             stopped=stopped if request.stop else None,
         )
         return [
@@ -105,6 +119,8 @@ class Writer:
             overflow=request.overflow,
             eos_ids=self.ends,
             rules=self.rules,
+            draft=request.draft,
+            form=self._form(request.grammar),
         )
         return self._pieces(tokens, self._streamer(ids), request.stop)
 

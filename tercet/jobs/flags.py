@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -31,7 +31,7 @@ def unset(metavar: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Model:
+class Named:
     """Which model."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")]
@@ -39,18 +39,27 @@ class Model:
     allow_pickle: bool = False
     """read *.bin weights where there are no others; only from an owner whom you trust"""
 
-    def load(self, verb: str) -> LanguageModel:
-        """The model, for a verb. Raises InputError where its family or heads cannot do that."""
-        from tercet.language_model import load
-
-        return able(load(self.named(), allow_pickle=self.allow_pickle), verb)
-
     def named(self) -> str:
         if not self.model.strip():
             raise InputError(
                 f"MODEL {self.model!r} is empty; name a folder, or a model of the hub as owner/name"
             )
         return self.model
+
+
+@dataclass(frozen=True)
+class Model(Named):
+    """Which model, and how exactly it computes."""
+
+    precision: Literal["float32", "bfloat16", "int8", "int4"] = "float32"
+    """fewer bits are faster: bfloat16 loses next to nothing, int8 little, int4 more"""
+
+    def load(self, verb: str) -> LanguageModel:
+        """The model, for a verb. Raises InputError where its family or heads cannot do that."""
+        from tercet.language_model import load
+
+        model = load(self.named(), precision=self.precision, allow_pickle=self.allow_pickle)
+        return able(model, verb)
 
 
 METHODS = {"attend": "attention"}  # where a verb has another name than its method

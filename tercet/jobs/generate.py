@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import UseAppendAction, arg
 
 from tercet.answers import CutWarning, slides
+from tercet.errors import InputError
 from tercet.jobs.flags import (
     Choice,
     Model,
@@ -20,6 +21,10 @@ from tercet.jobs.flags import (
     say,
     unset,
 )
+from tercet.text.read import lines
+
+if TYPE_CHECKING:
+    from tercet.generate.grammar import Grammar
 
 
 def run(
@@ -31,6 +36,9 @@ def run(
     stop: Annotated[UseAppendAction[tuple[str, ...]], unset("TEXT")] = (),
     samples: Annotated[int, arg(metavar="N")] = 1,
     overflow: Literal["error", "slide"] = "error",
+    draft: Annotated[str | None, unset("MODEL")] = None,
+    json_schema: Annotated[str | None, unset("FILE")] = None,
+    regex: Annotated[str | None, unset("PATTERN")] = None,
     json: bool = False,
 ) -> int:
     """Continues a text (decoder), or answers it (encoder-decoder).
@@ -45,10 +53,15 @@ def run(
         stop: a string that ends the text and is left out of it; may be given again and again
         samples: so many different texts for each, one after the other
         overflow: a text beyond the context: refuse it, or let its oldest tokens slide out
+        draft: who guesses several tokens ahead, which speeds a single text up and changes none: a
+            smaller model with the same tokenizer, or lookup: what followed the same words before
+        json_schema: a file with a JSON schema; the text is JSON that it describes
+        regex: the text matches this regular expression from beginning to end
         json: a JSON object a line, with ids, log-probabilities and the reason of the end
     """
     sampling, texts = choice.sampling(), text.read()
     network = model.load("generate")
+    guesses = draft if draft in (None, "lookup") else replace(model, model=draft).load("generate")
     how: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "sampling": sampling,
@@ -56,6 +69,8 @@ def run(
         "seed": choice.seed,
         "samples": samples,
         "overflow": overflow,
+        "draft": guesses,
+        "grammar": _grammar(json_schema, regex),
     }
     if isinstance(texts, str) and samples == 1 and not json:
         del how["samples"]
@@ -84,3 +99,13 @@ def run(
     if said := slides(written):
         say(said)
     return code
+
+
+def _grammar(schema: str | None, regex: str | None) -> Grammar | None:
+    from tercet.generate.grammar import Grammar
+
+    if schema is not None and regex is not None:
+        raise InputError("--json-schema and --regex are two things to be; give one of them")
+    if schema is not None:
+        return Grammar.json("\n".join(lines(schema)))
+    return None if regex is None else Grammar.regex(regex)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from tercet.errors import InputError
-from tercet.jobs.flags import Model, print_json, unset, verbs
+from tercet.jobs.flags import Named, print_json, unset, verbs
 
 if TYPE_CHECKING:
     from tercet.config import TransformerConfig
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    model: Model,
+    model: Named,
     *,
     length: Annotated[int | None, unset("N")] = None,
     batch: Annotated[int, arg(metavar="N")] = 1,
@@ -39,6 +39,7 @@ def run(
     from tercet.plan import plan
 
     config, about = _describe(model)
+    about |= _machine()
     for flag, value in (("--length", length), ("--batch", batch)):
         if value is not None and value < 1:
             raise InputError(f"{flag} {value} must be 1 or more")
@@ -53,7 +54,7 @@ def run(
     print(f"\n{costs}")
 
 
-def _describe(model: Model) -> tuple[TransformerConfig, dict[str, Any]]:
+def _describe(model: Named) -> tuple[TransformerConfig, dict[str, Any]]:
     """The configuration, and what else is known: a preset has neither weights nor tokenizer."""
     from tercet.presets import preset
 
@@ -71,7 +72,21 @@ def _describe(model: Model) -> tuple[TransformerConfig, dict[str, Any]]:
     return config, {**about, "tokens": tokens, "longest_text": loaded.limit}
 
 
-def _without_weights(model: Model) -> LanguageModel:
+def _machine() -> dict[str, Any]:
+    """How models run here: threads of torch and tokenizer, and the precisions."""
+    import torch
+
+    from tercet.kernels import features
+
+    slow = {
+        "bfloat16": not features() & {"avx512_bf16", "amx_bf16", "bf16"},
+        "int8, int4": not features() & {"avx512_vnni"},
+    }
+    said = [kind + (" (emulated: slow)" if slow[kind] else "") for kind in slow]
+    return {"threads": torch.get_num_threads(), "precisions": ["float32", *said]}
+
+
+def _without_weights(model: Named) -> LanguageModel:
     """The model with an empty network: what it is can be told, but it cannot be run."""
     from tercet import hf
     from tercet.language_model import LanguageModel

@@ -83,8 +83,22 @@ def _own_folder() -> Path:
 
 def _processor() -> str:
     """What -march=native looks at: the model and its flags."""
+    lines = _cpuinfo().splitlines()
+    known = "\n".join(x for x in lines if x.startswith(("model name", "flags", "Features")))
+    return known or platform.machine() + platform.processor()
+
+
+@cache
+def features() -> frozenset[str]:
+    """What the processor can do, in the system's words ("avx512_bf16"); empty where unknown."""
+    lines = [x for x in _cpuinfo().splitlines() if x.startswith(("flags", "Features"))]
+    return frozenset(" ".join(line.partition(":")[2] for line in lines).split())
+
+
+@cache
+def _cpuinfo() -> str:
+    """Of the first core."""
     try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0].splitlines()
-        return "\n".join(x for x in lines if x.startswith(("model name", "flags", "Features")))
+        return Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0]
     except OSError:
-        return platform.machine() + platform.processor()
+        return ""

@@ -28,10 +28,23 @@ INLINE vec all(float x) { return x - (vec){0}; }
 INLINE vec choose(ivec yes, vec a, vec b) { return (vec)((yes & (ivec)a) | (~yes & (ivec)b)); }
 INLINE vec larger(vec a, vec b) { return choose(a > b, a, b); }
 
+INLINE vec fused(vec a, vec b, vec c) { /* a b + c, rounded once */
+#ifdef __AVX512F__
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#endif
+    for (int i = 0; i < W; i++) c[i] = fmaf(a[i], b[i], c[i]);
+    return c;
+}
 INLINE float sum(vec x) {
     float s = 0;
     for (int i = 0; i < W; i++) s += x[i];
     return s;
+}
+INLINE float total(vec x) { /* as sum, by halves */
+#ifdef __AVX512F__
+    return _mm512_reduce_add_ps((__m512)x);
+#endif
+    return sum(x);
 }
 INLINE float largest(vec x) {
     float m = x[0];

@@ -7,6 +7,7 @@ no network.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from tercet.model.layout import Layout
@@ -29,6 +30,12 @@ class LayerCache:
         if not any(layout.past):
             return k, v
         return self.k[:, :, :longest], self.v[:, :, :longest]
+
+    def reserve(self, n_sequences: int, heads: int, width: int, longest: int, like: Tensor) -> None:
+        """Room for ``longest`` tokens of each sequence, of the type of ``like``."""
+        row = like.new_empty(0, heads, width)
+        self.k = _grown(self.k, row, n_sequences, longest)
+        self.v = _grown(self.v, row, n_sequences, longest)
 
     def reorder(self, rows: Tensor) -> None:
         if self.k is not None and self.v is not None:
@@ -67,9 +74,10 @@ def _written(room: Tensor, new: Tensor, layout: Layout) -> Tensor:
 class Cache:
     """What a decoder keeps between calls. ``lengths``: tokens held of each sequence.
 
-    ``cross``: for each layer the keys and values of the encoder's states, (B, G, S, K);
-    ``memory_layout`` their lengths. A pass over a cache is for inference: it writes in place and
-    takes no gradients.
+    ``cross``: for each layer the keys and values of the encoder's states, (sources, G, S, K);
+    ``memory_layout`` their lengths; ``owners``: the source that each sequence answers. Sequences of
+    one source stand together, and share its keys. A pass over a cache is for inference: it writes
+    in place and takes no gradients.
     """
 
     def __init__(self, n_sequences: int, n_layers: int) -> None:
@@ -77,6 +85,7 @@ class Cache:
         self.layers = [LayerCache() for _ in range(n_layers)]
         self.cross: list[tuple[Tensor, Tensor]] = []
         self.memory_layout: Layout | None = None
+        self.owners = tuple(range(n_sequences))
 
     def remember(self, keys: list[tuple[Tensor, Tensor]], layout: Layout) -> None:
         """Keep the (N_S, G, K) keys and values of each layer's cross-attention, as rectangles."""
@@ -95,17 +104,43 @@ class Cache:
         out.
         """
         kept = rows.tolist()
+        if kept == list(range(len(self.lengths))):
+            return
         self.lengths = tuple(self.lengths[i] for i in kept)
+        self.owners = tuple(self.owners[i] for i in kept)
         for layer in self.layers:
             layer.reorder(rows)
-        if self.memory_layout is not None:
-            lengths = [self.memory_layout.lengths[i] for i in kept]
-            longest = max(lengths)
-            self.cross = [
-                (k.index_select(0, rows)[:, :, :longest], v.index_select(0, rows)[:, :, :longest])
-                for k, v in self.cross
-            ]
-            self.memory_layout = Layout(lengths, device=self.memory_layout.device)
+        self._share()
+
+    def _share(self) -> None:
+        """Drops the sources that nobody answers; sequences that do not stand together get a copy
+        each."""
+        if self.memory_layout is None:
+            return
+        sources = list(dict.fromkeys(self.owners))
+        if list(self.owners) != sorted(self.owners):
+            sources = list(self.owners)
+            self.owners = tuple(range(len(sources)))
+        elif len(sources) == self.memory_layout.n_sequences:
+            return
+        else:
+            self.owners = tuple(sources.index(owner) for owner in self.owners)
+        lengths = [self.memory_layout.lengths[i] for i in sources]
+        longest, rows = max(lengths), torch.tensor(sources, device=self.memory_layout.device)
+        self.cross = [
+            (k.index_select(0, rows)[:, :, :longest], v.index_select(0, rows)[:, :, :longest])
+            for k, v in self.cross
+        ]
+        self.memory_layout = Layout(lengths, device=self.memory_layout.device)
+
+    def queries(self, layout: Layout) -> Layout:
+        """The tokens of ``layout`` by the source that they look at: to it, sequences of one source
+        are one."""
+        assert self.memory_layout is not None
+        counts = [0] * self.memory_layout.n_sequences
+        for owner, n in zip(self.owners, layout.lengths, strict=True):
+            counts[owner] += n
+        return Layout(counts, device=layout.device)
 
     def rewind(self, lengths: tuple[int, ...] | list[int]) -> None:
         """Forget what lies beyond ``lengths``; the rows are overwritten by the next append."""

@@ -48,6 +48,7 @@ class Heads(nn.Module):
         self.names, self.how, self.tied = config.heads, config.pool, config.tie_embeddings
         width, has = config.d_model, set(config.heads)
         self.output = self.output_bias = self.pooler = None
+        self.packed: nn.Module | None = None  # the output layer in a few bits
         if has & {"language", "masked"}:
             self.transform = (
                 Transform(config, config.transform) if config.transform else nn.Identity()
@@ -79,7 +80,8 @@ class Heads(nn.Module):
         return head
 
     def logits(self, states: Tensor) -> Tensor:  # (N, D) -> (N, V)
-        return linear(*self.output_parts(states))
+        x, weight, bias = self.output_parts(states)
+        return linear(x, weight, bias) if self.packed is None else self.packed(x)
 
     def picked(self, states: Tensor, select: Tensor | None) -> Tensor:
         """The rows ``select`` (n,), which differ, of (N, D); None: all."""

@@ -123,11 +123,10 @@ class Stack(nn.Module):
     ) -> Tensor:
         x = self.embedding(x, layout, types)  # (N, D)
         views = [pattern(layout, x.dtype) for pattern in self.patterns]
-        across = (
-            None
-            if memory_layout is None
-            else View(layout, memory_layout, rectangular=cache is not None)
-        )
+        across = None
+        if memory_layout is not None:
+            queries = layout if cache is None else cache.queries(layout)
+            across = View(queries, memory_layout, rectangular=cache is not None)
         for i, block in enumerate(self.blocks):
             kept = None if cache is None else cache.layers[i]
             source = cache.cross[i] if cache is not None and cache.cross else memory

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tercet.model import Network, batches, flatten
+from tercet.model.tape import FEW, tape_of
 
 BATCH_TOKENS = 4_096
 
@@ -25,9 +26,11 @@ def encode(
     network.eval()
     device = network.tokens.weight.device
     read = network.states if network.encoder is None else network.encode
+    tape = None if sum(map(len, texts)) > FEW else tape_of(network, network.encoder)
     vectors = torch.empty(len(texts), network.tokens.embedding_dim)
     for rows in batches([len(ids) for ids in texts], budget):
         tokens, layout = flatten([texts[i] for i in rows], device)
-        pooled = network.heads.pooled(read(tokens, layout), layout, pool)  # (b, D)
+        states = read(tokens, layout) if tape is None else tape.encode(tokens, layout)
+        pooled = network.heads.pooled(states, layout, pool)  # (b, D)
         vectors[torch.tensor(rows)] = pooled.float().cpu()
     return vectors

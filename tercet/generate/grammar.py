@@ -1,0 +1,123 @@
+"""What a text must be: JSON of a schema, or a match of a regular expression (by llguidance).
+
+At every step the tokens with which the text could not become one any more are ruled out. A text
+that is cut by its length is then a beginning of one, and ``finish`` says ``length``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tercet.errors import InputError
+from tercet.text import Tokenizer
+
+# As json.dumps writes: where any white space may stand, a model may write it till it is cut.
+SPELLED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """``Grammar.json(schema)`` or ``Grammar.regex(pattern)``."""
+
+    source: str  # llguidance's own words
+    said: str  # how the user called it
+
+    @classmethod
+    def json(cls, schema: dict[str, Any] | str) -> Grammar:
+        """JSON that a schema (a dict, or its text) describes. Raises InputError for a bad one."""
+        if isinstance(schema, str):
+            try:
+                schema = json.loads(schema)
+            except json.JSONDecodeError as error:
+                raise InputError(
+                    f"the JSON schema cannot be read: {error.msg}, line {error.lineno}, column "
+                    f"{error.colno}"
+                ) from error
+        made = _library().LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=SPELLED)
+        return cls(made, "the JSON schema")._checked()
+
+    @classmethod
+    def regex(cls, pattern: str) -> Grammar:
+        """Texts that a regular expression matches from beginning to end."""
+        made = _library().LLMatcher.grammar_from_regex(pattern)
+        return cls(made, f"the regular expression {pattern!r}")._checked()
+
+    def _checked(self) -> Grammar:
+        wrong, messages = _library().LLMatcher.validate_grammar_with_warnings(self.source, None)
+        if wrong:
+            raise InputError(f"{self.said} cannot be met: {'; '.join(messages)}")
+        return self
+
+
+class Form:
+    """How far one text has come in its grammar."""
+
+    def __init__(self, grammar: Grammar, tokenizer: Tokenizer, ends: Sequence[int]) -> None:
+        self.said, self.ends = grammar.said, list(ends)
+        self.matcher = _library().LLMatcher(_tokens(tokenizer, tuple(ends)), grammar.source)
+        self.consumed = 0
+        self._well()
+
+    def allowed(self, ids: Sequence[int], vocab_size: int) -> np.ndarray:
+        """(V,) of bool: what may stand behind the ids that were written so far."""
+        self._consume(ids)
+        bits = np.frombuffer(self.matcher.compute_bitmask(), dtype=np.uint8)
+        found = np.unpackbits(bits, bitorder="little").astype(bool)[:vocab_size]
+        self._well()
+        return np.pad(found, (0, vocab_size - len(found)))
+
+    def complete(self, ids: Sequence[int]) -> bool:
+        """Whether nothing can follow."""
+        self._consume(ids)
+        return self.matcher.is_stopped()
+
+    def _consume(self, ids: Sequence[int]) -> None:
+        for token in ids[self.consumed :]:
+            if not self.matcher.is_stopped():
+                self.matcher.consume_token(token)
+        self.consumed = len(ids)
+        self._well()
+
+    def _well(self) -> None:
+        if self.matcher.is_error():
+            raise InputError(f"{self.said} cannot be met: {self.matcher.get_error()}")
+
+
+@lru_cache(maxsize=8)
+def _tokens(tokenizer: Tokenizer, ends: tuple[int, ...]) -> Any:
+    """The vocabulary as llguidance wants it."""
+    library = _library()
+    return library.LLTokenizer(
+        library.TokenizerWrapper(_Vocabulary(tokenizer, ends)), eos_token=list(ends)
+    )
+
+
+class _Vocabulary:
+    """What llguidance asks of a tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, ends: tuple[int, ...]) -> None:
+        written = [tokenizer.written(number) for number in range(tokenizer.vocab_size)]
+        self.tokenizer = tokenizer
+        self.tokens = [b"" if w is None else w[0] for w in written]
+        self.special_token_ids = [number for number, w in enumerate(written) if w is None]
+        self.eos_token_id, self.bos_token_id = ends[0], tokenizer.bos_id
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        text = text.decode("utf-8", "ignore") if isinstance(text, bytes) else text
+        return self.tokenizer.encode(text, special=False)
+
+
+def _library() -> Any:
+    try:
+        import llguidance
+    except ImportError as error:
+        raise InputError(
+            'a schema or a regular expression needs llguidance: pip install "tercet[json]"'
+        ) from error
+    return llguidance

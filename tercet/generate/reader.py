@@ -1,0 +1,93 @@
+"""What reads and what chooses: a network behind a cache, and the choice of a step's tokens.
+
+Knows ids, not text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from tercet.generate.prompts import Ids, Text
+from tercet.generate.sampling import Sampling, TokenRules, choose, draw, moved
+from tercet.model import Cache, Layout, Network, flatten
+from tercet.model.recurrent import RecurrentCache
+from tercet.model.tape import FEW, tape_of
+
+AnyCache = Cache | RecurrentCache
+Pick = Callable[[Tensor, list[Text]], Tensor]
+
+
+def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
+    """The choice of a step: ids (B,) from logits (B, V) and the texts they continue."""
+
+    def pick(logits: Tensor, texts: list[Text]) -> Tensor:
+        n_new = len(texts[0].ids)
+        seen, new = [text.window for text in texts], [text.ids for text in texts]
+        scores = moved(logits, sampling, seen, new)
+        scores = rules.apply(scores, n_new, [text.limit for text in texts])
+        scores = _formed(scores, texts)
+        if sampling.temperature == 0:
+            return choose(scores, sampling)
+        draws = [draw(seed, text.identity, n_new) for text in texts]
+        exact = torch.tensor(draws, dtype=torch.float64, device=logits.device)
+        return choose(scores, sampling, draws=exact)
+
+    return pick
+
+
+def _formed(scores: Tensor, texts: list[Text]) -> Tensor:
+    """scores (B, V) without the tokens that would spoil what a text must become."""
+    if all(text.form is None for text in texts):
+        return scores
+    allowed = torch.ones(scores.shape, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        if text.form is not None:
+            allowed[row] = torch.from_numpy(text.form.allowed(text.ids, scores.shape[1]))
+    return scores.masked_fill(~allowed.to(scores.device), float("-inf"))
+
+
+@contextmanager
+def reading(network: Network) -> Iterator[Reader]:
+    """Without dropout; a network that was training trains on afterwards."""
+    training = network.training
+    network.eval()
+    try:
+        yield Reader(network)
+    finally:
+        network.train(training)
+
+
+class Reader:
+    """Reads tokens behind a cache: few by the network's tape where it has one, many by itself."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.tape = network, tape_of(network, getattr(network, "decoder", None))
+        self.device = next(network.parameters()).device
+
+    @torch.no_grad()
+    def cache(self, n_texts: int, sources: Sequence[Ids] | None) -> AnyCache:
+        """An empty cache for `n_texts`; sources are encoded, and their keys computed, once."""
+        if sources is None:
+            return self.network.new_cache(n_texts)
+        tokens, layout = flatten([list(source) for source in sources], device=self.device)
+        memory = self.network.encode(tokens, layout)  # (N, D)
+        return self.network.new_cache(n_texts, memory=memory, memory_layout=layout)
+
+    @torch.no_grad()
+    def read(self, cache: AnyCache, unread: Sequence[Ids], *, behind: int | None = None) -> Tensor:
+        """Logits (B, V) behind the last of each text's unread tokens, which the cache then holds;
+        ``behind``: of a single text (behind, V), behind its last tokens."""
+        ids = [token for text in unread for token in text]
+        tokens = torch.tensor(ids, device=self.device)  # (N,)
+        layout = Layout([len(text) for text in unread], past=cache.lengths, device=self.device)
+        rows = layout.last if behind is None else torch.arange(len(ids))[-behind:]
+        if self.tape is not None and len(ids) <= FEW and isinstance(cache, Cache):
+            states = self.tape.decode(tokens, layout, cache)  # (N, D)
+            return self.tape.logits(states[rows])
+        # A network takes the cache that it made itself, which the two types cannot say.
+        states = self.network.decode(tokens, layout, cache=cache)  # type: ignore[arg-type]
+        return self.network.logits(states[rows])

@@ -1,0 +1,87 @@
+"""Weights of 8 and 4 bits, packed for packed.c and tape.c.
+
+int8: a scale an output. int4: a bfloat16 scale for 32 inputs of an output. A row of inputs becomes
+8 bits with one scale when it is multiplied, sums are whole numbers. What it stands for is
+``Packed.unpacked``; products differ from those of that matrix by the rounding of the rows alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int64, c_void_p
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tercet.errors import InputError
+from tercet.kernels import library
+from tercet.kernels.tape import Part, Product, Weights
+
+BITS = {8: 2, 4: 3}  # -> ``enum kind`` of packed.h
+WIDE, GROUP = 64, 32
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A matrix (outputs, inputs) in so many bits."""
+
+    bits: int
+    outputs: int
+    inputs: int
+    data: Tensor  # (bytes,) uint8
+    scales: Tensor  # (outputs,) float32, or (outputs / 64, inputs / 32, 64) bfloat16
+
+    def weights(self, bias: int | None = None) -> Weights:
+        """For C; ``bias``: where the float32 bias lies."""
+        sizes = (_up(self.inputs, GROUP), _up(self.outputs, WIDE))
+        return Weights(self.data.data_ptr(), self.scales.data_ptr(), bias, *sizes, BITS[self.bits])
+
+    def unpacked(self) -> Tensor:
+        """(outputs, inputs) float32: what the bits stand for."""
+        out = torch.empty(self.outputs, self.inputs)
+        sizes = c_int64(self.outputs), c_int64(self.inputs)
+        _kernels().packed_unpack(c_void_p(out.data_ptr()), *sizes, ctypes.byref(self.weights()))
+        return out
+
+
+def pack(weight: Tensor, bits: int) -> Packed:
+    """weight (outputs, inputs) in 8 or 4 bits. Raises InputError where no compiler is."""
+    weight = weight.detach().float().contiguous()
+    outputs, inputs = weight.shape
+    wide = _up(inputs, GROUP) * _up(outputs, WIDE)
+    scales = torch.zeros(_up(outputs, WIDE))
+    if bits == 4:
+        scales = torch.zeros(wide // GROUP, dtype=torch.bfloat16)
+    packed = Packed(bits, outputs, inputs, torch.zeros(wide * bits // 8, dtype=torch.uint8), scales)
+    sizes = c_int64(outputs), c_int64(inputs)
+    _kernels().packed_pack(c_void_p(weight.data_ptr()), *sizes, ctypes.byref(packed.weights()))
+    return packed
+
+
+def product(x: Tensor, packed: Packed, bias: Tensor | None) -> Tensor:
+    """x (N, inputs) -> (N, outputs), of x's type."""
+    given, x = x.dtype, x.float()
+    x = x if x.stride(1) == 1 else x.contiguous()
+    y = torch.empty(len(x), packed.outputs)
+    if len(x):
+        op = Product(
+            x.data_ptr(), None, y.data_ptr(), x.stride(0), y.stride(0), packed.inputs, activation=-1
+        )
+        where = None if bias is None else bias.data_ptr()
+        op.parts[0] = Part(packed.weights(where), packed.outputs)
+        threads = torch.get_num_threads()
+        if not _kernels().packed_product(ctypes.byref(op), c_int64(len(x)), threads):
+            raise MemoryError("a product had no memory for its scratch")
+    return y.to(given)
+
+
+def _kernels() -> ctypes.CDLL:
+    found = library("packed")
+    if found is None:
+        raise InputError("int8 and int4 need a C compiler (cc); install one, or use bfloat16")
+    return found
+
+
+def _up(n: int, to: int) -> int:
+    return -(-n // to) * to

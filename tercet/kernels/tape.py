@@ -1,0 +1,254 @@
+"""A few rows through a whole network in one call: what tape.c runs.
+
+Between two products of one row, torch's dispatch takes longer than the products of a small network,
+and leaves the memory idle in those of a large one. A `Tape` is a list of operations on named
+buffers, built once and run for every token. Its twin is the network's own forward pass.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_float, c_int32, c_int64, c_void_p
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tercet.kernels import library
+
+if TYPE_CHECKING:
+    from tercet.kernels.packed import Packed
+
+FEW = 64  # rows at most: every thread prepares all of them for itself
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
+KINDS = {torch.float32: 0, torch.bfloat16: 1}
+WIDEST = 256  # numbers of a head
+
+
+class Weights(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("data", "scales", "bias")),
+        *((name, c_int64) for name in ("inputs", "outputs")),
+        ("kind", c_int32),
+    ]
+
+
+class Part(ctypes.Structure):
+    _fields_ = [("w", Weights), ("outputs", c_int64)]
+
+
+class CNorm(ctypes.Structure):
+    _fields_ = [("weight", c_void_p), ("bias", c_void_p), ("eps", c_float), ("kind", c_int32)]
+
+
+class Product(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "residual", "y")),
+        *((name, c_int64) for name in ("x_step", "y_step", "inputs")),
+        ("parts", Part * 3),
+        ("norm", CNorm),
+        *((name, c_int32) for name in ("activation", "gated")),
+    ]
+
+
+class Attention(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "y")),
+        *((name, c_int64) for name in ("x_step", "y_step", "heads", "key_heads", "width")),
+        *((name, c_void_p) for name in ("k", "v")),
+        ("page", c_int64),
+        *((name, c_void_p) for name in ("pages", "turn", "bias", "text", "first", "last")),
+        *((name, CNorm) for name in ("q_norm", "k_norm")),
+        ("span", c_int64),
+        ("scale", c_float),
+        *((name, c_int32) for name in ("append", "half")),
+    ]
+
+
+class Op(ctypes.Structure):
+    _fields_ = [("what", c_int64), ("product", Product), ("attention", Attention)]
+
+
+class Whole(ctypes.Structure):
+    _fields_ = [
+        ("ops", c_void_p),
+        *((name, c_int64) for name in ("n_ops", "rows")),
+        ("position", c_void_p),
+    ]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """``kind``: layer or rms."""
+
+    kind: str
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+
+@dataclass(frozen=True)
+class Heads:
+    """How an attention looks: ``keys`` and ``scope`` name what each run is told about it.
+
+    turn (positions, K): cosines, then sines. bias (H, 2 span - 1): of key - query + span - 1.
+    """
+
+    heads: int
+    key_heads: int
+    width: int
+    scale: float
+    keys: int
+    scope: str
+    append: bool = True
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+    turn: Tensor | None = None
+    bias: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What rows see: of the text whose pages stand from place ``text`` of ``pages`` on, the keys
+    from ``first`` to before ``last``. (rows,) int64 each; ``pages`` (n,) int64."""
+
+    pages: Tensor
+    text: Tensor
+    first: Tensor
+    last: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a run is told of its rows: the position of each, and what it sees.
+
+    scopes: by the names that attention layers have given. keys: number -> keys and values, (pages,
+    G, page, K); a rectangle (B, G, capacity, K) is a page for each text.
+    """
+
+    position: Tensor  # (rows,) int64
+    scopes: dict[str, Scope]
+    keys: dict[int, tuple[Tensor, Tensor]]
+
+
+@dataclass
+class Tape:
+    """Operations on buffers of so many numbers a row (``widths``)."""
+
+    widths: dict[str, int]
+    _ops: list[tuple[Op, str, str, str | None, Heads | None]] = field(default_factory=list)
+    _kept: list[Tensor] = field(default_factory=list)
+    _made: dict[int, tuple[Any, dict[str, Tensor]]] = field(default_factory=dict)
+
+    # to be built ------------------------------------------------------------------------------
+
+    def product(
+        self,
+        x: str,
+        y: str,
+        *layers: tuple[Tensor | Packed, Tensor | None],
+        norm: Norm | None = None,
+        activation: str | None = None,
+        gated: bool = False,
+        add: str | None = None,
+    ) -> None:
+        """y = act(norm(x) W' + b) [+ add], of up to three (W, b) side by side; gated: of two,
+        act(first) second."""
+        op = Op(what=0)
+        made = op.product
+        made.inputs, made.gated = self.widths[x], gated
+        made.activation = -1 if activation is None else ACTIVATIONS.index(activation)
+        made.norm = self._norm(norm)
+        for part, (weight, bias) in zip(made.parts, layers):
+            where = self._floats(bias)
+            if isinstance(weight, Tensor):
+                weight = weight.detach()
+                kept = [weight]
+                part.outputs, inputs = weight.shape
+                sizes = (inputs, part.outputs, KINDS[weight.dtype])
+                part.w = Weights(weight.data_ptr(), None, where, *sizes)
+            else:
+                kept = [weight.data, weight.scales]
+                part.w, part.outputs = weight.weights(where), weight.outputs
+            self._kept += kept
+        self._ops.append((op, x, y, add, None))
+
+    def attend(self, x: str, y: str, heads: Heads) -> None:
+        """y = attention of the queries (and of keys and values, to be appended) in x."""
+        op = Op(what=1)
+        made = op.attention
+        made.heads, made.key_heads, made.width = heads.heads, heads.key_heads, heads.width
+        made.scale, made.append = heads.scale, heads.append
+        made.q_norm, made.k_norm = self._norm(heads.q_norm), self._norm(heads.k_norm)
+        made.turn, made.bias = self._floats(heads.turn), self._floats(heads.bias)
+        made.span = 0 if heads.bias is None else (heads.bias.shape[1] + 1) // 2
+        self._ops.append((op, x, y, None, heads))
+
+    def norm(self, x: str, y: str, norm: Norm) -> None:
+        op = Op(what=2)
+        op.product.inputs, op.product.norm = self.widths[x], self._norm(norm)
+        self._ops.append((op, x, y, None, None))
+
+    def _norm(self, norm: Norm | None) -> CNorm:
+        if norm is None:
+            return CNorm()
+        kind = 1 if norm.kind == "layer" else 2
+        return CNorm(self._floats(norm.weight), self._floats(norm.bias), norm.eps, kind)
+
+    def _floats(self, x: Tensor | None) -> int | None:
+        if x is None:
+            return None
+        x = x.detach().float().contiguous()
+        self._kept.append(x)
+        return x.data_ptr()
+
+    # to be run --------------------------------------------------------------------------------
+
+    def buffers(self, rows: int) -> dict[str, Tensor]:
+        """The (rows, width) float32 that a run of so many rows reads and writes."""
+        return self._bound(rows)[1]
+
+    def run(self, rows: int, told: Rows | None = None) -> None:
+        """All operations on ``buffers(rows)``; attention must be told where the rows stand."""
+        ops, _ = self._bound(rows)
+        for op, (*_, heads) in zip(ops, self._ops):
+            if heads is not None:
+                assert told is not None
+                k, v = told.keys[heads.keys]
+                scope, made = told.scopes[heads.scope], op.attention
+                made.k, made.v, made.page = k.data_ptr(), v.data_ptr(), k.shape[2]
+                made.pages, made.text = scope.pages.data_ptr(), scope.text.data_ptr()
+                made.first, made.last = scope.first.data_ptr(), scope.last.data_ptr()
+                made.half = k.dtype == torch.bfloat16
+        position = told.position.data_ptr() if told else None
+        whole = Whole(ctypes.addressof(ops), len(ops), rows, position)
+        kernels = library("tape")
+        assert kernels is not None
+        if not kernels.tape_run(ctypes.byref(whole), torch.get_num_threads()):
+            raise MemoryError("a few rows had no memory for their scratch")
+
+    def _bound(self, rows: int) -> tuple[Any, dict[str, Tensor]]:
+        """The operations on buffers of their own, kept for the next run of as many rows."""
+        if rows not in self._made:
+            buffers = {name: torch.zeros(rows, width) for name, width in self.widths.items()}
+            ops = (Op * len(self._ops))()
+            for i, (op, x, y, add, heads) in enumerate(self._ops):
+                ctypes.memmove(ctypes.byref(ops[i]), ctypes.byref(op), ctypes.sizeof(Op))
+                made = ops[i].product if heads is None else ops[i].attention
+                made.x, made.x_step = buffers[x].data_ptr(), self.widths[x]
+                made.y, made.y_step = buffers[y].data_ptr(), self.widths[y]
+                if heads is None and add is not None:
+                    made.residual = buffers[add].data_ptr()
+            self._made[rows] = ops, buffers
+        return self._made[rows]
+
+
+def fits(weights: Sequence[Tensor], width: int) -> bool:
+    """Whether a tape runs these: on a CPU, float32 or bfloat16, heads not too wide, compiled."""
+    return (
+        all(w.device.type == "cpu" and w.dtype in KINDS and w.is_contiguous() for w in weights)
+        and width <= WIDEST
+        and library("tape") is not None
+    )

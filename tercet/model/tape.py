@@ -1,0 +1,254 @@
+"""A stack as a tape: its modules, written down once as operations on a few rows.
+
+The parameters stay where they are: nothing is copied, and what is trained further is run further.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tercet.errors import InputError
+from tercet.kernels.packed import Packed
+from tercet.kernels.tape import FEW as FEW
+from tercet.kernels.tape import Heads, Norm, Rows, Scope, Tape, fits
+from tercet.model.attention import Attention, CrossAttention, Pattern
+from tercet.model.cache import Cache
+from tercet.model.layers import FeedForward, GatedFeedForward, RMSNorm
+from tercet.model.layout import Layout
+from tercet.model.linear import Linear
+from tercet.model.quantize import PackedLinear
+from tercet.model.transformer import Block, Stack, Sublayer, Transformer
+
+
+class StackTape:
+    """What a network's encoder computes, or its decoder over a cache, for FEW tokens or fewer."""
+
+    def __init__(self, network: Transformer, stack: Stack) -> None:
+        self.network, self.stack, self.config = network, stack, network.config
+        self.patterns = [p for p in stack.patterns if isinstance(p, Pattern)]
+        c = self.config
+        self.inner, self.kv_inner = c.n_heads * c.head_width, c.kv_heads * c.head_width
+        self.tape = Tape(
+            {
+                "x": c.d_model,
+                "states": c.d_model,
+                "qkv": self.inner + 2 * self.kv_inner,
+                "query": self.inner,
+                "seen": self.inner,
+                "inner": c.d_ff,
+            }
+        )
+        for i, block in enumerate(self.stack.blocks):
+            assert isinstance(block, Block)
+            self._attention(block.attention, i)
+            if isinstance(block.cross, Sublayer):
+                self._cross(block.cross, i)
+            self._feed_forward(block.feed_forward)
+        if (last := _norm(self.stack.norm)) is not None:
+            self.tape.norm("x", "states", last)
+        self.out = "x" if last is None else "states"
+        self.head: Tape | None = None
+        self.weight: Tensor | None = None
+
+    def _attention(self, sublayer: Sublayer, number: int) -> None:
+        layer, before = sublayer.layer, _norm(sublayer.before)
+        assert isinstance(layer, Attention)
+        pattern = self.patterns[self.stack.kind[number]]
+        self.tape.product("x", "qkv", *map(_parts, (layer.q, layer.k, layer.v)), norm=before)
+        span = self.config.context_length
+        turn = bias = None
+        if pattern.rotary is not None:
+            turn = pattern.rotary.compute(torch.arange(span, dtype=torch.float64))
+        if pattern.buckets is not None:
+            query, keys = torch.tensor([span - 1]), torch.arange(2 * span - 1)
+            bias = pattern.buckets(query, keys)[:, 0]  # (H, 2 span - 1)
+        scope = f"window {pattern.window}"
+        keys = number if pattern.causal else 0  # an encoder's are wanted in their layer alone
+        self._attend(layer, "qkv", keys, scope, turn=turn, bias=bias)
+        self._added(layer.o, "seen", sublayer)
+
+    def _cross(self, sublayer: Sublayer, number: int) -> None:
+        layer = sublayer.layer
+        assert isinstance(layer, CrossAttention)
+        self.tape.product("x", "query", _parts(layer.q), norm=_norm(sublayer.before))
+        self._attend(layer, "query", len(self.stack.blocks) + number, "memory", append=False)
+        self._added(layer.o, "seen", sublayer)
+
+    def _attend(
+        self,
+        layer: Attention,
+        x: str,
+        keys: int,
+        scope: str,
+        *,
+        append: bool = True,
+        turn: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> None:
+        c = self.config
+        sizes = (c.n_heads, c.kv_heads, c.head_width, layer.scale)
+        norms = (_norm(layer.q_norm), _norm(layer.k_norm))
+        heads = Heads(*sizes, keys, scope, append, *norms, turn, bias)
+        self.tape.attend(x, "seen", heads)
+
+    def _feed_forward(self, sublayer: Sublayer) -> None:
+        layer = sublayer.layer
+        assert isinstance(layer, FeedForward | GatedFeedForward)
+        gated = isinstance(layer, GatedFeedForward)
+        up = (layer.gate, layer.up) if isinstance(layer, GatedFeedForward) else (layer.up,)
+        self.tape.product(
+            "x",
+            "inner",
+            *map(_parts, up),
+            norm=_norm(sublayer.before),
+            activation=layer.activation.name,
+            gated=gated,
+        )
+        self._added(layer.down, "inner", sublayer)
+
+    def _added(self, layer: nn.Module, x: str, sublayer: Sublayer) -> None:
+        self.tape.product(x, "x", _parts(layer), add="x")
+        if (after := _norm(sublayer.after)) is not None:
+            self.tape.norm("x", "x", after)
+
+    # running ----------------------------------------------------------------------------------
+
+    def encode(self, tokens: Tensor, layout: Layout, types: Tensor | None = None) -> Tensor:
+        """States (N, D) float32 of tokens (N,) that see all of their own text."""
+        states = self.stack.embedding(self.network.tokens(tokens), layout, types)
+        sizes = (layout.n_sequences, self.config.kv_heads, max(layout.lengths))
+        keys = torch.empty(2, *sizes, self.config.head_width)
+        own = layout.sequence
+        lengths, texts = torch.tensor(layout.lengths)[own], torch.arange(layout.n_sequences)
+        scopes = {}
+        for window in self._windows:
+            last = lengths if window is None else lengths.minimum(layout.positions + window)
+            first = self._first(layout.positions, window)
+            scopes[f"window {window}"] = Scope(texts, own, first, last)
+        return self._run(states, layout.positions, scopes, {0: (keys[0], keys[1])})
+
+    def decode(self, tokens: Tensor, layout: Layout, cache: Cache) -> Tensor:
+        """States (N, D) float32 of tokens (N,) behind a cache, which then holds them."""
+        states = self.stack.embedding(self.network.tokens(tokens), layout, None)
+        G, K = self.config.kv_heads, self.config.head_width
+        for layer in cache.layers:
+            layer.reserve(layout.n_sequences, G, K, max(layout.totals), states)
+        own, texts = layout.sequence, torch.arange(layout.n_sequences)
+        scopes = self._behind(texts, own, layout.positions)
+        layers = [(layer.k, layer.v) for layer in cache.layers] + cache.cross
+        if cache.memory_layout is not None:
+            source = torch.tensor(cache.owners)[own]
+            lengths = torch.tensor(cache.memory_layout.lengths)[source]
+            texts = torch.arange(cache.memory_layout.n_sequences)
+            scopes["memory"] = Scope(texts, source, torch.zeros_like(lengths), lengths)
+        keys = dict(enumerate(layers))
+        found = self._run(states, layout.positions, scopes, keys)  # type: ignore[arg-type]
+        cache.lengths = layout.totals
+        return found
+
+    def decode_pages(
+        self, tokens: Tensor, position: Tensor, text: Tensor, pages: Tensor, store: Pages
+    ) -> Tensor:
+        """States (N, D) float32 of tokens (N,) at positions (N,) of texts whose pages stand from
+        place ``text`` (N,) of ``pages`` on; their keys are written into the store."""
+        x = self.network.tokens(tokens)
+        states = self.stack.embedding(x, Places(position), None)  # type: ignore[arg-type]
+        scopes = self._behind(pages, text, position)
+        return self._run(states, position, scopes, dict(enumerate(store.layers)))
+
+    def _behind(self, pages: Tensor, text: Tensor, position: Tensor) -> dict[str, Scope]:
+        """Rows that see what stands before them, each layer as far as its window reaches."""
+        last = position + 1
+        return {
+            f"window {w}": Scope(pages, text, self._first(position, w), last) for w in self._windows
+        }
+
+    @property
+    def _windows(self) -> set[int | None]:
+        return {pattern.window for pattern in self.patterns}
+
+    def _first(self, position: Tensor, window: int | None) -> Tensor:
+        if window is None:
+            return torch.zeros_like(position)
+        return (position - window + 1).clamp_(min=0)
+
+    def _run(
+        self,
+        states: Tensor,
+        position: Tensor,
+        scopes: dict[str, Scope],
+        keys: dict[int, tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        buffers = self.tape.buffers(len(states))
+        buffers["x"].copy_(states)
+        self.tape.run(len(states), Rows(position, scopes, keys))
+        return buffers[self.out]
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(N, D) -> (N, V) float32, for FEW rows or fewer."""
+        kind = self.network.tokens.weight.dtype
+        heads = self.network.heads
+        x, weight, bias = heads.output_parts(states.to(kind))
+        if self.head is None or self.weight is not weight:
+            self.weight = weight
+            self.head = Tape({"x": self.config.d_model, "logits": len(weight)})
+            layer = (weight, bias) if heads.packed is None else _parts(heads.packed)
+            self.head.product("x", "logits", layer)
+        buffers = self.head.buffers(len(x))
+        buffers["x"].copy_(x)
+        self.head.run(len(x))
+        return buffers["logits"]
+
+
+class Places:
+    """As much of a Layout as an embedding looks at."""
+
+    def __init__(self, positions: Tensor) -> None:
+        self.positions, self.device = positions, positions.device
+        self.totals = (int(positions.max()) + 1,)
+
+
+class Pages:
+    """Room for keys and values in pages of so many tokens, as many as fit into ``memory`` bytes."""
+
+    def __init__(self, network: Transformer, memory: int, page: int) -> None:
+        c, dtype = network.config, network.tokens.weight.dtype
+        size = 2 * c.decoder_layers * c.kv_heads * page * c.head_width * dtype.itemsize
+        self.n_pages = memory // size
+        if self.n_pages < 1:
+            raise InputError(
+                f"a memory of {memory:,} bytes holds no page of {page} tokens, which takes "
+                f"{size:,}; give more"
+            )
+        shape = (2, c.decoder_layers, self.n_pages, c.kv_heads, page, c.head_width)
+        # not zeros: the system gives a page of memory when it is first written to
+        keys, values = torch.empty(shape, dtype=dtype)
+        self.layers = list(zip(keys, values, strict=True))
+
+
+def tape_of(network: object, stack: nn.Module | None) -> StackTape | None:
+    """The tape of a network's stack that can be run so, else None."""
+    if not isinstance(network, Transformer) or not isinstance(stack, Stack):
+        return None
+    layers = [m for m in stack.modules() if isinstance(m, nn.Linear | PackedLinear)]
+    plain = [m for m in layers if type(m) is Linear and not m._forward_hooks]
+    packed = [m for m in layers if isinstance(m, PackedLinear)]
+    weights = [network.tokens.weight, *(m.weight for m in plain)]
+    known = len(plain) + len(packed) == len(layers)
+    return StackTape(network, stack) if known and fits(weights, network.config.head_width) else None
+
+
+def _parts(layer: nn.Module) -> tuple[Tensor | Packed, Tensor | None]:
+    if isinstance(layer, PackedLinear):
+        return layer.packed, layer.bias
+    assert isinstance(layer, nn.Linear)
+    return layer.weight, layer.bias
+
+
+def _norm(module: nn.Module) -> Norm | None:
+    if isinstance(module, nn.Identity):
+        return None
+    assert isinstance(module, RMSNorm | nn.LayerNorm)
+    kind = "rms" if isinstance(module, RMSNorm) else "layer"
+    return Norm(kind, module.weight, getattr(module, "bias", None), module.eps or 0.0)

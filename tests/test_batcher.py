@@ -1,0 +1,101 @@
+"""Requests that come, go and end at any moment are answered as each would be alone."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from tercet.config import TransformerConfig
+from tercet.errors import InputError
+from tercet.generate import Sampling, generate
+from tercet.generate.batcher import Batcher
+from tercet.generate.prompts import Finished
+from tercet.kernels import library
+from tercet.model import build
+
+pytestmark = pytest.mark.skipif(library("tape") is None, reason="no C compiler")
+
+DECODER = TransformerConfig(
+    vocab_size=61,
+    context_length=300,
+    d_model=32,
+    d_ff=64,
+    n_heads=4,
+    n_kv_heads=2,
+    decoder_layers=2,
+).replace(positions="rotary", eos_ids=(1,), init_std=0.4, window=70, local_layers=(1,))
+NETWORK = build(DECODER, seed=1).eval()
+PAGE_BYTES = 2 * 2 * 2 * 64 * 8 * 4  # keys and values, layers, heads, tokens, width, float32
+
+
+def drained(batcher: Batcher) -> dict:
+    found = {}
+    while batcher.busy:
+        found |= {n: x for n, x in batcher.step().items() if isinstance(x, Finished)}
+    return found
+
+
+def test_each_is_written_as_it_would_be_alone():
+    """Ragged prompts and lengths, greedy and sampled, in a store that holds a few of them."""
+    draw = random.Random(4)
+    asked = {}
+    for name in range(30):
+        prompt = [draw.randrange(2, 61) for _ in range(draw.choice([1, 3, 40, 90, 200]))]
+        sampling = Sampling(temperature=draw.choice([0.0, 1.2]), top_k=20)
+        asked[name] = (prompt, {"max_new_tokens": draw.randint(1, 90), "sampling": sampling})
+    batcher = Batcher(NETWORK, memory=9 * PAGE_BYTES, texts=8)
+    for name, (prompt, how) in asked.items():
+        batcher.submit(name, prompt, seed=name, **how)
+        batcher.step()
+    found = drained(batcher)
+    assert len(batcher.scheduler.free) == 9
+    for name, (prompt, how) in asked.items():
+        (alone,) = generate(NETWORK, [prompt], seed=name, **how)
+        if name in found:  # else it ended while others were still being submitted
+            assert (found[name].ids, found[name].finish) == (alone.ids, alone.finish), name
+    assert len(found) > 20
+
+
+def test_random_requests_leave_nothing_behind():
+    """Lengths, stops and cancellations at random: everyone is answered, every page comes back."""
+    draw = random.Random(7)
+    batcher = Batcher(NETWORK, memory=12 * PAGE_BYTES, texts=10)
+    wanted, answered, cancelled = set(), set(), set()
+    for step in range(600):
+        if len(batcher.requests) < 25 and step < 500:
+            prompt = [draw.randrange(2, 61) for _ in range(draw.randint(1, 150))]
+            limit = draw.randint(1, 60)
+            ending = draw.choice([None, lambda ids, n=draw.randint(1, 60): len(ids) >= n])
+            batcher.submit(step, prompt, max_new_tokens=limit, stopped=ending)
+            wanted.add(step)
+        if draw.random() < 0.1 and batcher.requests:
+            name = draw.choice(list(batcher.requests))
+            batcher.cancel(name)
+            batcher.cancel(name)
+            cancelled.add(name)
+        answered |= {n for n, x in batcher.step().items() if isinstance(x, Finished)}
+    answered |= set(drained(batcher))
+    assert answered | cancelled == wanted and not answered & cancelled
+    assert sorted(batcher.scheduler.free) == list(range(12)) and not batcher.scheduler.live
+
+
+def test_refusals():
+    with pytest.raises(InputError, match="holds no page of 64 tokens"):
+        Batcher(NETWORK, memory=PAGE_BYTES - 1)
+    batcher = Batcher(NETWORK, memory=2 * PAGE_BYTES)
+    with pytest.raises(InputError, match="does not fit into a memory for 128"):
+        batcher.submit("a", [5] * 100, max_new_tokens=29)
+    batcher.submit("a", [5] * 100, max_new_tokens=28)
+    with pytest.raises(InputError, match="request 'a' is under way"):
+        batcher.submit("a", [5])
+    with pytest.raises(InputError, match="token id 61"):
+        batcher.submit("b", [61])
+    assert set(batcher.requests) == {"a"}
+    assert batcher.step() == {} and batcher.step()  # 100 tokens in chunks of 64
+    encoder = DECODER.replace(encoder_layers=1, decoder_layers=0, heads=("masked",), eos_ids=())
+    with pytest.raises(InputError, match="for decoders"):
+        Batcher(build(encoder, seed=0))
+    with pytest.raises(InputError, match="for decoders"):
+        Batcher(build(DECODER, seed=0).to(torch.float64))

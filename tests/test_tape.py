@@ -1,0 +1,160 @@
+"""A few rows as a tape equal the network's own pass; packed weights are what they say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tercet.config import TransformerConfig
+from tercet.kernels import library
+from tercet.kernels.packed import pack, product
+from tercet.model import build, flatten
+from tercet.model.layout import Layout
+from tercet.model.quantize import quantise
+from tercet.model.tape import tape_of
+
+pytestmark = pytest.mark.skipif(library("tape") is None, reason="no C compiler")
+
+BASE = TransformerConfig(
+    vocab_size=211, context_length=96, d_model=48, d_ff=100, n_heads=4, decoder_layers=3
+).replace(init_std=0.2)
+BARE = {"qkv_bias": False, "attention_bias": False, "ff_bias": False}
+DECODERS = {
+    "pre": BASE.replace(activation="gelu_tanh"),
+    "post": BASE.replace(norm_order="post", final_norm=False, positions="sinusoidal"),
+    "rotary": BASE.replace(
+        positions="rotary", norm="rms", gated=True, activation="silu", n_kv_heads=2, d_head=22
+    ).replace(**BARE, qk_norm=True),
+    "windows": BASE.replace(positions="rotary", window=5, local_layers=(0, 2), activation="relu"),
+    "relative": BASE.replace(positions="relative", norm="rms", attention_scale=1.0, **BARE),
+    "both, relative": BASE.replace(
+        positions="relative", norm="rms", encoder_layers=2, gated=True, start_id=0, **BARE
+    ),
+    "both, post": BASE.replace(
+        norm_order="post", final_norm=False, encoder_layers=2, embedding_norm=True, start_id=0
+    ).replace(output_bias=True, embedding_scale=True),
+}
+LENGTHS = [[4, 2, 1], [1, 1, 1], [3, 1, 2], *[[1, 1, 1]] * 12]
+
+
+@torch.no_grad()
+def furthest(network, *, kind: torch.dtype = torch.float32) -> float:
+    """The largest relative difference of logits between tape and network, step by step."""
+    network = network.to(kind).eval()
+    tape = tape_of(network, network.decoder)
+    assert tape is not None
+    draw = torch.Generator().manual_seed(1)
+    memory = {}
+    if network.encoder is not None:
+        tokens, layout = flatten([[3, 4, 5, 6], [7], [8, 9, 10, 11, 12, 13]])
+        memory = {"memory": network.encode(tokens, layout), "memory_layout": layout}
+    caches = [network.new_cache(3, **memory) for _ in range(2)]
+    worst = 0.0
+    for lengths in LENGTHS:
+        layout = Layout(lengths, past=caches[0].lengths)
+        tokens = torch.randint(211, (sum(lengths),), generator=draw)
+        wanted = network.logits(network.decode(tokens, layout, cache=caches[0])[layout.last])
+        found = tape.logits(tape.decode(tokens, layout, caches[1])[layout.last])
+        assert caches[0].lengths == caches[1].lengths
+        worst = max(worst, float((found - wanted.float()).norm() / wanted.float().norm()))
+    return worst
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_tape_equals_the_network(name):
+    assert furthest(build(DECODERS[name], seed=2)) < 3e-6
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_in_bfloat16_it_is_as_near_as_the_network_is(name):
+    network = build(DECODERS[name], seed=2)
+    for parameter in network.parameters():  # so that rounding the weights is no difference
+        parameter.data = parameter.data.bfloat16().float()
+    assert furthest(network, kind=torch.bfloat16) < 0.05
+
+
+ENCODERS = {
+    name: config.replace(encoder_layers=3, decoder_layers=0, heads=("masked",), eos_ids=())
+    for name, config in DECODERS.items()
+    if not name.startswith("both")
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_too(name):
+    network = build(ENCODERS[name], seed=2).eval()
+    tape = tape_of(network, network.encoder)
+    assert tape is not None
+    for texts in ([[5, 6, 7]], [[3, 4, 5, 6, 9, 9, 9, 1], [7], [8, 9, 10, 11, 12, 13, 2] * 2]):
+        tokens, layout = flatten(texts)
+        torch.testing.assert_close(
+            tape.encode(tokens, layout), network.encode(tokens, layout), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("name", DECODERS)
+def test_packed_weights_run_as_a_tape_too(name, bits):
+    network = build(DECODERS[name], seed=2)
+    quantise(network, bits)
+    assert furthest(network) < 0.05  # a number on the edge may be rounded the other way
+
+
+@torch.no_grad()
+def test_neighbours_and_threads_change_no_bit():
+    network = build(DECODERS["rotary"], seed=2).eval()
+    tape, tokens = tape_of(network, network.decoder), torch.arange(9)
+    assert tape is not None
+
+    def states(rows: int, threads: int) -> torch.Tensor:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            cache = network.new_cache(rows)
+            return tape.decode(tokens[:rows], Layout([1] * rows, past=cache.lengths), cache).clone()
+        finally:
+            torch.set_num_threads(before)
+
+    whole = states(9, 1)
+    for rows, threads in ((1, 1), (1, 2), (4, 2), (7, 1), (9, 2)):
+        assert torch.equal(states(rows, threads), whole[:rows])
+
+
+# packed weights ----------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.integers(1, 130), st.integers(1, 130), st.sampled_from([8, 4]), st.integers(0, 9))
+def test_packing_rounds_to_the_nearest(outputs, inputs, bits, seed):
+    weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(seed))
+    found = pack(weight, bits).unpacked()
+    if bits == 8:
+        scale = weight.abs().amax(1, keepdim=True) / 127
+    else:
+        padded = torch.nn.functional.pad(weight, (0, -inputs % 32)).unflatten(1, (-1, 32))
+        scale = (padded.abs().amax(-1, keepdim=True) / 8).expand_as(padded).flatten(1)[:, :inputs]
+    # the scale itself has 8 bits, and the end that is not the longer one stops at 7
+    slack = 1e-6 if bits == 8 else 1.02 * scale / 2 + scale / 2
+    assert ((found - weight).abs() <= scale / 2 + slack).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 200), st.integers(1, 130), st.integers(1, 130), st.sampled_from([8, 4]))
+def test_a_packed_product_rounds_nothing_but_its_rows(n, outputs, inputs, bits):
+    draw = torch.Generator().manual_seed(n)
+    weight, x = (torch.randn(m, inputs, generator=draw) for m in (outputs, n))
+    bias = torch.randn(outputs, generator=draw)
+    packed = pack(weight, bits)
+    scale = x.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
+    rounded = (x.double() / scale).round() * scale
+    wanted = rounded @ packed.unpacked().double().t() + bias
+    found = product(x, packed, bias)
+    # a half may be rounded either way: one step of a row's scale times the largest weight
+    slack = 1e-4 + (scale * weight.abs().max()).double()
+    assert ((found - wanted).abs() <= slack).all()
+    assert torch.equal(product(x[:1], packed, bias), found[:1])
+    assert product(x.bfloat16(), packed, bias).dtype == torch.bfloat16
+    assert product(x[:0], packed, bias).shape == (0, outputs)
