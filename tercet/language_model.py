@@ -487,4 +487,6 @@ def _check_samples(samples: int, sampling: Sampling) -> None:
 
 
 def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(stop, str | Sequence):
+        raise InputError(f"stop {stop!r} must be a string, or a list of them")
     return (stop,) if isinstance(stop, str) else tuple(stop)

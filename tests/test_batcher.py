@@ -81,6 +81,32 @@ def test_random_requests_leave_nothing_behind():
     assert sorted(batcher.scheduler.free) == list(range(12)) and not batcher.scheduler.live
 
 
+def test_a_request_that_fails_fails_alone():
+    batcher = Batcher(NETWORK, memory=12 * PAGE_BYTES)
+
+    def broken(ids: list[int]) -> bool:
+        raise ZeroDivisionError
+
+    batcher.submit("good", [5, 6], max_new_tokens=5)
+    batcher.submit("bad", [5, 6, 7], max_new_tokens=5, stopped=broken)
+    batcher.submit("also good", [8], max_new_tokens=5)
+    found: dict = {}
+    while batcher.busy:
+        found |= batcher.step()
+    assert isinstance(found["bad"], ZeroDivisionError)
+    for name, prompt in (("good", [5, 6]), ("also good", [8])):
+        assert found[name].ids == generate(NETWORK, [prompt], max_new_tokens=5)[0].ids
+    assert len(batcher.scheduler.free) == 12
+
+
+def test_dropout_stays_out_of_it():
+    network = build(DECODER.replace(dropout=0.5), seed=1).train()
+    batcher = Batcher(network, memory=4 * PAGE_BYTES)
+    batcher.submit("a", [5, 6], max_new_tokens=8)
+    found = drained(batcher)["a"].ids
+    assert found == generate(NETWORK, [[5, 6]], max_new_tokens=8)[0].ids and network.training
+
+
 def test_refusals():
     with pytest.raises(InputError, match="holds no page of 64 tokens"):
         Batcher(NETWORK, memory=PAGE_BYTES - 1)

@@ -121,7 +121,7 @@ def test_penalties_and_bias_equal_transformers():
 def test_what_was_said_is_not_said_again(name):
     """The strongest penalties leave no token twice; a forbidden one does not come."""
     never = Sampling(presence_penalty=2.0, bias=dict.fromkeys(range(20), -math.inf))
-    for penalised in (Sampling(repetition_penalty=1e9), never):
+    for penalised in (Sampling(repetition_penalty=1000), never):
         for text in write(name, PROMPTS, max_new_tokens=9, sampling=penalised, eos_ids=()):
             if penalised is never:
                 assert min(text.ids) >= 20
@@ -276,7 +276,7 @@ def test_a_right_guess_saves_passes(monkeypatch):
     monkeypatch.setattr(Reader, "read", counted)
     oracle = Oracle([[5, 6, 7, *plain.ids]], 10**6)
     assert write("decoder", [[5, 6, 7]], max_new_tokens=26, eos_ids=(), draft=oracle)[0] == plain
-    assert counts == [11, 9, 8]
+    assert counts == [3, 9, 9, 7]
 
 
 def test_speculation_over_the_edge_of_the_context():
@@ -299,6 +299,34 @@ def test_finished_texts_leave_the_batch(name):
     assert len({len(t.ids) for t in some}) > 1 and "stop" in {t.finish for t in some}
     for short, long in zip(some, every, strict=True):
         assert short.ids == long.ids[: len(short.ids)]
+
+
+def test_the_longest_source_may_end_first():
+    """The keys of those that stay are cut to their length, and lie in one piece."""
+    sources = [[2 + i % 37 for i in range(38)], [7, 8, 9], [3] * 10]
+    asked = {"max_new_tokens": 12, "eos_ids": ()}
+    alone = [write("both", [source], **asked)[0].ids for source in sources]
+    stopped = lambda index, ids: index == 0 and len(ids) == 2  # noqa: E731
+    found = write("both", sources, stopped=stopped, **asked)
+    assert [len(text.ids) for text in found] == [2, 12, 12]
+    assert [text.ids for text in found[1:]] == alone[1:]
+
+
+def test_another_default_type_changes_nothing():
+    plain = write("decoder", PROMPTS, max_new_tokens=6)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert [t.ids for t in write("decoder", PROMPTS, max_new_tokens=6)] == [
+            t.ids for t in plain
+        ]
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_nothing_may_follow_is_said():
+    nothing = Sampling(1.0, bias=dict.fromkeys(range(41), -math.inf))
+    with pytest.raises(InputError, match="no token may follow"):
+        write("decoder", PROMPTS, max_new_tokens=6, sampling=nothing)
 
 
 def test_runs_to_the_edge(name):

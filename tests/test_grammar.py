@@ -117,11 +117,31 @@ def test_streams_and_drafts_obey_too(model):
     assert PromptLookup().guess([1, 2, 3, 1, 2], 2) == [3, 1]
 
 
+def test_tokenizers_that_put_in_spaces(model):
+    """A grammar forces bytes; a tokenizer that marks words by a space before them adds none."""
+    tokenizer = train_tokenizer(TEXTS, kind="unigram", vocab_size=60, lowercase=True)
+    config = model.config.replace(
+        vocab_size=tokenizer.vocab_size + 9,
+        eos_ids=(tokenizer.eos_id, tokenizer.vocab_size + 3),
+    )
+    other = LanguageModel(build(config, seed=1), tokenizer)
+    answer = other.generate("the cat", grammar=tercet.Grammar.json({"enum": [True, None]}))
+    assert answer.finish == "stop" and json.loads(answer.text) in (True, None)
+
+
+@pytest.mark.parametrize("wrong", [{"type": "null"}, "[0-9]", 5])
+def test_what_is_no_grammar(model, wrong):
+    with pytest.raises(InputError, match="must be a tercet.Grammar"):
+        model.generate("the cat", grammar=wrong)
+
+
 @pytest.mark.parametrize(
     "make, said",
     [
         (lambda: tercet.Grammar.json("{'a': 1}"), "line 1, column 2"),
         (lambda: tercet.Grammar.json({"type": "objekt"}), "cannot be met.*objekt"),
+        (lambda: tercet.Grammar.json("[1]"), "is none"),
+        (lambda: tercet.Grammar.json({"enum": {1}}), "is none"),
         (
             lambda: tercet.Grammar.json({"type": "integer", "minimum": 5, "maximum": 3}),
             "cannot be met.*minimum",

@@ -331,6 +331,11 @@ def test_beams_share_the_keys_of_their_source() -> None:
     cache.reorder(torch.tensor([0, 1, 2, 6, 7, 8]))
     assert cache.memory_layout.lengths == (7, 5) and cache.owners == (0, 0, 0, 1, 1, 1)
     assert torch.equal(cache.cross[0][0], keys[[0, 2]])
+    cache.reorder(torch.tensor([3, 4, 5]))  # the longest source goes: the rest in one piece
+    assert all(x.is_contiguous() and x.shape[2] == 5 for pair in cache.cross for x in pair)
+    cache = cached(net, sources, 3)
+    feed(net, cache, draw([2, 2, 2]))
+    cache.reorder(torch.tensor([0, 0, 0, 2, 2, 2]))
     rows = [rows[i] for i in (0, 0, 0, 2, 2, 2)]
     new = draw([1] * 6, seed=5)
     rows = [row + more for row, more in zip(rows, new, strict=True)]

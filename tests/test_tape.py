@@ -103,6 +103,18 @@ def test_packed_weights_run_as_a_tape_too(name, bits):
     assert furthest(network) < 0.05  # a number on the edge may be rounded the other way
 
 
+def test_who_listens_to_a_layer_is_heard():
+    """A hooked or wrapped layer runs as a module: the tape would pass it by."""
+    for path in ("blocks.1.attention.layer.q", "blocks.0", "norm"):
+        network = build(DECODERS["pre"], seed=2)
+        network.decoder.get_submodule(path).register_forward_pre_hook(lambda module, given: None)
+        assert tape_of(network, network.decoder) is None
+    network = build(DECODERS["pre"], seed=2)
+    layer = network.decoder.blocks[0].attention.layer
+    layer.q = torch.nn.Sequential(layer.q)
+    assert tape_of(network, network.decoder) is None
+
+
 @torch.no_grad()
 def test_neighbours_and_threads_change_no_bit():
     network = build(DECODERS["rotary"], seed=2).eval()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tercet.errors import InputError
 from tercet.generate.prompts import Finished, Ids, Text, begin, checked
-from tercet.generate.reader import picker
+from tercet.generate.reader import evaluating, picker
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules, log_probabilities
 from tercet.generate.scheduler import PAGE, Job, Scheduler
 from tercet.model.tape import FEW, Pages, tape_of
@@ -81,19 +81,27 @@ class Batcher:
         return bool(self.requests)
 
     @torch.no_grad()
-    def step(self) -> dict[Hashable, int | Finished]:
+    def step(self) -> dict[Hashable, int | Finished | Exception]:
         """One pass over the network: the tokens that were written, by request; where a text ended
-        with its token, all of it."""
+        with its token, all of it; where its own choice failed, the error, which ends it alone."""
         turn = self.scheduler.turn()
         if not turn:
             return {}
-        states = self._read(turn)
+        with evaluating(self.network):
+            states = self._read(turn)
         sizes = torch.tensor([count for _, count in turn])
         due = [(job, int(at)) for (job, _), at in zip(turn, sizes.cumsum(0) - 1) if not job.unread]
         if not due:
             return {}
         logits = self.tape.logits(states[[at for _, at in due]])  # (B, V)
-        return {job.name: self._grow(job, logits[i : i + 1]) for i, (job, _) in enumerate(due)}
+        return {job.name: self._grown(job, logits[i : i + 1]) for i, (job, _) in enumerate(due)}
+
+    def _grown(self, job: Job, logits: Tensor) -> int | Finished | Exception:
+        try:
+            return self._grow(job, logits)
+        except Exception as error:  # the others go on
+            self.cancel(job.name)
+            return error
 
     def _read(self, turn: list[tuple[Job, int]]) -> Tensor:
         """States of what is read now, text behind text; the scheduler counts it as read already."""

@@ -39,7 +39,11 @@ class Grammar:
                     f"the JSON schema cannot be read: {error.msg}, line {error.lineno}, column "
                     f"{error.colno}"
                 ) from error
-        made = _library().LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=SPELLED)
+        try:
+            said = json.dumps(schema)
+            made = _library().LLMatcher.grammar_from_json_schema(said, overrides=SPELLED)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the JSON schema {schema!r} is none: {error}") from error
         return cls(made, "the JSON schema")._checked()
 
     @classmethod
@@ -59,8 +63,9 @@ class Form:
     """How far one text has come in its grammar."""
 
     def __init__(self, grammar: Grammar, tokenizer: Tokenizer, ends: Sequence[int]) -> None:
-        self.said, self.ends = grammar.said, list(ends)
-        self.matcher = _library().LLMatcher(_tokens(tokenizer, tuple(ends)), grammar.source)
+        self.said = grammar.said
+        ends = tuple(end for end in ends if end < tokenizer.vocab_size)
+        self.matcher = _library().LLMatcher(_tokens(tokenizer, ends), grammar.source)
         self.consumed = 0
         self._well()
 
@@ -103,14 +108,26 @@ class _Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer, ends: tuple[int, ...]) -> None:
         written = [tokenizer.written(number) for number in range(tokenizer.vocab_size)]
-        self.tokenizer = tokenizer
         self.tokens = [b"" if w is None else w[0] for w in written]
         self.special_token_ids = [number for number, w in enumerate(written) if w is None]
         self.eos_token_id, self.bos_token_id = ends[0], tokenizer.bos_id
 
+        self.ids = {token: number for number, token in reversed(list(enumerate(self.tokens)))}
+        self.longest = max(map(len, self.tokens))
+
     def __call__(self, text: str | bytes) -> list[int]:
-        text = text.decode("utf-8", "ignore") if isinstance(text, bytes) else text
-        return self.tokenizer.encode(text, special=False)
+        """The longest token each time: what a grammar forces is bytes, and a tokenizer's own way
+        with whole texts (a space before the first word, lower case) would put in others."""
+        data = text.encode() if isinstance(text, str) else text
+        found, at = [], 0
+        while at < len(data):
+            sizes = range(min(self.longest, len(data) - at), 0, -1)
+            size = next((n for n in sizes if data[at : at + n] in self.ids), None)
+            if size is None:
+                break  # the vocabulary cannot say it
+            found.append(self.ids[data[at : at + size]])
+            at += size
+        return found
 
 
 def _library() -> Any:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from tercet.errors import InputError
 from tercet.generate.prompts import Ids, Text
 from tercet.generate.sampling import Sampling, TokenRules, choose, draw, moved
 from tercet.model import Cache, Layout, Network, flatten
@@ -24,12 +25,19 @@ Pick = Callable[[Tensor, list[Text]], Tensor]
 def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
     """The choice of a step: ids (B,) from logits (B, V) and the texts they continue."""
 
+    free = TokenRules(rules.never)  # a grammar alone says how its text begins and ends
+
     def pick(logits: Tensor, texts: list[Text]) -> Tensor:
         n_new = len(texts[0].ids)
         seen, new = [text.window for text in texts], [text.ids for text in texts]
         scores = moved(logits, sampling, seen, new)
-        scores = rules.apply(scores, n_new, [text.limit for text in texts])
+        own = rules if texts[0].form is None else free
+        scores = own.apply(scores, n_new, [text.limit for text in texts])
         scores = _formed(scores, texts)
+        if scores is not logits and (scores.amax(-1) == float("-inf")).any():
+            raise InputError(
+                "no token may follow: bias, the model's own rules and the grammar leave none"
+            )
         if sampling.temperature == 0:
             return choose(scores, sampling)
         draws = [draw(seed, text.identity, n_new) for text in texts]
@@ -51,14 +59,21 @@ def _formed(scores: Tensor, texts: list[Text]) -> Tensor:
 
 
 @contextmanager
-def reading(network: Network) -> Iterator[Reader]:
+def evaluating(network: Network) -> Iterator[None]:
     """Without dropout; a network that was training trains on afterwards."""
     training = network.training
     network.eval()
     try:
-        yield Reader(network)
+        yield
     finally:
         network.train(training)
+
+
+@contextmanager
+def reading(network: Network) -> Iterator[Reader]:
+    """A reader, while the network evaluates."""
+    with evaluating(network):
+        yield Reader(network)
 
 
 class Reader:

@@ -59,18 +59,21 @@ class Sampling:
             raise InputError(f"top_p {self.top_p} must be above 0 and at most 1, such as 0.95")
         if self.min_p is not None and not (0 <= self.min_p <= 1):
             raise InputError(f"min_p {self.min_p} must lie between 0 and 1, such as 0.05")
-        if not (0 < self.repetition_penalty < math.inf):
+        if not (0.001 <= self.repetition_penalty <= 1000):
             raise InputError(
-                f"repetition_penalty {self.repetition_penalty} must be above 0, such as 1.1; 1 is "
-                "none"
+                f"repetition_penalty {self.repetition_penalty} must lie between 0.001 and 1000, "
+                "such as 1.1; 1 is none"
             )
         if not (-2 <= self.presence_penalty <= 2):
             raise InputError(
                 f"presence_penalty {self.presence_penalty} must lie between -2 and 2; 0 is none"
             )
         for token, value in self.bias.items():
-            if not isinstance(value, int | float) or math.isnan(value) or value == math.inf:
-                raise InputError(f"bias {value!r} of token {token} must be a number; -inf forbids")
+            known = isinstance(value, int | float) and (abs(value) <= 1e6 or value == -math.inf)
+            if not known:
+                raise InputError(
+                    f"bias {value!r} of token {token} must be a number up to 1,000,000, or -inf"
+                )
 
     def check(self, vocab_size: int) -> None:
         """Raises InputError for a bias of what is no token."""

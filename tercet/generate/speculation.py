@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tercet.errors import InputError
 from tercet.generate.prompts import Ids, Text
-from tercet.generate.reader import Pick, Reader, reading
+from tercet.generate.reader import Pick, Reader, evaluating, reading
 from tercet.generate.sampling import log_probabilities
 from tercet.model import Cache, Network
 
@@ -47,7 +47,7 @@ class DraftNetwork:
     """A smaller decoder's likeliest tokens. It keeps what it has read of one text."""
 
     def __init__(self, network: Network) -> None:
-        self.reader, self.network = Reader(network), network.eval()
+        self.reader, self.network = Reader(network), network
         self.read: list[int] = []
         self.cache: Cache | None = None
 
@@ -64,10 +64,11 @@ class DraftNetwork:
             self.cache, same = cache, 0
         self.cache.rewind([same])
         unread, found = list(window[same:]), []
-        while len(found) < count:
-            logits = self.reader.read(self.cache, [unread])
-            found.append(int(logits.argmax(-1)))
-            unread = found[-1:]
+        with evaluating(self.network):
+            while len(found) < count:
+                logits = self.reader.read(self.cache, [unread])
+                found.append(int(logits.argmax(-1)))
+                unread = found[-1:]
         self.read = [*window, *found[:-1]]
         return found
 
@@ -102,7 +103,8 @@ def speculate(
                 text.slid = False
             unread = text.window[-text.unread :]
             room = min(GUESSED, text.limit - len(text.ids) - 1, context - len(text.window) - 1)
-            guessed = draft.guess(text.window, room) if room > 0 else []
+            # not behind a prompt: it is to be read as it is without guesses, to the bit
+            guessed = draft.guess(text.window, room) if room > 0 and text.unread == 1 else []
             logits = reader.read(cache, [[*unread, *guessed]], behind=len(guessed) + 1)
             held = cache.lengths[0] - len(guessed)
             for row, guess in enumerate([*guessed, None]):

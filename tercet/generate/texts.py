@@ -32,6 +32,12 @@ class Request:
     grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
+        if any(not isinstance(s, str) for s in self.stop):
+            raise InputError(f"stop {self.stop!r}: give strings")
+        if self.grammar is not None and not isinstance(self.grammar, Grammar):
+            raise InputError(
+                f"grammar {self.grammar!r} must be a tercet.Grammar.json(...) or .regex(...)"
+            )
         if any(not s for s in self.stop):
             raise InputError("an empty stop string would end every text at once; leave it out")
         if not isinstance(self.sampling, Sampling):

@@ -39,7 +39,7 @@ class Packed:
 
     def unpacked(self) -> Tensor:
         """(outputs, inputs) float32: what the bits stand for."""
-        out = torch.empty(self.outputs, self.inputs)
+        out = torch.empty(self.outputs, self.inputs, dtype=torch.float32)
         sizes = c_int64(self.outputs), c_int64(self.inputs)
         _kernels().packed_unpack(c_void_p(out.data_ptr()), *sizes, ctypes.byref(self.weights()))
         return out
@@ -50,7 +50,7 @@ def pack(weight: Tensor, bits: int) -> Packed:
     weight = weight.detach().float().contiguous()
     outputs, inputs = weight.shape
     wide = _up(inputs, GROUP) * _up(outputs, WIDE)
-    scales = torch.zeros(_up(outputs, WIDE))
+    scales = torch.zeros(_up(outputs, WIDE), dtype=torch.float32)
     if bits == 4:
         scales = torch.zeros(wide // GROUP, dtype=torch.bfloat16)
     packed = Packed(bits, outputs, inputs, torch.zeros(wide * bits // 8, dtype=torch.uint8), scales)
@@ -61,14 +61,17 @@ def pack(weight: Tensor, bits: int) -> Packed:
 
 def product(x: Tensor, packed: Packed, bias: Tensor | None) -> Tensor:
     """x (N, inputs) -> (N, outputs), of x's type."""
+    if x.device.type != "cpu" or packed.data.device.type != "cpu":
+        raise InputError(f"weights of {packed.bits} bits are for the CPU; load bfloat16 for a GPU")
     given, x = x.dtype, x.float()
     x = x if x.stride(1) == 1 else x.contiguous()
-    y = torch.empty(len(x), packed.outputs)
+    y = torch.empty(len(x), packed.outputs, dtype=torch.float32)
     if len(x):
         op = Product(
             x.data_ptr(), None, y.data_ptr(), x.stride(0), y.stride(0), packed.inputs, activation=-1
         )
-        where = None if bias is None else bias.data_ptr()
+        kept = None if bias is None else bias.detach().float().contiguous()
+        where = None if kept is None else kept.data_ptr()
         op.parts[0] = Part(packed.weights(where), packed.outputs)
         threads = torch.get_num_threads()
         if not _kernels().packed_product(ctypes.byref(op), c_int64(len(x)), threads):

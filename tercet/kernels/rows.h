@@ -3,6 +3,7 @@
 #define ROWS_H
 #include "activation.h"
 #include "packed.h"
+#include <pthread.h>
 
 struct norm {
     const float *weight, *bias; /* or NULL */
@@ -26,11 +27,21 @@ struct product {
     int32_t gated;
 };
 
-/* A thread's own memory, kept between calls; NULL where there is none. */
+/* A thread's own memory, kept between calls and freed at its end; NULL where there is none. */
+static __thread void *kept[3];
+static pthread_key_t ending;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void free_all(void *ignored) {
+    for (int i = 0; i < 3; i++) free(kept[i]);
+}
+static void make_key(void) { pthread_key_create(&ending, free_all); }
+
 static void *room(int which, size_t bytes) {
-    static __thread void *kept[3];
     static __thread size_t held[3];
     if (bytes > held[which]) {
+        pthread_once(&once, make_key);
+        pthread_setspecific(ending, kept); /* anything but NULL: the thread has something to free */
         free(kept[which]);
         if (posix_memalign(&kept[which], 64, bytes)) kept[which] = NULL;
         held[which] = kept[which] ? bytes : 0;

@@ -91,10 +91,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Heads:
-    """How an attention looks: ``keys`` and ``scope`` name what each run is told about it.
-
-    turn (positions, K): cosines, then sines. bias (H, 2 span - 1): of key - query + span - 1.
-    """
+    """How an attention looks: ``keys`` and ``scope`` name what each run is told about it."""
 
     heads: int
     key_heads: int
@@ -105,19 +102,22 @@ class Heads:
     append: bool = True
     q_norm: Norm | None = None
     k_norm: Norm | None = None
-    turn: Tensor | None = None
-    bias: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Scope:
     """What rows see: of the text whose pages stand from place ``text`` of ``pages`` on, the keys
-    from ``first`` to before ``last``. (rows,) int64 each; ``pages`` (n,) int64."""
+    from ``first`` to before ``last``. (rows,) int64 each; ``pages`` (n,) int64.
+
+    turn (positions, K): cosines, then sines. bias (H, 2 span - 1): of key - query + span - 1.
+    """
 
     pages: Tensor
     text: Tensor
     first: Tensor
     last: Tensor
+    turn: Tensor | None = None
+    bias: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ class Tape:
     widths: dict[str, int]
     _ops: list[tuple[Op, str, str, str | None, Heads | None]] = field(default_factory=list)
     _kept: list[Tensor] = field(default_factory=list)
-    _made: dict[int, tuple[Any, dict[str, Tensor]]] = field(default_factory=dict)
+    _made: tuple[Any, dict[str, Tensor]] | None = None
+    _held: int = 0  # rows
 
     # to be built ------------------------------------------------------------------------------
 
@@ -182,8 +183,6 @@ class Tape:
         made.heads, made.key_heads, made.width = heads.heads, heads.key_heads, heads.width
         made.scale, made.append = heads.scale, heads.append
         made.q_norm, made.k_norm = self._norm(heads.q_norm), self._norm(heads.k_norm)
-        made.turn, made.bias = self._floats(heads.turn), self._floats(heads.bias)
-        made.span = 0 if heads.bias is None else (heads.bias.shape[1] + 1) // 2
         self._ops.append((op, x, y, None, heads))
 
     def norm(self, x: str, y: str, norm: Norm) -> None:
@@ -208,7 +207,7 @@ class Tape:
 
     def buffers(self, rows: int) -> dict[str, Tensor]:
         """The (rows, width) float32 that a run of so many rows reads and writes."""
-        return self._bound(rows)[1]
+        return {name: buffer[:rows] for name, buffer in self._bound(rows)[1].items()}
 
     def run(self, rows: int, told: Rows | None = None) -> None:
         """All operations on ``buffers(rows)``; attention must be told where the rows stand."""
@@ -221,6 +220,10 @@ class Tape:
                 made.k, made.v, made.page = k.data_ptr(), v.data_ptr(), k.shape[2]
                 made.pages, made.text = scope.pages.data_ptr(), scope.text.data_ptr()
                 made.first, made.last = scope.first.data_ptr(), scope.last.data_ptr()
+                made.turn = None if scope.turn is None else scope.turn.data_ptr()
+                if scope.bias is not None:
+                    made.bias, made.span = scope.bias.data_ptr(), (scope.bias.shape[1] + 1) // 2
+                assert k.is_contiguous() and v.is_contiguous()
                 made.half = k.dtype == torch.bfloat16
         position = told.position.data_ptr() if told else None
         whole = Whole(ctypes.addressof(ops), len(ops), rows, position)
@@ -230,9 +233,13 @@ class Tape:
             raise MemoryError("a few rows had no memory for their scratch")
 
     def _bound(self, rows: int) -> tuple[Any, dict[str, Tensor]]:
-        """The operations on buffers of their own, kept for the next run of as many rows."""
-        if rows not in self._made:
-            buffers = {name: torch.zeros(rows, width) for name, width in self.widths.items()}
+        """The operations on their buffers, which hold at least so many rows."""
+        if self._made is None or rows > self._held:
+            self._held = max(rows, 2 * self._held)
+            buffers = {
+                name: torch.zeros(self._held, width, dtype=torch.float32, device="cpu")
+                for name, width in self.widths.items()
+            }
             ops = (Op * len(self._ops))()
             for i, (op, x, y, add, heads) in enumerate(self._ops):
                 ctypes.memmove(ctypes.byref(ops[i]), ctypes.byref(op), ctypes.sizeof(Op))
@@ -241,8 +248,8 @@ class Tape:
                 made.y, made.y_step = buffers[y].data_ptr(), self.widths[y]
                 if heads is None and add is not None:
                     made.residual = buffers[add].data_ptr()
-            self._made[rows] = ops, buffers
-        return self._made[rows]
+            self._made = ops, buffers
+        return self._made
 
 
 def fits(weights: Sequence[Tensor], width: int) -> bool:

@@ -48,6 +48,11 @@ class LayerCache:
         return other
 
 
+def _kept(x: Tensor, rows: Tensor, longest: int) -> Tensor:
+    """Some sources of (sources, G, S, K), no longer than they must be, in one piece."""
+    return x.index_select(0, rows)[:, :, :longest].contiguous()
+
+
 def _grown(kept: Tensor | None, new: Tensor, n_sequences: int, longest: int) -> Tensor:
     """Room for ``longest`` tokens a sequence. Capacity doubles, so n steps copy O(n) and not O(n
     squared).
@@ -127,10 +132,7 @@ class Cache:
             self.owners = tuple(sources.index(owner) for owner in self.owners)
         lengths = [self.memory_layout.lengths[i] for i in sources]
         longest, rows = max(lengths), torch.tensor(sources, device=self.memory_layout.device)
-        self.cross = [
-            (k.index_select(0, rows)[:, :, :longest], v.index_select(0, rows)[:, :, :longest])
-            for k, v in self.cross
-        ]
+        self.cross = [(_kept(k, rows, longest), _kept(v, rows, longest)) for k, v in self.cross]
         self.memory_layout = Layout(lengths, device=self.memory_layout.device)
 
     def queries(self, layout: Layout) -> Layout:

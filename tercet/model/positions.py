@@ -31,15 +31,19 @@ class Table(nn.Module):
 
     def rows(self, layout: Layout, dtype: torch.dtype) -> Tensor:
         """(N, width), the table's row for each token."""
-        longest, key = max(layout.totals), (layout.device, dtype)
+        return self.table(max(layout.totals), layout.device, dtype)[layout.positions]
+
+    def table(self, longest: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """(at least ``longest``, width)."""
+        key = (device, dtype)
         if key not in self.tables or len(self.tables[key]) < longest:
             # a power of two, so that a growing text computes it seldom; never an inference tensor,
             # since training may use the table after an evaluation made it
             with torch.inference_mode(False), torch.no_grad():
                 n = 1 << (longest - 1).bit_length()
-                positions = torch.arange(n, dtype=torch.float64, device=layout.device)
+                positions = torch.arange(n, dtype=torch.float64, device=device)
                 self.tables[key] = self.compute(positions).to(dtype)
-        return self.tables[key][layout.positions]
+        return self.tables[key]
 
 
 class Sinusoidal(Table):

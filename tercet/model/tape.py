@@ -14,11 +14,20 @@ from tercet.kernels.tape import FEW as FEW
 from tercet.kernels.tape import Heads, Norm, Rows, Scope, Tape, fits
 from tercet.model.attention import Attention, CrossAttention, Pattern
 from tercet.model.cache import Cache
-from tercet.model.layers import FeedForward, GatedFeedForward, RMSNorm
+from tercet.model.layers import Activation, FeedForward, GatedFeedForward, RMSNorm, Scale
 from tercet.model.layout import Layout
 from tercet.model.linear import Linear
+from tercet.model.positions import Learned, RelativeBuckets, Rotary, Sinusoidal
 from tercet.model.quantize import PackedLinear
-from tercet.model.transformer import Block, Stack, Sublayer, Transformer
+from tercet.model.transformer import (
+    Block,
+    Embedding,
+    Skip,
+    Stack,
+    Sublayer,
+    TokenTypes,
+    Transformer,
+)
 
 
 class StackTape:
@@ -48,6 +57,7 @@ class StackTape:
         if (last := _norm(self.stack.norm)) is not None:
             self.tape.norm("x", "states", last)
         self.out = "x" if last is None else "states"
+        self.biases: dict[tuple[int, int], Tensor] = {}
         self.head: Tape | None = None
         self.weight: Tensor | None = None
 
@@ -56,16 +66,8 @@ class StackTape:
         assert isinstance(layer, Attention)
         pattern = self.patterns[self.stack.kind[number]]
         self.tape.product("x", "qkv", *map(_parts, (layer.q, layer.k, layer.v)), norm=before)
-        span = self.config.context_length
-        turn = bias = None
-        if pattern.rotary is not None:
-            turn = pattern.rotary.compute(torch.arange(span, dtype=torch.float64))
-        if pattern.buckets is not None:
-            query, keys = torch.tensor([span - 1]), torch.arange(2 * span - 1)
-            bias = pattern.buckets(query, keys)[:, 0]  # (H, 2 span - 1)
-        scope = f"window {pattern.window}"
         keys = number if pattern.causal else 0  # an encoder's are wanted in their layer alone
-        self._attend(layer, "qkv", keys, scope, turn=turn, bias=bias)
+        self._attend(layer, "qkv", keys, f"pattern {self.stack.kind[number]}")
         self._added(layer.o, "seen", sublayer)
 
     def _cross(self, sublayer: Sublayer, number: int) -> None:
@@ -83,13 +85,11 @@ class StackTape:
         scope: str,
         *,
         append: bool = True,
-        turn: Tensor | None = None,
-        bias: Tensor | None = None,
     ) -> None:
         c = self.config
         sizes = (c.n_heads, c.kv_heads, c.head_width, layer.scale)
         norms = (_norm(layer.q_norm), _norm(layer.k_norm))
-        heads = Heads(*sizes, keys, scope, append, *norms, turn, bias)
+        heads = Heads(*sizes, keys, scope, append, *norms)
         self.tape.attend(x, "seen", heads)
 
     def _feed_forward(self, sublayer: Sublayer) -> None:
@@ -118,14 +118,15 @@ class StackTape:
         """States (N, D) float32 of tokens (N,) that see all of their own text."""
         states = self.stack.embedding(self.network.tokens(tokens), layout, types)
         sizes = (layout.n_sequences, self.config.kv_heads, max(layout.lengths))
-        keys = torch.empty(2, *sizes, self.config.head_width)
+        keys = torch.empty(2, *sizes, self.config.head_width, dtype=torch.float32)
         own = layout.sequence
         lengths, texts = torch.tensor(layout.lengths)[own], torch.arange(layout.n_sequences)
         scopes = {}
-        for window in self._windows:
-            last = lengths if window is None else lengths.minimum(layout.positions + window)
-            first = self._first(layout.positions, window)
-            scopes[f"window {window}"] = Scope(texts, own, first, last)
+        for kind, pattern in enumerate(self.patterns):
+            last = lengths
+            if pattern.window is not None:
+                last = lengths.minimum(layout.positions + pattern.window)
+            scopes[f"pattern {kind}"] = self._scope(kind, texts, own, layout.positions, last)
         return self._run(states, layout.positions, scopes, {0: (keys[0], keys[1])})
 
     def decode(self, tokens: Tensor, layout: Layout, cache: Cache) -> Tensor:
@@ -159,19 +160,33 @@ class StackTape:
 
     def _behind(self, pages: Tensor, text: Tensor, position: Tensor) -> dict[str, Scope]:
         """Rows that see what stands before them, each layer as far as its window reaches."""
-        last = position + 1
         return {
-            f"window {w}": Scope(pages, text, self._first(position, w), last) for w in self._windows
+            f"pattern {kind}": self._scope(kind, pages, text, position, position + 1)
+            for kind in range(len(self.patterns))
         }
 
-    @property
-    def _windows(self) -> set[int | None]:
-        return {pattern.window for pattern in self.patterns}
+    def _scope(
+        self, kind: int, pages: Tensor, text: Tensor, position: Tensor, last: Tensor
+    ) -> Scope:
+        pattern, longest = self.patterns[kind], int(last.max())
+        first = torch.zeros_like(position)
+        if pattern.window is not None:
+            first = (position - pattern.window + 1).clamp_(min=0)
+        turn = None
+        if pattern.rotary is not None:
+            turn = pattern.rotary.table(longest, position.device, torch.float32)
+        return Scope(pages, text, first, last, turn, self._bias(kind, longest))
 
-    def _first(self, position: Tensor, window: int | None) -> Tensor:
-        if window is None:
-            return torch.zeros_like(position)
-        return (position - window + 1).clamp_(min=0)
+    def _bias(self, kind: int, longest: int) -> Tensor | None:
+        """(H, 2 span - 1) float32 for texts of up to ``longest`` tokens."""
+        buckets, span = self.patterns[kind].buckets, 1 << (longest - 1).bit_length()
+        if buckets is None:
+            return None
+        if (kind, span) not in self.biases:
+            query, keys = torch.tensor([span - 1]), torch.arange(2 * span - 1)
+            bias = buckets(query, keys)[:, 0].detach().float().contiguous()
+            self.biases = {(kind, span): bias}
+        return self.biases[kind, span]
 
     def _run(
         self,
@@ -231,12 +246,23 @@ def tape_of(network: object, stack: nn.Module | None) -> StackTape | None:
     """The tape of a network's stack that can be run so, else None."""
     if not isinstance(network, Transformer) or not isinstance(stack, Stack):
         return None
-    layers = [m for m in stack.modules() if isinstance(m, nn.Linear | PackedLinear)]
-    plain = [m for m in layers if type(m) is Linear and not m._forward_hooks]
-    packed = [m for m in layers if isinstance(m, PackedLinear)]
-    weights = [network.tokens.weight, *(m.weight for m in plain)]
-    known = len(plain) + len(packed) == len(layers)
+    known = all(type(m) in KNOWN and not _heard(m) for m in stack.modules())
+    plain = [m.weight for m in stack.modules() if isinstance(m, Linear)]
+    weights = [network.tokens.weight, *plain]
     return StackTape(network, stack) if known and fits(weights, network.config.head_width) else None
+
+
+KNOWN = {
+    *(Stack, Embedding, TokenTypes, Block, Sublayer, Skip, Attention, CrossAttention, Pattern),
+    *(FeedForward, GatedFeedForward, Activation, Linear, PackedLinear, RMSNorm, nn.LayerNorm),
+    *(Scale, Rotary, Sinusoidal, Learned, RelativeBuckets),
+    *(nn.ModuleList, nn.Identity, nn.Dropout),
+}
+
+
+def _heard(module: nn.Module) -> bool:
+    """Whether somebody listens to a module, or changes it as it runs."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _parts(layer: nn.Module) -> tuple[Tensor | Packed, Tensor | None]:
