@@ -211,17 +211,23 @@ def test_batch_does_not_change_a_text(name):
     assert together[0].ids != write(name, PROMPTS, **(asked | {"seed": 6}))[0].ids
 
 
-def test_equal_prompts_are_read_once(name, monkeypatch):
-    """Four samples of a prompt cost one reading of it, and are the texts that they would be."""
-    apart = write(name, [*PROMPTS, *[PROMPTS[0]] * 3], max_new_tokens=5, sampling=WARM, eos_ids=())
+def counted(monkeypatch) -> list[int]:
+    """Fills with the tokens of each pass."""
     counts: list[int] = []
     read = Reader.read
 
-    def counted(reader, cache, unread, **how):
+    def reading(reader, cache, unread, **how):
         counts.append(sum(map(len, unread)))
         return read(reader, cache, unread, **how)
 
-    monkeypatch.setattr(Reader, "read", counted)
+    monkeypatch.setattr(Reader, "read", reading)
+    return counts
+
+
+def test_equal_prompts_are_read_once(name, monkeypatch):
+    """Four samples of a prompt cost one reading of it, and are the texts that they would be."""
+    apart = write(name, [*PROMPTS, *[PROMPTS[0]] * 3], max_new_tokens=5, sampling=WARM, eos_ids=())
+    counts = counted(monkeypatch)
     copies = write(name, [PROMPTS[0]] * 4, max_new_tokens=5, sampling=WARM, eos_ids=())
     assert counts == [1 if name == "both" else len(PROMPTS[0]), 4, 4, 4, 4]
     assert [t.ids for t in copies] == [apart[i].ids for i in (0, 5, 6, 7)]
@@ -266,14 +272,7 @@ def test_speculation_changes_no_text(name, sampling):
 
 def test_a_right_guess_saves_passes(monkeypatch):
     plain = write("decoder", [[5, 6, 7]], max_new_tokens=26, eos_ids=())[0]
-    counts: list[int] = []
-    read = Reader.read
-
-    def counted(reader, cache, unread, **how):
-        counts.append(sum(map(len, unread)))
-        return read(reader, cache, unread, **how)
-
-    monkeypatch.setattr(Reader, "read", counted)
+    counts = counted(monkeypatch)
     oracle = Oracle([[5, 6, 7, *plain.ids]], 10**6)
     assert write("decoder", [[5, 6, 7]], max_new_tokens=26, eos_ids=(), draft=oracle)[0] == plain
     assert counts == [3, 9, 9, 7]

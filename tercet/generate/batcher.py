@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tercet.errors import InputError
 from tercet.generate.prompts import Finished, Ids, Text, begin, checked
-from tercet.generate.reader import evaluating, picker
-from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules, log_probabilities
+from tercet.generate.reader import Pick, ending, evaluating, grow, picker
+from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules
 from tercet.generate.scheduler import PAGE, Job, Scheduler
 from tercet.model.tape import FEW, Pages, tape_of
 from tercet.model.transformer import Transformer
@@ -26,7 +26,7 @@ MEMORY = 1 << 30  # bytes of keys and values
 @dataclass
 class _Request:
     text: Text
-    pick: Callable[[Tensor, list[Text]], Tensor]
+    pick: Pick
     ends: frozenset[int]
     stopped: Callable[[list[int]], bool] | None
 
@@ -118,13 +118,10 @@ class Batcher:
     def _grow(self, job: Job, logits: Tensor) -> int | Finished:
         request = self.requests[job.name]
         text = request.text
-        ids = request.pick(logits, [text])
-        text.append(int(ids), float(log_probabilities(logits, ids)))
-        done = request.stopped is not None and request.stopped(text.ids)
-        if done or text.ids[-1] in request.ends:
-            text.finish = "stop"
-        elif len(text.ids) == text.limit:
-            text.finish = "length"
+        grow(text, logits, request.pick)
+        stopped = request.stopped
+        told = None if stopped is None else lambda index, ids: stopped(ids)
+        text.finish = ending(text, request.ends, told)
         if text.finish is None:
             self.scheduler.wrote(job.name)
             return text.ids[-1]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tercet.generate.prompts import Finished, Form, Ids, Text, begin, checked, groups
-from tercet.generate.reader import AnyCache, Pick, Reader, picker, reading
+from tercet.generate.reader import AnyCache, Pick, Reader, ending, picker, reading
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules, log_probabilities
 from tercet.generate.speculation import Draft, check_draft, speculate
 from tercet.model import Network
@@ -61,7 +61,7 @@ def generate(
         for text in live:
             if on_token is not None:
                 on_token(text.index, text.ids[-1])
-            text.finish = _finish(text, ends, stopped)
+            text.finish = ending(text, ends, stopped)
     return [text.finished() for text in texts]
 
 
@@ -111,21 +111,11 @@ def stream(
 
     def write() -> Generator[int, None, Finished]:
         for (text,) in _written(network, texts, sources, picker(sampling, seed, rules), draft):
-            text.finish = _finish(text, ends, None)
+            text.finish = ending(text, ends, None)
             yield text.ids[-1]
         return texts[0].finished()
 
     return write()
-
-
-def _finish(
-    text: Text, ends: frozenset[int], stopped: Callable[[int, list[int]], bool] | None
-) -> str | None:
-    if text.ids[-1] in ends or (stopped is not None and stopped(text.index, text.ids)):
-        return "stop"
-    if text.form is not None and text.form.complete(text.ids):
-        return "stop"
-    return "length" if len(text.ids) == text.limit else None
 
 
 # the mechanism ---------------------------------------------------------------------------------

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from tercet.errors import InputError
 from tercet.generate.prompts import Ids, Text
-from tercet.generate.sampling import Sampling, TokenRules, choose, draw, moved
+from tercet.generate.sampling import (
+    Sampling,
+    TokenRules,
+    choose,
+    draw,
+    log_probabilities,
+    moved,
+)
 from tercet.model import Cache, Layout, Network, flatten
 from tercet.model.recurrent import RecurrentCache
 from tercet.model.tape import FEW, tape_of
@@ -45,6 +52,24 @@ def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
         return choose(scores, sampling, draws=exact)
 
     return pick
+
+
+def grow(text: Text, logits: Tensor, pick: Pick) -> int:
+    """One text by one token, chosen from logits (1, V)."""
+    ids = pick(logits, [text])
+    text.append(int(ids), float(log_probabilities(logits, ids)))
+    return text.ids[-1]
+
+
+def ending(
+    text: Text, ends: frozenset[int], stopped: Callable[[int, list[int]], bool] | None
+) -> str | None:
+    """Why a text that just grew is finished, or None."""
+    if text.ids[-1] in ends or (stopped is not None and stopped(text.index, text.ids)):
+        return "stop"
+    if text.form is not None and text.form.complete(text.ids):
+        return "stop"
+    return "length" if len(text.ids) == text.limit else None
 
 
 def _formed(scores: Tensor, texts: list[Text]) -> Tensor:

@@ -11,12 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from torch import Tensor
-
 from tercet.errors import InputError
 from tercet.generate.prompts import Ids, Text
-from tercet.generate.reader import Pick, Reader, evaluating, reading
-from tercet.generate.sampling import log_probabilities
+from tercet.generate.reader import Pick, Reader, evaluating, grow, reading
 from tercet.model import Cache, Network
 
 GUESSED = 8  # tokens a pass, at most
@@ -108,7 +105,7 @@ def speculate(
             logits = reader.read(cache, [[*unread, *guessed]], behind=len(guessed) + 1)
             held = cache.lengths[0] - len(guessed)
             for row, guess in enumerate([*guessed, None]):
-                token = _chosen(text, logits[row : row + 1], pick)
+                token = grow(text, logits[row : row + 1], pick)
                 yield [text]
                 if text.finish is not None:
                     return
@@ -120,9 +117,3 @@ def speculate(
                 held += 1
             if not text.slid:
                 cache.rewind([held])
-
-
-def _chosen(text: Text, logits: Tensor, pick: Pick) -> int:
-    ids = pick(logits, [text])
-    text.append(int(ids), float(log_probabilities(logits, ids)))
-    return text.ids[-1]

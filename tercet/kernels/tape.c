@@ -76,7 +76,7 @@ static void write_head(void *to, long at, const float *x, long n, int half) {
     for (; d < n; d++) store1(to, at + d, x[d], half);
 }
 
-/* Where the key of a row's text at some position lies, and how many follow it there. */
+/* Where the key of a row's text at some position lies. */
 INLINE long key_of(const struct attention *t, long row, long g, long position) {
     long page = t->pages[t->text[row] + position / t->page];
     return ((page * t->key_heads + g) * t->page + position % t->page) * t->width;
