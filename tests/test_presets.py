@@ -77,13 +77,13 @@ GPT3_NAMED = {
 # A child's ru_maxrss starts at that of the process that forked it (Linux keeps it over exec), so
 # the peak is read where exec resets it.
 IN_LIMITS = """
-import pathlib, time
+import pathlib
 from tercet.model import build
 from tercet.presets import preset
 network = build(preset("gpt3-175b"), seed=None)
 count = sum(parameter.numel() for parameter in network.parameters())
 status = dict(row.split(":") for row in pathlib.Path("/proc/self/status").read_text().splitlines())
-print(count, time.process_time(), status["VmHWM"].split()[0])
+print(count, status["VmHWM"].split()[0])
 """
 
 
@@ -142,8 +142,8 @@ def test_a_name_like_nothing_lists_them_all() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc/self/status")
-def test_gpt3_on_the_meta_device_in_five_seconds_and_a_gigabyte() -> None:
+def test_gpt3_on_the_meta_device_in_a_gigabyte() -> None:
     done = subprocess.run([sys.executable, "-c", IN_LIMITS], capture_output=True, text=True)
-    parameters, seconds, kilobytes = done.stdout.split()
+    parameters, kilobytes = done.stdout.split()
     assert int(parameters) == 174_604_259_328, done.stderr
-    assert float(seconds) < 5 and int(kilobytes) * 1024 < 1e9
+    assert int(kilobytes) * 1024 < 1e9
