@@ -23,17 +23,19 @@ from tercet.generate import Beam, Sampling, TokenRules
 from tercet.generate.grammar import Grammar
 from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request, Writer
-from tercet.model import Network, batches, flatten
-from tercet.model.attention import attention_weights
-from tercet.model.quantize import PackedLinear, quantise
+from tercet.model import Network
+from tercet.model.linear import PackedLinear
+from tercet.model.quantize import quantise
 from tercet.model.transformer import Transformer
-from tercet.represent.encode import BATCH_TOKENS, encode
-from tercet.text import CutReport, Tokenizer, Window, fit
+from tercet.represent.fill import fill, marked
+from tercet.represent.look import look
+from tercet.represent.score import score
+from tercet.represent.texts import TextReader
+from tercet.text import CutReport, Tokenizer
 
 GREEDY = Sampling()
 BITS = {"int8": 8, "int4": 4}
 PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
-SCORED_ROWS = 512  # rows of logits held at once while scoring: 512 x 50,257 float32 are 103 MB
 
 
 def load(
@@ -96,6 +98,10 @@ class LanguageModel:
         return self.network.config
 
     @property
+    def reader(self) -> TextReader:
+        return TextReader(self.network, self.tokenizer, self.limit)
+
+    @property
     def device(self) -> torch.device:
         return self.network.tokens.weight.device
 
@@ -142,26 +148,45 @@ class LanguageModel:
         over windows weighted by tokens. prompt: one of the folder's prompts ("query"), put before
         each text.
         """
-        self._must("embed")
         texts, one = self._listed(texts)
+        policy, report = overflow or ("error" if one else "keep-start"), CutReport()
+        vectors = np.concatenate([*self._embedded(texts, pool, prompt, policy, report)])
+        _warn_of_cuts(report, policy)
+        return vectors[0] if one else vectors
+
+    def embed_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        pool: str | None = None,
+        overflow: str = "keep-start",
+        prompt: str | None = None,
+    ) -> Iterator[np.ndarray]:
+        """The vectors (D,) of ``embed`` one by one, of any number of texts in bounded memory: some
+        thousand texts are read ahead."""
+        self._must("embed")
+        report = CutReport()
+        for vectors in self._embedded(texts, pool, prompt, overflow, report):
+            yield from vectors
+        _warn_of_cuts(report, overflow)
+
+    def _embedded(
+        self,
+        texts: Iterable[str],
+        pool: str | None,
+        prompt: str | None,
+        policy: str,
+        report: CutReport,
+    ) -> Iterator[np.ndarray]:
         settings = self.extras.embedding
-        texts = [settings.prompt(prompt) + text for text in texts]
-        if settings.lower_case:
-            texts = [text.lower() for text in texts]
-        windows, owners = self._windows(texts, overflow or ("error" if one else "keep-start"))
-        how = pool or settings.pool or "mean"
+        before, how = settings.prompt(prompt), pool or settings.pool or "mean"
         if how not in ("first", "mean", "last"):
             raise InputError(f"pool {how!r} is unknown; use first, mean or last")
-        vectors = encode(self.network, [window.ids for window in windows], how).numpy()
-        weights = np.array([max(1, window.weight) for window in windows], dtype=np.float32)
-        means = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
-        np.add.at(means, owners, vectors * weights[:, None])
-        means /= np.bincount(owners, weights)[:, None].astype(np.float32)
-        if settings.normalise:
-            means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        return means[0] if one else means
+        asked = (before + text for text in texts)
+        if settings.lower_case:
+            asked = (text.lower() for text in asked)
+        return self.reader.embedded(asked, how, settings.normalise, policy, report)
 
-    @torch.inference_mode()
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
         """The likeliest tokens for ``[MASK]``, best first; a list for each mask when there are
         several.
@@ -169,46 +194,11 @@ class LanguageModel:
         ``[MASK]`` stands for the tokenizer's own mask token, however that is spelt.
         """
         self._must("fill")
-        tokenizer, mask = self.tokenizer, self.tokenizer.mask_id
-        if mask is None:
-            raise InputError("the model's tokenizer has no mask token, so there is nothing to fill")
-        if type(top_k) is not int or top_k < 1:
-            raise InputError(f"top_k {top_k} must be a whole number of 1 or more")
         self._single(text)
-        spelt = tokenizer.pieces([mask])[0]
-        parts = text.replace(spelt, "[MASK]").split("[MASK]")  # between the masks
-        ids = self._whole(spelt.join(parts))
-        places = [i for i, token in enumerate(ids) if token == mask]
-        if not places:
-            raise InputError(f"the text {text!r} has no mask; put [MASK] where a token is wanted")
-        tokens, layout = flatten([ids], self.device)
-        logits = self.network(tokens, layout, select=torch.tensor(places, device=self.device))
-        best = logits.float().softmax(-1).topk(min(top_k, logits.shape[-1]))  # (M, k)
-        filled = []
-        for number, (values, choices) in enumerate(
-            zip(best.values.tolist(), best.indices.tolist(), strict=True), 1
-        ):
-            before, after = "[MASK]".join(parts[:number]), "[MASK]".join(parts[number:])
-            filled.append(
-                [
-                    self._filled(before, choice, value, after)
-                    for value, choice in zip(values, choices, strict=True)
-                ]
-            )
+        parts, spelt = marked(text, self.tokenizer, top_k)
+        filled = fill(self.network, self.tokenizer, parts, self.reader.whole(spelt), top_k)
         return filled[0] if len(filled) == 1 else filled
 
-    def _filled(self, before: str, choice: int, probability: float, after: str) -> Fill:
-        """The text as it was given, with a token in the place of one mask."""
-        piece = self.tokenizer.decode([choice])
-        token = piece.strip() or piece  # a line break is a token too
-        if self.tokenizer.pieces([choice])[0].startswith("##"):  # it goes on with the word before
-            token = piece = piece.removeprefix("##").strip()
-            before = before.rstrip()
-        elif not before or before[-1].isspace():
-            piece = token
-        return Fill(token, probability, before + piece + after)
-
-    @torch.inference_mode()
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
         """The exact attention weights over a text: "encoder", "decoder", "cross", as the family
         has.
@@ -221,40 +211,24 @@ class LanguageModel:
                 f"target {target!r} is for an encoder–decoder; this model is {self.config.family}: "
                 "give the whole text as one"
             )
-        ids, written = self._whole(text), []
-        tokens, layout = flatten([ids], self.device)
-        inputs: dict[str, Any] = {}
-        if self.writer.reads_source:
-            if target is None:
-                written = self.writer.generate([text], Request())[0].ids
-            else:
-                written = self.tokenizer.target.encode(target)
-            assert self.config.start_id is not None
-            written = [self.config.start_id, *written]
-            if target is not None and len(written) > self.config.context_length:
-                raise InputError(
-                    f"the target has {len(written):,} tokens, the start token counted, and the "
-                    f"context {self.config.context_length:,}; shorten it"
-                )
-            written = written[: self.config.context_length]  # our own end-of-text may lie beyond
-            inputs = {"source": tokens, "source_layout": layout}
-            tokens, layout = flatten([written], self.device)
-        maps = attention_weights(
-            self.network, lambda: self.network.states(tokens, layout, **inputs)
-        )
-        read, wrote = self.tokenizer.pieces(ids), self.tokenizer.target.pieces(written or ids)
-        found: dict[str, Attention] = {}
-        for kind, (queries, keys) in {
-            "encoder": (read, read),
-            "decoder": (wrote, wrote),
-            "cross": (wrote, read),
-        }.items():
-            side = "encoder." if kind == "encoder" else "decoder."
-            part = ".cross." if kind == "cross" else ".attention."
-            layers = [w[0] for name, w in maps.items() if name.startswith(side) and part in name]
-            if layers:
-                found[kind] = Attention(queries, keys, torch.stack(layers).float().cpu().numpy())
-        return found
+        ids = self.reader.whole(text)
+        written = self._written(text, target) if self.writer.reads_source else None
+        return look(self.network, self.tokenizer, ids, written)
+
+    def _written(self, text: str, target: str | None) -> list[int]:
+        """What the decoder reads beside a source: a target, or what it writes itself."""
+        if target is None:
+            written = self.writer.generate([text], Request())[0].ids
+        else:
+            written = self.tokenizer.target.encode(target)
+        assert self.config.start_id is not None
+        written = [self.config.start_id, *written]
+        if target is not None and len(written) > self.config.context_length:
+            raise InputError(
+                f"the target has {len(written):,} tokens, the start token counted, and the "
+                f"context {self.config.context_length:,}; shorten it"
+            )
+        return written[: self.config.context_length]  # our own end-of-text may lie beyond
 
     # generation ----------------------------------------------------------------------------------
 
@@ -375,7 +349,6 @@ class LanguageModel:
         lists = [best[i] if n_best > 1 else best[i][0] for i in range(len(listed))]
         return lists[0] if one else lists
 
-    @torch.inference_mode()
     def score(self, texts: str | Sequence[str], *, overflow: str | None = None) -> Any:
         """How probable each token is after those before it, and the perplexity: a Score, or a list.
 
@@ -385,22 +358,11 @@ class LanguageModel:
         """
         self._must("score")
         texts, one = self._listed(texts)
-        windows, owners = self._windows(texts, overflow or ("error" if one else "slide"), half=True)
+        policy, report = overflow or ("error" if one else "slide"), CutReport()
+        windows, owners = self.reader.windows(texts, policy, report, half=True)
+        _warn_of_cuts(report, policy)
         ids = [self.tokenizer.encode(text) for text in texts]
-        values: list[list[float | None]] = [[None] * len(text) for text in ids]
-        for rows in batches([len(window.ids) for window in windows], BATCH_TOKENS):
-            tokens, layout = flatten([windows[i].ids for i in rows], self.device)
-            states = self.network.states(tokens, layout)  # (N, D)
-            parts = zip(states.split(SCORED_ROWS), tokens.roll(-1).split(SCORED_ROWS), strict=True)
-            found: list[float] = []
-            for part, following in parts:
-                logs = self.network.logits(part).float().log_softmax(-1)  # (512, V)
-                found += logs.gather(1, following[:, None])[:, 0].tolist()
-            for i, start in zip(rows, layout.starts, strict=True):
-                for place in windows[i].counts:
-                    if place:  # nothing stands before the first token
-                        at = windows[i].positions[place]
-                        values[owners[i]][at] = found[start + place - 1]
+        values = score(self.network, windows, owners, [len(text) for text in ids])
         scores = [
             Score(text, self.tokenizer.pieces(text), value)
             for text, value in zip(ids, values, strict=True)
@@ -438,38 +400,10 @@ class LanguageModel:
         if not isinstance(text, str):
             raise InputError(f"one text is wanted, a string, not {text!r} ({type(text).__name__})")
 
-    def _whole(self, text: str) -> list[int]:
-        """The ids of a text that must fit as it is: the caller has no overflow policy."""
-        return self._windows([text], "error", choice=False)[0][0].ids
 
-    def _windows(
-        self, texts: list[str], policy: str, *, half: bool = False, choice: bool = True
-    ) -> tuple[list[Window], list[int]]:
-        """The windows of all texts, and the text of each; warns of what was cut."""
-        report, windows, owners = CutReport(), [], []
-        for i, (text, ids) in enumerate(
-            zip(texts, self.tokenizer.encode_batch(texts), strict=True)
-        ):
-            name = "the text" if len(texts) == 1 else f"text {i + 1} of {len(texts)}"
-            if not text.strip():
-                raise InputError(f"{name} is empty ({text!r}); give at least one word")
-            special = self.tokenizer.special_counts
-            stride = max(1, (self.limit - sum(special)) // 2) if half else None
-            found = fit(
-                ids,
-                self.limit,
-                policy,  # type: ignore[arg-type]
-                special=special,
-                stride=stride,
-                report=report,
-                name=name,
-                choice=choice,
-            )
-            windows += found
-            owners += [i] * len(found)
-        if str(report):
-            warnings.warn(f"{report} (overflow {policy!r})", CutWarning, stacklevel=3)
-        return windows, owners
+def _warn_of_cuts(report: CutReport, policy: str) -> None:
+    if str(report):
+        warnings.warn(f"{report} (overflow {policy!r})", CutWarning, stacklevel=3)
 
 
 def _warn_of_slides(answers: Sequence[Generation]) -> None:

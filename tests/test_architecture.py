@@ -43,10 +43,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": {"answers", "model", "text"},
     "represent": {"represent"},
     "represent.encode": {"model", "text", "data"},
+    "represent.texts": {"model", "text", "represent.encode"},
+    "represent.fill": {"answers", "model", "text"},
+    "represent.look": {"answers", "model", "text"},
+    "represent.score": {"model", "text"},
     "represent.collection": {"text", "data", "represent.encode", "language_model"},
     "represent.topics": {"text", "data", "represent.encode", "language_model"},
     "answers": set(),  # what the methods of a LanguageModel return: plain data
-    "language_model": {"answers", "config", "model", "text", "hf", "generate", "represent.encode"},
+    "language_model": {
+        *("answers", "config", "model", "text", "hf", "generate"),
+        *(f"represent.{name}" for name in ("fill", "look", "score", "texts")),
+    },
     "evaluate": {"text", "train.objectives", "data", "represent", "language_model"},
     "plan": {"config", "model"},
     "report": set(),

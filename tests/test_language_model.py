@@ -96,6 +96,31 @@ def test_embed_gives_vectors_in_the_callers_order(encoder) -> None:
     assert not np.allclose(encoder.embed("dog", pool="first"), encoder.embed("dog", pool="last"))
 
 
+def test_embed_stream_reads_some_texts_ahead_and_gives_what_embed_gives(encoder, monkeypatch):
+    monkeypatch.setattr("tercet.represent.texts.PART_TEXTS", 8)
+    texts, taken = [f"{text} {i}" for i, text in enumerate(SENTENCES)] + SENTENCES[:1] * 9, []
+    texts[5] = " ".join(SENTENCES)
+
+    def source():
+        for text in texts:
+            taken.append(text)
+            yield text
+
+    found, ahead = [], []
+    with pytest.warns(tercet.CutWarning, match="of texts lost") as said:
+        stream = encoder.embed_stream(source())
+        for vector in stream:
+            ahead.append(len(taken) - len(found))
+            found.append(vector)
+        cut = encoder.embed(texts)
+    assert max(ahead) == 8 and len(said) == 2  # once for all parts, and once for embed
+    np.testing.assert_allclose(np.stack(found), cut, atol=1e-6)
+    with pytest.raises(tercet.InputError, match="text 10 is empty"):
+        list(encoder.embed_stream(["a dog"] * 9 + [" "]))
+    with pytest.raises(tercet.InputError, match=r"must be a string, not 3"):
+        list(encoder.embed_stream(iter([3])))
+
+
 def test_embed_says_what_it_cut(encoder) -> None:
     long = "dog " * 100
     with pytest.warns(tercet.CutWarning, match="50 % of texts lost .* % of their tokens"):
@@ -245,7 +270,7 @@ def test_attention_is_a_distribution(models) -> None:
         ("encoder-decoder", lambda m: m.fill("x [MASK]"), "cannot fill"),
         ("encoder", lambda m: m.embed([]), "empty list"),
         ("encoder", lambda m: m.embed(""), "is empty"),
-        ("encoder", lambda m: m.embed(["dog", " "]), "text 2 of 2 is empty"),
+        ("encoder", lambda m: m.embed(["dog", " "]), "text 2 is empty"),
         ("encoder", lambda m: m.embed("dog", pool="max"), "pool 'max'.*first, mean or last"),
         ("encoder", lambda m: m.embed("dog", overflow="cut"), "overflow policy 'cut'"),
         ("encoder", lambda m: m.embed("dog", prompt="query"), "prompt 'query'"),

@@ -163,10 +163,10 @@ def test_a_packed_product_rounds_nothing_but_its_rows(n, outputs, inputs, bits):
     scale = x.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
     rounded = (x.double() / scale).round() * scale
     wanted = rounded @ packed.unpacked().double().t() + bias
-    found = product(x, packed, bias)
+    found = product(x, (packed, bias))
     # a half may be rounded either way: one step of a row's scale times the largest weight
     slack = 1e-4 + (scale * weight.abs().max()).double()
     assert ((found - wanted).abs() <= slack).all()
-    assert torch.equal(product(x[:1], packed, bias), found[:1])
-    assert product(x.bfloat16(), packed, bias).dtype == torch.bfloat16
-    assert product(x[:0], packed, bias).shape == (0, outputs)
+    assert torch.equal(product(x[:1], (packed, bias)), found[:1])
+    assert product(x.bfloat16(), (packed, bias)).dtype == torch.bfloat16
+    assert product(x[:0], (packed, bias)).shape == (0, outputs)

@@ -2,7 +2,7 @@
    the softmax: a block of queries keeps its whole row of scores, which fits in the cache).
 
    q, out, d_out, d_q: (N, H, K); k, v, d_k, d_v: (M, G, K), a token's heads side by side, tokens
-   `*_step` elements apart. starts: B + 1 rows. logs: (H, N), the logarithm of each softmax's sum.
+   `*_step` elements apart. starts: B + 1 rows. logs: (H, N), the logarithm of each softmax's sum, or NULL.
    Query i of T sees key j of S: j <= i + S - T where causal, |i + S - T - j| < window if window.
    One task is one sequence and one key head; nothing is added by two threads, so results are exact
    to the bit whatever the number of threads. */
@@ -81,7 +81,7 @@ INLINE int forward_task(const struct task *t, void *out, float *logs, long task,
             struct span s = reach(t, i, n, S, T);
             rows_of(queries, BLOCK, wide, at(t->q, first * t->q_step + h * K, half), t->q_step, n, K, t->scale, half);
             product(n, s.to - s.from, K, queries, wide, 1, keys + s.from, length, scores + s.from, length, 0);
-            float total[BLOCK];
+            float sums_of[BLOCK];
             for (long r = 0; r < n; r++) {
                 float *row = scores + r * length;
                 hide(row, s, visible(t, i + r, S, T));
@@ -90,13 +90,13 @@ INLINE int forward_task(const struct task *t, void *out, float *logs, long task,
                 float m = largest(most);
                 for (long j = s.from; j < s.to; j += W)
                     add += *(vec *)(row + j) = exponential(*(vec *)(row + j) - m);
-                total[r] = sum(add);
-                logs[h * N + first + r] = m + logf(total[r]);
+                sums_of[r] = total(add);
+                if (logs) logs[h * N + first + r] = m + logf(sums_of[r]);
             }
             product(n, wide, s.to - s.from, scores + s.from, length, 1, values + s.from * wide, wide, sums, wide, 0);
             for (long r = 0; r < n; r++) {
                 long to = ((first + r) * t->heads + h) * K, d = 0;
-                float each = 1 / total[r];
+                float each = 1 / sums_of[r];
                 for (; d + W <= K; d += W) store(out, to + d, *(vec *)(sums + r * wide + d) * each, half);
                 for (; d < K; d++) store1(out, to + d, sums[r * wide + d] * each, half);
             }

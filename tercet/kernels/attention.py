@@ -61,7 +61,8 @@ class Ragged(torch.autograd.Function):
     ) -> Tensor:
         q, k, v = _dense(q), _dense(k), _dense(v)
         out = torch.empty(q.shape, dtype=q.dtype)  # (N, H, K)
-        logs = torch.empty(q.shape[1], q.shape[0])  # (H, N)
+        # (H, N), for the way back alone
+        logs = torch.empty(q.shape[1], q.shape[0]) if any(ctx.needs_input_grad) else None
         _call("attention_forward", _task(q, k, v, q_starts, k_starts, *how), out, logs)
         ctx.save_for_backward(q, k, v, q_starts, k_starts, out, logs)
         ctx.how = how
@@ -99,9 +100,9 @@ def _task(
     return Task(*pointers, *steps, *sizes, scale, q.dtype == torch.bfloat16)
 
 
-def _call(name: str, task: Task, *tensors: Tensor) -> None:
+def _call(name: str, task: Task, *tensors: Tensor | None) -> None:
     kernels = library("attention")
     assert kernels is not None
-    pointers = (ctypes.c_void_p(x.data_ptr()) for x in tensors)
+    pointers = (ctypes.c_void_p(None if x is None else x.data_ptr()) for x in tensors)
     if not getattr(kernels, name)(ctypes.byref(task), *pointers, torch.get_num_threads()):
         raise MemoryError("attention had no memory for its scratch")

@@ -55,10 +55,13 @@ def rounded_up(x: Tensor) -> Tensor:
     oneDNN makes code and buffers for every N that it meets, and keeps them: a thousand different
     ragged batches took a gigabyte, nine in bfloat16. Of rounded N there are sixteen in an octave.
     """
-    n = len(x)
-    step = max(16, 1 << max(0, n.bit_length() - 5))
-    more = -n % step
+    more = filler(len(x))
     return F.pad(x, (0, 0, 0, more)) if more else x
+
+
+def filler(n: int) -> int:
+    """Rows that n rows lack to be of a round number."""
+    return -n % max(16, 1 << max(0, n.bit_length() - 5))
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tercet.errors import InputError
 from tercet.kernels import library
-from tercet.kernels.tape import Part, Product, Weights
+from tercet.kernels.tape import Part, Product, Weights, number
 
 BITS = {8: 2, 4: 3}  # -> ``enum kind`` of packed.h
 WIDE, GROUP = 64, 32
@@ -59,20 +59,27 @@ def pack(weight: Tensor, bits: int) -> Packed:
     return packed
 
 
-def product(x: Tensor, packed: Packed, bias: Tensor | None) -> Tensor:
-    """x (N, inputs) -> (N, outputs), of x's type."""
+def product(
+    x: Tensor,
+    *layers: tuple[Packed, Tensor | None],
+    activation: str | None = None,
+    gated: bool = False,
+) -> Tensor:
+    """act(x W' + b) of up to three (W, b) side by side, x (N, inputs) -> (N, outputs of all), of
+    x's type; gated: of two, act(first) second."""
+    (packed, _), *_ = layers
     if x.device.type != "cpu" or packed.data.device.type != "cpu":
         raise InputError(f"weights of {packed.bits} bits are for the CPU; load bfloat16 for a GPU")
     given, x = x.dtype, x.float()
     x = x if x.stride(1) == 1 else x.contiguous()
-    y = torch.empty(len(x), packed.outputs, dtype=torch.float32)
+    width = packed.outputs if gated else sum(layer.outputs for layer, _ in layers)
+    y = torch.empty(len(x), width, dtype=torch.float32)
     if len(x):
-        op = Product(
-            x.data_ptr(), None, y.data_ptr(), x.stride(0), y.stride(0), packed.inputs, activation=-1
-        )
-        kept = None if bias is None else bias.detach().float().contiguous()
-        where = None if kept is None else kept.data_ptr()
-        op.parts[0] = Part(packed.weights(where), packed.outputs)
+        places = (x.data_ptr(), None, y.data_ptr(), x.stride(0), y.stride(0), packed.inputs)
+        op = Product(*places, activation=number(activation), gated=gated)
+        kept = [None if b is None else b.detach().float().contiguous() for _, b in layers]
+        for i, ((part, _), b) in enumerate(zip(layers, kept, strict=True)):
+            op.parts[i] = Part(part.weights(None if b is None else b.data_ptr()), part.outputs)
         threads = torch.get_num_threads()
         if not _kernels().packed_product(ctypes.byref(op), c_int64(len(x)), threads):
             raise MemoryError("a product had no memory for its scratch")

@@ -160,7 +160,7 @@ class Tape:
         op = Op(what=0)
         made = op.product
         made.inputs, made.gated = self.widths[x], gated
-        made.activation = -1 if activation is None else ACTIVATIONS.index(activation)
+        made.activation = number(activation)
         made.norm = self._norm(norm)
         for part, (weight, bias) in zip(made.parts, layers):
             where = self._floats(bias)
@@ -250,6 +250,11 @@ class Tape:
                     made.residual = buffers[add].data_ptr()
             self._made = ops, buffers
         return self._made
+
+
+def number(activation: str | None) -> int:
+    """An activation, or none, as C has it."""
+    return -1 if activation is None else ACTIVATIONS.index(activation)
 
 
 def fits(weights: Sequence[Tensor], width: int) -> bool:

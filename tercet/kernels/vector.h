@@ -47,6 +47,9 @@ INLINE float total(vec x) { /* as sum, by halves */
     return sum(x);
 }
 INLINE float largest(vec x) {
+#ifdef __AVX512F__
+    return _mm512_reduce_max_ps((__m512)x);
+#endif
     float m = x[0];
     for (int i = 1; i < W; i++) m = x[i] > m ? x[i] : m;
     return m;

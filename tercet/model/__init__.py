@@ -7,13 +7,23 @@ import torch
 from tercet.config import TransformerConfig
 from tercet.model.cache import Cache
 from tercet.model.initialise import Undrawn, initialise
-from tercet.model.layout import Layout, batches, flatten
+from tercet.model.layout import Layout, batches, filled, flatten
 from tercet.model.recurrent import Recurrent
 from tercet.model.transformer import Transformer
 
 Network = Transformer | Recurrent
 
-__all__ = ["Cache", "Layout", "Network", "Recurrent", "Transformer", "batches", "build", "flatten"]
+__all__ = [
+    "Cache",
+    "Layout",
+    "Network",
+    "Recurrent",
+    "Transformer",
+    "batches",
+    "build",
+    "filled",
+    "flatten",
+]
 
 
 def build(config: TransformerConfig, seed: int | None = 0) -> Network:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
-from tercet.model.linear import Linear, activated, together
+from tercet.model.linear import Linear, activated, inner, together
 
 
 class Scale(nn.Module):
@@ -73,7 +73,8 @@ class FeedForward(nn.Module):
         self.down = Linear(config.d_ff, config.d_model, bias=config.ff_bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, D)
-        return _down(self, self.up(x), None)  # (N, F) -> (N, D)
+        h = inner(x, self.activation.name, self.up)  # (N, F)
+        return _down(self, self.up(x), None) if h is None else self.down(h)
 
 
 class GatedFeedForward(nn.Module):
@@ -88,7 +89,8 @@ class GatedFeedForward(nn.Module):
         self.down = Linear(config.d_ff, config.d_model, bias=config.ff_bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, D)
-        return _down(self, *together(x, self.gate, self.up))  # (N, F) -> (N, D)
+        h = inner(x, self.activation.name, self.gate, self.up)  # (N, F)
+        return _down(self, *together(x, self.gate, self.up)) if h is None else self.down(h)
 
 
 def _down(layer: FeedForward | GatedFeedForward, h: Tensor, gate: Tensor | None) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tercet.errors import InputError
+from tercet.kernels.linear import filler
 
 
 class Layout:
@@ -102,6 +103,13 @@ def flatten(
     """Lists of token ids -> the stream (N,) and its layout."""
     layout = Layout([len(ids) for ids in sequences], device=device)
     return torch.tensor([token for ids in sequences for token in ids], device=device), layout
+
+
+def filled(sequences: list[Sequence[int]]) -> list[Sequence[int]]:
+    """The sequences, and behind them one of zeros that makes the tokens a round number: products
+    round up by themselves otherwise, which copies the rows."""
+    more = filler(sum(map(len, sequences)))
+    return [*sequences, [0] * more] if more else sequences
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -3,10 +3,13 @@
 On a CPU: float32 by oneDNN (see kernels/linear.py); under autocast one cast of an input that
 several layers share, and gradients of one input added in float32. A feed-forward keeps what goes
 into its activation and makes what comes out again. Elsewhere all of this is ``F.linear``.
+
+Layers of 8 and 4 bits share the bytes of one input too, and are activated as they are multiplied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -16,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from tercet.kernels import activation
 from tercet.kernels.linear import fits, summed, times
+from tercet.kernels.packed import Packed, product
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -27,6 +31,25 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
+class PackedLinear(nn.Module):
+    """x W' + b with W in 8 or 4 bits, for inference alone; the bias stays float32."""
+
+    def __init__(self, packed: Packed, bias: Tensor | None) -> None:
+        super().__init__()
+        self.packed = packed
+        self.bias = None if bias is None else nn.Parameter(bias.detach().float().contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, D) -> (N, M)
+        return product(x, self.parts)
+
+    @property
+    def parts(self) -> tuple[Packed, Tensor | None]:
+        return self.packed, self.bias
+
+    def extra_repr(self) -> str:
+        return f"{self.packed.inputs}, {self.packed.outputs}, bits={self.packed.bits}"
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x (N, D), weight (M, D), bias (M,) -> (N, M)."""
     if _by_hand(x, weight):
@@ -36,12 +59,21 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def together(x: Tensor, *layers: nn.Module) -> list[Tensor]:
     """What each layer makes of the same x (N, D)."""
+    if (few := _packed(layers)) is not None:
+        return list(product(x, *few).split([packed.outputs for packed, _ in few], 1))
     plain = [layer for layer in layers if _plain(layer)]
     if len(plain) < len(layers) or not all(_by_hand(x, layer.weight) for layer in plain):
         return [layer(x) for layer in layers]
     parameters = [p for layer in plain for p in (layer.weight, layer.bias)]
     out = _Products.apply(_kind(x), x, *parameters)
     return list(out) if isinstance(out, tuple) else [out]  # type: ignore[list-item]
+
+
+def inner(x: Tensor, kind: str, *layers: nn.Module) -> Tensor | None:
+    """act(up(x)), or of two layers act(gate(x)) up(x), (N, D) -> (N, F); None where the activation
+    must be computed by itself."""
+    few = _packed(layers)
+    return None if few is None else product(x, *few, activation=kind, gated=len(few) == 2)
 
 
 def activated(h: Tensor, gate: Tensor | None, kind: str, down: nn.Module) -> Tensor | None:
@@ -53,9 +85,19 @@ def activated(h: Tensor, gate: Tensor | None, kind: str, down: nn.Module) -> Ten
     return _Down.apply(kind, h, gate, down.weight, down.bias)  # type: ignore[return-value]
 
 
+def _packed(layers: Sequence[nn.Module]) -> list[tuple[Packed, Tensor | None]] | None:
+    few = [layer.parts for layer in layers if type(layer) is PackedLinear and not heard(layer)]
+    return few if len(few) == len(layers) else None
+
+
+def heard(module: nn.Module) -> bool:
+    """Whether somebody listens to a module, or changes it as it runs."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def _plain(layer: nn.Module) -> TypeGuard[Linear]:
     """Nothing but x W' + b: no adapter, and nobody listens to it."""
-    return type(layer) is Linear and not (layer._forward_hooks or layer._forward_pre_hooks)
+    return type(layer) is Linear and not heard(layer)
 
 
 def _by_hand(x: Tensor, weight: Tensor) -> bool:

@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
-from tercet.kernels.packed import pack, product
-from tercet.model.linear import Linear
+from tercet.kernels.packed import pack
+from tercet.model.linear import Linear, PackedLinear
 from tercet.model.transformer import Transformer
-
-
-class PackedLinear(nn.Module):
-    """x W' + b with W in ``bits``; the bias stays float32."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, bits: int) -> None:
-        super().__init__()
-        self.packed = pack(weight, bits)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().float().contiguous())
-
-    def forward(self, x: Tensor) -> Tensor:  # (N, D) -> (N, M)
-        return product(x, self.packed, self.bias)
-
-    def extra_repr(self) -> str:
-        return f"{self.packed.inputs}, {self.packed.outputs}, bits={self.packed.bits}"
 
 
 def quantise(network: Transformer, bits: int) -> None:
@@ -31,7 +14,7 @@ def quantise(network: Transformer, bits: int) -> None:
         for parent in [] if stack is None else list(stack.blocks.modules()):
             for name, layer in list(parent.named_children()):
                 if type(layer) is Linear:
-                    setattr(parent, name, PackedLinear(layer.weight, layer.bias, bits))
+                    setattr(parent, name, PackedLinear(pack(layer.weight, bits), layer.bias))
     heads = network.heads
     if heads.output is not None:
-        heads.packed = PackedLinear(heads.output.weight, heads.output_bias, bits)
+        heads.packed = PackedLinear(pack(heads.output.weight, bits), heads.output_bias)

@@ -16,9 +16,8 @@ from tercet.model.attention import Attention, CrossAttention, Pattern
 from tercet.model.cache import Cache
 from tercet.model.layers import Activation, FeedForward, GatedFeedForward, RMSNorm, Scale
 from tercet.model.layout import Layout
-from tercet.model.linear import Linear
+from tercet.model.linear import Linear, PackedLinear, heard
 from tercet.model.positions import Learned, RelativeBuckets, Rotary, Sinusoidal
-from tercet.model.quantize import PackedLinear
 from tercet.model.transformer import (
     Block,
     Embedding,
@@ -246,7 +245,7 @@ def tape_of(network: object, stack: nn.Module | None) -> StackTape | None:
     """The tape of a network's stack that can be run so, else None."""
     if not isinstance(network, Transformer) or not isinstance(stack, Stack):
         return None
-    known = all(type(m) in KNOWN and not _heard(m) for m in stack.modules())
+    known = all(type(m) in KNOWN and not heard(m) for m in stack.modules())
     plain = [m.weight for m in stack.modules() if isinstance(m, Linear)]
     weights = [network.tokens.weight, *plain]
     return StackTape(network, stack) if known and fits(weights, network.config.head_width) else None
@@ -260,14 +259,9 @@ KNOWN = {
 }
 
 
-def _heard(module: nn.Module) -> bool:
-    """Whether somebody listens to a module, or changes it as it runs."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 def _parts(layer: nn.Module) -> tuple[Tensor | Packed, Tensor | None]:
     if isinstance(layer, PackedLinear):
-        return layer.packed, layer.bias
+        return layer.parts
     assert isinstance(layer, nn.Linear)
     return layer.weight, layer.bias
 

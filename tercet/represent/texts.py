@@ -1,0 +1,96 @@
+"""Reading, from text to ids and vectors: texts become windows that fit the model, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tercet.errors import InputError
+from tercet.model import Network
+from tercet.represent.encode import encode
+from tercet.text import CutReport, Tokenizer, Window, fit
+
+PART_TEXTS, PART_CHARACTERS = 4_096, 1 << 24  # tokenised at once while embedding
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """A network that reads, its tokenizer, and the tokens of the longest text that it takes."""
+
+    network: Network
+    tokenizer: Tokenizer
+    limit: int
+
+    def whole(self, text: str) -> list[int]:
+        """The ids of a text that must fit as it is: the caller has no overflow policy."""
+        return self.windows([text], "error", CutReport(), choice=False)[0][0].ids
+
+    def windows(
+        self,
+        texts: list[str],
+        policy: str,
+        report: CutReport,
+        *,
+        done: int = 0,
+        half: bool = False,
+        choice: bool = True,
+    ) -> tuple[list[Window], list[int]]:
+        """The windows of all texts, and the text of each. done: texts that came before them. half:
+        ``slide`` by half a window."""
+        windows, owners = [], []
+        special = self.tokenizer.special_counts
+        stride = max(1, (self.limit - sum(special)) // 2) if half else None
+        for i, (text, ids) in enumerate(
+            zip(texts, self.tokenizer.encode_batch(texts), strict=True)
+        ):
+            name = "the text" if len(texts) == 1 and not done else f"text {done + i + 1}"
+            if not text.strip():
+                raise InputError(f"{name} is empty ({text!r}); give at least one word")
+            found = fit(
+                ids,
+                self.limit,
+                policy,  # type: ignore[arg-type]
+                special=special,
+                stride=stride,
+                report=report,
+                name=name,
+                choice=choice,
+            )
+            windows += found
+            owners += [i] * len(found)
+        return windows, owners
+
+    def embedded(
+        self, texts: Iterable[str], how: str, normalise: bool, policy: str, report: CutReport
+    ) -> Iterator[np.ndarray]:
+        """(b, D) float32 of the texts, part by part. how: first, mean or last; a text in several
+        windows is their mean, weighted by tokens. normalise: to a length of 1."""
+        done = 0
+        for part in _parts(texts):
+            windows, owners = self.windows(part, policy, report, done=done)
+            vectors = encode(self.network, [window.ids for window in windows], how).numpy()
+            weights = np.array([max(1, window.weight) for window in windows], dtype=np.float32)
+            means = np.zeros((len(part), vectors.shape[1]), dtype=np.float32)
+            np.add.at(means, owners, vectors * weights[:, None])
+            means /= np.bincount(owners, weights)[:, None].astype(np.float32)
+            if normalise:
+                means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+            done += len(part)
+            yield means
+
+
+def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in lists that are bounded in number and in characters."""
+    part, characters = [], 0
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")
+        part.append(text)
+        characters += len(text)
+        if len(part) == PART_TEXTS or characters >= PART_CHARACTERS:
+            yield part
+            part, characters = [], 0
+    if part:
+        yield part
