@@ -182,10 +182,12 @@ class LanguageModel:
         before, how = settings.prompt(prompt), pool or settings.pool or "mean"
         if how not in ("first", "mean", "last"):
             raise InputError(f"pool {how!r} is unknown; use first, mean or last")
-        asked = (before + text for text in texts)
-        if settings.lower_case:
-            asked = (text.lower() for text in asked)
-        return self.reader.embedded(asked, how, settings.normalise, policy, report)
+
+        def asked(text: str) -> str:
+            text = before + _text(text)
+            return text.lower() if settings.lower_case else text
+
+        return self.reader.embedded(map(asked, texts), how, settings.normalise, policy, report)
 
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
         """The likeliest tokens for ``[MASK]``, best first; a list for each mask when there are
@@ -388,10 +390,7 @@ class LanguageModel:
     def _listed(self, texts: str | Sequence[str]) -> tuple[list[str], bool]:
         one = isinstance(texts, str)
         several = isinstance(texts, Iterable) and not isinstance(texts, str | bytes)
-        listed: list[Any] = list(texts) if several else [texts]
-        for text in listed:
-            if not isinstance(text, str):
-                raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")
+        listed = [_text(text) for text in (texts if several else [texts])]
         if not listed:
             raise InputError("an empty list holds no text; give at least one")
         return listed, one
@@ -399,6 +398,12 @@ class LanguageModel:
     def _single(self, text: str) -> None:
         if not isinstance(text, str):
             raise InputError(f"one text is wanted, a string, not {text!r} ({type(text).__name__})")
+
+
+def _text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")
+    return text
 
 
 def _warn_of_cuts(report: CutReport, policy: str) -> None:

@@ -85,8 +85,6 @@ def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in lists that are bounded in number and in characters."""
     part, characters = [], 0
     for text in texts:
-        if not isinstance(text, str):
-            raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")
         part.append(text)
         characters += len(text)
         if len(part) == PART_TEXTS or characters >= PART_CHARACTERS:
