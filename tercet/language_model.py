@@ -332,22 +332,31 @@ class LanguageModel:
         early_stopping: bool | str = False,
         n_best: int = 1,
         max_new_tokens: int | None = None,
+        no_repeat_ngram: int = 0,
+        forbidden: Sequence[str] = (),
+        forced: Sequence[str] = (),
     ) -> Any:
         """A Generation a text by beam search, or a list of the ``n_best`` each when that is above
         1.
 
         length_penalty: the exponent of the length by which a finished text's log-probability is
-        divided. early_stopping: True, False or "never", see ``Beam``. In a list, an item that
-        cannot be run has ``finish == "error"``; the others go on.
+        divided. early_stopping: True, False or "never", see ``Beam``. no_repeat_ngram: no so
+        many tokens in a row come twice. forbidden, forced: words that no answer, and every answer,
+        holds, spelt as given; where one could not be forced, the answer ends as ``length``. In a
+        list, an item that cannot be run has ``finish == "error"``; the others go on.
         """
         self._must("translate")
-        beam = Beam(beams, length_penalty, early_stopping, n_best)
+        wording = self.writer.wording(no_repeat_ngram, forbidden, forced)
+        beam = Beam(beams, length_penalty, early_stopping, n_best, wording)
         listed, one = self._listed(texts)
         good, bad = ([0], {}) if one else self.writer.sound(listed, max_new_tokens, "error")
         best = {i: [answer] for i, answer in bad.items()}
         if good:
             found = self.writer.translate([listed[i] for i in good], beam, max_new_tokens)
             best.update(zip(good, found, strict=True))
+        for answers in best.values():
+            if not answers:
+                answers.append(Generation("", error="what is forbidden leaves no text"))
         lists = [best[i] if n_best > 1 else best[i][0] for i in range(len(listed))]
         return lists[0] if one else lists
 

@@ -11,11 +11,14 @@ import oracles
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tercet import hf
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Beam, TokenRules, beam_search, generate
+from tercet.generate.wording import Wording
 from tercet.jobs import quickstart_models
 from tercet.jobs.quickstart import Run, Settings
 from tercet.jobs.quickstart_corpus import dates_and_numbers
@@ -31,6 +34,9 @@ LAST_NORMS = {
     "marian": "model.decoder.layers.2.final_layer_norm",
 }
 ARCHITECTURES = list(LAST_NORMS)
+TINY = TransformerConfig(
+    vocab_size=9, context_length=16, d_model=8, d_ff=8, n_heads=2, decoder_layers=1, init_std=1.0
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +93,7 @@ def texts(models: Pair, n: int) -> dict[str, Any]:
     return {"prompts": None, "sources": rows} if models.both else {"prompts": rows}
 
 
-def theirs(models: Pair, n: int, ends: tuple[int, ...], **settings: Any) -> list[list[int]]:
+def theirs(models: Pair, n: int, ends: tuple[int, ...], **asked: Any) -> list[list[int]]:
     """The new ids that `transformers` writes, n_best for each input, padding cut off."""
     rows = texts(models, n)["sources" if models.both else "prompts"]
     ids, mask = oracles.pad(rows, PAD)
@@ -104,7 +110,7 @@ def theirs(models: Pair, n: int, ends: tuple[int, ...], **settings: Any) -> list
             eos_token_id=list(ends),
             pad_token_id=PAD,
             do_sample=False,
-            **settings,
+            **asked,
         )
     written = written[:, 1 if models.both else ids.shape[1] :].tolist()
     stops = [[place for place, token in enumerate(row) if token in ends] for row in written]
@@ -141,8 +147,8 @@ def test_four_best_equal_transformers(models, length_penalty, early_stopping):
 
 def test_penalties_and_modes_choose_different_texts(models):
     """So that equal to transformers' means something for each of the nine settings above."""
-    settings = itertools.product([0.6, 1.0, 2.0], [False, True, "never"])
-    beams = [Beam(4, penalty, early, n_best=4) for penalty, early in settings]
+    asked = itertools.product([0.6, 1.0, 2.0], [False, True, "never"])
+    beams = [Beam(4, penalty, early, n_best=4) for penalty, early in asked]
     found = {str(ours(models, N_INPUTS, models.ends[:1], beam)) for beam in beams}
     assert len(found) >= 8  # False and "never" may agree where short texts are favoured
 
@@ -161,8 +167,8 @@ def test_negative_penalty_and_no_end(models):
     for ends, penalty, early in itertools.product(
         [models.ends[:1], ()], [-1.0, 0.0], [False, "never"]
     ):
-        settings = {"length_penalty": penalty, "early_stopping": early}
-        expected = theirs(models, 5, ends or (0,), num_beams=3, **settings) if ends else None
+        asked = {"length_penalty": penalty, "early_stopping": early}
+        expected = theirs(models, 5, ends or (0,), num_beams=3, **asked) if ends else None
         written = ours(models, 5, ends, Beam(3, penalty, early))
         assert written == expected if ends else {len(row) for row in written} == {NEW}
 
@@ -187,7 +193,69 @@ def test_rules_equal_transformers(models):
         assert {(row[0], row[-1]) for row in expected} == {(11, ends[0])}
 
 
+@pytest.mark.parametrize("beams", [1, 4])
+def test_repeats_and_forbidden_words_equal_transformers(models, beams):
+    free = ours(models, N_INPUTS, models.ends[:1], Beam(beams))
+    pairs = [tuple(row[i : i + 2]) for row in free for i in range(len(row) - 2)]
+    usual = sorted(set(pairs), key=lambda pair: (-pairs.count(pair), pair))[:6]
+    words = [*usual[:-1], usual[-1][:1]]
+    for wording, asked in (
+        (Wording(no_repeat_ngram=2), {"no_repeat_ngram_size": 2}),
+        (Wording(forbidden=tuple(words)), {"bad_words_ids": [list(word) for word in words]}),
+    ):
+        expected = theirs(models, N_INPUTS, models.ends[:1], num_beams=beams, **asked)
+        found = ours(models, N_INPUTS, models.ends[:1], Beam(beams, wording=wording))
+        assert found == expected != free
+
+
 # laws ------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_words_are_forced_and_forbidden(data):
+    """Two forced words in every text that ends by itself; nothing forbidden in any."""
+    network = build(TINY, seed=data.draw(st.integers(0, 9))).eval()
+    words = st.lists(st.integers(2, 8), min_size=1, max_size=3).map(tuple)
+    forced = tuple(data.draw(st.lists(st.lists(words, min_size=1, max_size=2), max_size=2)))
+    spelt = {token for word in forced for spelling in word for token in spelling}
+    forbidden = tuple((token,) for token in data.draw(st.sets(st.integers(2, 8))) - spelt)
+    wording = Wording(0, forbidden, tuple(map(tuple, forced)))
+    beam = Beam(data.draw(st.integers(1, 5)), wording=wording)
+    (found,) = beam_search(network, [[3]], beam=beam, max_new_tokens=12, eos_ids=(1,))
+    for text in found:
+        said = {tuple(text.ids[i:j]) for i in range(13) for j in range(i, len(text.ids) + 1)}
+        assert not said & set(forbidden)
+        holds = all(said & set(word) for word in forced)
+        assert holds or text.finish == "length"
+        assert holds  # in 12 tokens there is room for all
+
+
+def test_a_wide_search_finds_the_likeliest_text_that_holds_a_word():
+    config = dataclasses.replace(TINY, vocab_size=5)
+    network = build(config, seed=1).eval()
+    free, held = (
+        beam_search(network, [[3]], beam=beam, max_new_tokens=3, eos_ids=(1,))[0]
+        for beam in (
+            Beam(60, 0.6, "never", n_best=60),
+            Beam(60, 0.6, "never", n_best=3, wording=Wording(forced=(((4, 2),),))),
+        )
+    )
+    expected = [text.ids for text in free if (4, 2) in itertools.pairwise(text.ids)]
+    assert [text.ids for text in held] == expected[:3]
+
+
+def test_what_cannot_be_said_is_said():
+    network = build(TINY, seed=0).eval()
+    forced = Beam(3, wording=Wording(forced=(((2, 3, 4, 5),),)))
+    ((text,),) = beam_search(network, [[3]], beam=forced, max_new_tokens=3, eos_ids=(1,))
+    assert text.finish == "length" and len(text.ids) == 3
+    nothing = Wording(forbidden=tuple((token,) for token in range(9)))
+    assert beam_search(network, [[3]], beam=Beam(2, wording=nothing), max_new_tokens=3) == [[]]
+    with pytest.raises(InputError, match="no_repeat_ngram -1"):
+        Wording(no_repeat_ngram=-1)
+    with pytest.raises(InputError, match="no tokens"):
+        Wording(forced=((),))
 
 
 def test_batch_of_one_equals_batch_of_many(models):

@@ -19,6 +19,7 @@ from tercet.generate.engine import generate
 from tercet.generate.prompts import Finished, Ids, Text, begin, checked, groups
 from tercet.generate.reader import AnyCache, Reader, reading
 from tercet.generate.sampling import NO_RULES, TokenRules
+from tercet.generate.wording import NO_WORDING, Wording, share
 from tercet.model import Network
 
 LOST = -1.0e9  # the score of a beam that is none: below every real one, yet a number
@@ -34,12 +35,15 @@ class Beam:
         open beam, scored at its present length, falls behind the worst finished text; "never"
         only when it could not catch up at any length (exact for a penalty of 0 or less).
     n_best: how many texts to return for each source.
+    wording: what the texts must not and must say. A text that ends at its length without a forced
+        word is reported ``length`` and stands behind all that hold it.
     """
 
     beams: int = 5
     length_penalty: float = 1.0
     early_stopping: bool | str = False
     n_best: int = 1
+    wording: Wording = NO_WORDING
 
     def __post_init__(self) -> None:
         for name in ("beams", "n_best", "length_penalty"):
@@ -76,7 +80,7 @@ def beam_search(
 
     A list is shorter than `n_best` where the rules leave fewer different texts.
     """
-    if beam.beams == 1:
+    if beam.beams == 1 and beam.wording == NO_WORDING:
         greedy = generate(
             network,
             prompts,
@@ -149,8 +153,11 @@ class _Search:
         V = own.shape[-1]
         limits = [self.texts[source].limit for source in live]
         ruled = self.rules.apply(own, n, [limit for limit in limits for _ in range(C)])  # (B C, V)
+        ruled = self._worded(live, ids, ruled)
         total = (ruled.view(B, C, V) + scores.unsqueeze(-1)).view(B, C * V)
         best, flat = total.topk(min(self.n_candidates, C * V))  # (B, M)
+        if self.beam.wording.forced:
+            best, flat = self._with_forced(ids, total, flat)
         beams, tokens = flat // V, flat % V  # (B, M)
         new_logs = own.view(B, C * V).gather(1, flat)  # (B, M)
         ids = torch.cat([_take(ids, beams), tokens.unsqueeze(-1)], -1)  # (B, M, n + 1)
@@ -159,23 +166,76 @@ class _Search:
         stops = torch.isin(tokens, self.ends.to(ids.device))  # (B, M)
         ended = stops | full.unsqueeze(-1)  # (B, M)
         self._collect(live, ids, logs, best, ended, stops)
-        going = (best + ended * LOST).topk(C)  # (B, C)
-        open_ids, open_logs = _take(ids, going.indices), _take(logs, going.indices)
-        return open_ids, open_logs, going.values, beams.gather(1, going.indices)
+        open_scores = best + ended * LOST
+        going = self._shared(ids, open_scores)  # (B, C)
+        open_ids, open_logs = _take(ids, going), _take(logs, going)
+        return open_ids, open_logs, open_scores.gather(1, going), beams.gather(1, going)
+
+    def _worded(self, live: list[int], ids: Tensor, scores: Tensor) -> Tensor:
+        """scores (B C, V) without what the wording forbids, and without an end, while there is
+        room, for texts that lack a forced word."""
+        wording = self.beam.wording
+        if wording == NO_WORDING:
+            return scores
+        scores = scores.clone()
+        for row, written in enumerate(ids.flatten(0, 1).tolist()):
+            text = self.texts[live[row // self.beam.beams]]
+            scores[row, list(wording.banned(text.window, written))] = -math.inf
+            if len(written) + 1 < text.limit and wording.progress(written)[0]:
+                scores[row, self.ends.to(scores.device)] = -math.inf
+        return scores
+
+    def _with_forced(self, ids: Tensor, total: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """The candidates (B, M), and behind them each beam's next tokens of forced words, with its
+        likeliest one; all sorted by score. Filler and repetition score LOST or less."""
+        B, C, _ = ids.shape
+        V = total.shape[1] // C
+        likeliest = total.view(B, C, V).argmax(-1).tolist()
+        rows = flat.tolist()
+        for b, texts in enumerate(ids.tolist()):
+            for c, written in enumerate(texts):
+                tokens = {*self.beam.wording.progress(written)[2], likeliest[b][c]}
+                rows[b] += sorted({c * V + token for token in tokens} - set(rows[b]))
+        width = max(map(len, rows))
+        places = torch.tensor([row + row[:1] * (width - len(row)) for row in rows]).to(flat.device)
+        best = total.gather(1, places)
+        filler = torch.tensor([[i >= len(row) for i in range(width)] for row in rows])
+        best = best.masked_fill(filler.to(best.device), -math.inf)
+        best, order = best.sort(dim=1, descending=True, stable=True)
+        return best, places.gather(1, order)
+
+    def _shared(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Which C of the candidates ids (B, M, n), scores (B, M) go on: (B, C)."""
+        C, wording = self.beam.beams, self.beam.wording
+        if not wording.forced:
+            return scores.topk(C).indices
+        chosen = []
+        for texts, own in zip(ids.tolist(), scores.tolist(), strict=True):
+            # what has ended, or is a filler, is for nobody to go on with while others are there
+            banks = [wording.progress(t)[1] if s > LOST / 2 else -1 for t, s in zip(texts, own)]
+            real = [i for i, bank in enumerate(banks) if bank >= 0]
+            best = share([banks[i] for i in real], [own[i] for i in real], C)
+            rest = [i for i, bank in enumerate(banks) if bank < 0]
+            chosen.append([*(real[i] for i in best), *rest][:C])
+        return torch.tensor(chosen, device=scores.device)
 
     def _collect(
         self, live: list[int], ids: Tensor, logs: Tensor, best: Tensor, ended: Tensor, stops: Tensor
     ) -> None:
         """Files the candidates that ended, if they are among the C best: the others are there
         only so that C can go on. Every source keeps its C best texts, best first."""
-        C, n_new = self.beam.beams, ids.shape[-1]
-        found = (ended & (best > LOST))[:, :C].nonzero().tolist()
+        C, n_new, wording = self.beam.beams, ids.shape[-1], self.beam.wording
+        found = ended & (best > LOST)
+        # a text that holds costly words is seldom among the best of all banks
+        found = (found if wording.forced else found[:, :C]).nonzero().tolist()
         scores = (best / n_new**self.beam.length_penalty).tolist()
         for row, column in found:
-            finish = "stop" if stops[row, column] else "length"
-            text = Finished(ids[row, column].tolist(), finish, logs[row, column].tolist())
+            written = ids[row, column].tolist()
+            lacking = wording.progress(written)[0]
+            finish = "stop" if stops[row, column] and not lacking else "length"
+            text = Finished(written, finish, logs[row, column].tolist())
             done = self.done[live[row]]
-            done.append(_Hypothesis(scores[row][column], text))
+            done.append(_Hypothesis(scores[row][column] + lacking * LOST, text))
             done.sort(key=lambda hypothesis: -hypothesis.score)  # stable: of equals, the older
             del done[C:]
 

@@ -15,6 +15,7 @@ from tercet.generate.prompts import Finished, begin, check_options, checked
 from tercet.generate.sampling import NO_RULES, Sampling, TokenRules
 from tercet.generate.search import Beam, beam_search
 from tercet.generate.speculation import Draft
+from tercet.generate.wording import Wording
 from tercet.model import Network
 from tercet.text import Streamer, Tokenizer
 
@@ -162,6 +163,24 @@ class Writer:
             rules=self.rules,
         )
         return [[self._generation(text, [], ()) for text in best] for best in found]
+
+    def wording(self, ngram: int, forbidden: Sequence[str], forced: Sequence[str]) -> Wording:
+        for name, words in {"forbidden": forbidden, "forced": forced}.items():
+            if isinstance(words, str):
+                raise InputError(f"{name} {words!r}: give a list of words, such as [{words!r}]")
+        no = tuple(spelling for word in forbidden for spelling in self._spellings(word))
+        return Wording(ngram, no, tuple(self._spellings(word) for word in forced))
+
+    def _spellings(self, word: str) -> tuple[tuple[int, ...], ...]:
+        """The tokens of a word at the beginning of a text and behind a space."""
+        if not isinstance(word, str) or not word.strip():
+            raise InputError(f"the word {word!r} is empty; give at least one letter")
+        tokenizer = self.tokenizer.target
+        found = {tuple(tokenizer.encode(text, special=False)) for text in (word, f" {word}")}
+        found = {ids for ids in found if ids and tokenizer.unk_id not in ids}
+        if not found:
+            raise InputError(f"the model's tokenizer cannot spell the word {word!r}")
+        return tuple(sorted(found))
 
     def sound(
         self, texts: Sequence[str], max_new_tokens: int | None, overflow: str

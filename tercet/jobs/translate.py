@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 
 from tercet.jobs.flags import Model, Text, failed, in_groups, one_line, print_json, unset
 
@@ -18,6 +18,9 @@ def run(
     length_penalty: Annotated[float, arg(metavar="X")] = 1.0,
     n_best: Annotated[int, arg(metavar="N")] = 1,
     max_new_tokens: Annotated[int | None, unset("N")] = None,
+    no_repeat_ngram: Annotated[int, arg(metavar="N")] = 0,
+    forbid: Annotated[UseAppendAction[tuple[str, ...]], unset("WORD")] = (),
+    force: Annotated[UseAppendAction[tuple[str, ...]], unset("WORD")] = (),
     json: bool = False,
 ) -> int:
     """Translates, summarises, rewrites: whatever the encoder-decoder was trained to do.
@@ -32,6 +35,9 @@ def run(
         length_penalty: log-probabilities are divided by length to this power; higher is longer
         n_best: answers a text, best first
         max_new_tokens: stop after so many tokens; without it, at the edge of the model's context
+        no_repeat_ngram: no N tokens in a row come twice; 0 allows all
+        forbid: a word that no answer holds; may be given again and again
+        force: a word that every answer holds; may be given again and again
         json: a JSON object an answer, with ids, log-probabilities and the reason of the end
     """
     texts = text.read()
@@ -44,6 +50,9 @@ def run(
             length_penalty=length_penalty,
             n_best=n_best,
             max_new_tokens=max_new_tokens,
+            no_repeat_ngram=no_repeat_ngram,
+            forbidden=forbid,
+            forced=force,
         )
 
     one = isinstance(texts, str)
