@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,6 +31,7 @@ DECODER = TransformerConfig(
     decoder_layers=2,
 ).replace(positions="rotary", eos_ids=(1,), init_std=0.4, window=70, local_layers=(1,))
 NETWORK = build(DECODER, seed=1).eval()
+MINUTES = 10
 PAGE_BYTES = 2 * 2 * 2 * 64 * 8 * 4  # keys and values, layers, heads, tokens, width, float32
 
 
@@ -79,6 +84,34 @@ def test_random_requests_leave_nothing_behind():
     answered |= set(drained(batcher))
     assert answered | cancelled == wanted and not answered & cancelled
     assert sorted(batcher.scheduler.free) == list(range(12)) and not batcher.scheduler.live
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc/self/statm")
+def test_ten_minutes_of_requests_end_as_they_began():
+    """Lengths, stops, cancellations, sampling: memory is flat from the second minute to the tenth,
+    every request is answered, every page comes back."""
+    draw, batcher = random.Random(11), Batcher(NETWORK, memory=40 * PAGE_BYTES, texts=20)
+    submitted = finished = cancelled = 0
+    began, held = time.monotonic(), []
+    while (passed := time.monotonic() - began) < MINUTES * 60 or batcher.busy:
+        if passed < MINUTES * 60 and len(batcher.requests) < 60:
+            prompt = [draw.randrange(2, 61) for _ in range(draw.randint(1, 200))]
+            sampling = Sampling(draw.choice([0.0, 0.9]), top_k=draw.choice([None, 20]))
+            stop = draw.choice([None, lambda ids, n=draw.randint(1, 90): len(ids) >= n])
+            how = {"max_new_tokens": draw.randint(1, 90), "sampling": sampling, "stopped": stop}
+            batcher.submit(submitted, prompt, seed=submitted, **how)
+            submitted += 1
+        if draw.random() < 0.02:
+            batcher.cancel(draw.choice(list(batcher.requests)))
+            cancelled += 1
+        finished += sum(isinstance(x, Finished) for x in batcher.step().values())
+        if len(held) < passed // 60:
+            gc.collect()
+            held.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+    assert finished + cancelled == submitted > 1000
+    assert sorted(batcher.scheduler.free) == list(range(40)) and not batcher.scheduler.live
+    assert max(held[1:]) < held[1] + (8 << 20), held  # bytes
 
 
 def test_a_request_that_fails_fails_alone():
