@@ -40,6 +40,10 @@ VERBS = {
     "attend": ("tercet.jobs.attend:run", "a page that shows who attends to whom"),
     "embed": ("tercet.jobs.embed:run", "texts to vectors"),
     "score": ("tercet.jobs.score:run", "how likely texts are: perplexity"),
+    "evaluate perplexity": (
+        "tercet.jobs.perplexity:run",
+        "of held-out files, also by position; what few bits or a longer context cost",
+    ),
 }
 
 

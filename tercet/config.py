@@ -251,6 +251,44 @@ class TransformerConfig:
             changes["n_kv_heads"] = None
         return dataclasses.replace(self, **changes)
 
+    def extended(self, context: int) -> TransformerConfig:
+        """The same network for texts of ``context`` tokens: its rotary positions stretched by YaRN
+        (Peng et al. 2023), by context / the length that it was trained on.
+
+        A model that YaRN stretches already is stretched further, from that same length. Raises
+        InputError for less than the own context, and for positions that cannot be stretched so.
+        """
+        if type(context) is not int or context < 1:
+            raise InputError(f"context {context!r} must be a positive whole number of tokens")
+        own = self.context_length
+        if context == own:
+            return self
+        if context < own:
+            raise InputError(
+                f"context {context:,} is shorter than the model's own {own:,}, which reads short "
+                "texts as they are; leave the context out, or give a longer one"
+            )
+        if self.positions != "rotary":
+            raise InputError(
+                f"context {context:,}: only rotary positions can be extended, and this model's are "
+                f"{self.positions!r}; keep to its own {own:,} tokens"
+            )
+        if self.local_layers:
+            raise InputError(  # nothing is far away in them: they would be stretched for no gain
+                f"context {context:,}: the model has layers that see a window of {self.window:,} "
+                f"tokens, which must not be stretched; keep to its own {own:,} tokens"
+            )
+        scaling = self.rope_scaling or RopeScaling(kind="yarn", factor=1.0)
+        if scaling.kind != "yarn" or scaling.attention_factor is not None:
+            raise InputError(
+                f"context {context:,}: the model's positions are stretched already "
+                f"({scaling.kind}, by {scaling.factor:g}) in a way that does not go on; "
+                f"keep to its own {own:,} tokens"
+            )
+        trained = scaling.original_context or own
+        stretched = dataclasses.replace(scaling, factor=context / trained, original_context=trained)
+        return self.replace(context_length=context, rope_scaling=stretched)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values; fields at their default are left out."""
         full = dataclasses.asdict(self)

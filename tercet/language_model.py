@@ -44,13 +44,15 @@ def load(
     precision: str = "float32",
     device: str | torch.device | None = None,
     allow_pickle: bool = False,
+    context: int | None = None,
 ) -> LanguageModel:
     """A model from a Hugging Face folder, or from the hub when ``owner/name`` is no folder.
 
     precision: float32; bfloat16 (also float16, float64); int8 or int4: weights of so many bits, for
     inference on a CPU alone. allow_pickle: read ``*.bin`` weights, with
-    ``torch.load(weights_only=True)``, where there are no others. Raises InputError for whatever is
-    wrong with the folder.
+    ``torch.load(weights_only=True)``, where there are no others. context: tokens of the longest
+    text, beyond what the folder states: rotary positions are stretched, see
+    ``TransformerConfig.extended``. Raises InputError for whatever is wrong with the folder.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
@@ -61,8 +63,10 @@ def load(
     folder = hf.find(path_or_name, allow_pickle=allow_pickle)
     bits = BITS.get(precision)
     dtype = torch.float32 if bits else getattr(torch, precision)
-    network, extras = hf.load(folder, dtype=dtype, device=device, allow_pickle=allow_pickle)
-    model = LanguageModel(network, Tokenizer.load(folder), extras)
+    network, extras = hf.load(
+        folder, dtype=dtype, device=device, allow_pickle=allow_pickle, context=context
+    )
+    model = LanguageModel(network, Tokenizer.load(folder, max_length=context), extras)
     if bits:
         if not isinstance(network, Transformer) or model.device.type != "cpu":
             raise InputError(f"precision {precision!r} is for Transformers on a CPU; use bfloat16")

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 import tercet
@@ -21,13 +23,18 @@ from tercet.errors import InputError
 from tercet.evaluate import perplexity
 from tercet.evaluate.perplexity import (
     bits_per_byte,
+    cost,
+    cost_by_position,
+    held_out,
     loss,
     loss_by_context,
+    position_ranges,
     text_bits_per_byte,
 )
 from tercet.language_model import LanguageModel
 from tercet.model import Layout, Network, build
 from tercet.text import train_tokenizer
+from tercet.text.special import Special
 
 DATA = Path(os.environ.get("TERCET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 STORIES = DATA.parent / "weights" / "stories260K"
@@ -143,6 +150,65 @@ def test_loss_by_context_scores_the_same_tokens():
     assert list(found.values()) == pytest.approx([late] * 3, rel=1e-6)
     with pytest.raises(InputError, match="none with 512 before it"):
         loss_by_context(blind(), tokens, (4, 512))
+
+
+@given(st.integers(1, 200_000))
+def test_ranges_of_positions_double_and_leave_none_out(length: int):
+    ranges = position_ranges(length)
+    assert ranges[0][0] == 1 and ranges[-1][1] == length
+    assert all(last + 1 == first for (_, last), (first, _) in zip(ranges, ranges[1:]))
+    assert [first for first, _ in ranges[1:]] == [32 << i for i in range(len(ranges) - 1)]
+    assert ranges[-1][0] < max(length, 2) <= 2 * max(ranges[-1][0], 16)  # none too many, none short
+
+
+@pytest.mark.parametrize("config", [CONFIG, LSTM], ids=["attention", "lstm"])
+@pytest.mark.parametrize("length", [20, 100])
+def test_cost_by_position_is_that_of_pieces_read_alone(config: TransformerConfig, length: int):
+    net, tokens = build(config.replace(init_std=0.5)).double(), stream(531)
+    documents = [(0, 90), (90, 91), (91, 530)]
+    rows = []
+    for at in (91, 191, 291, 391):  # the first document has no piece, the last a rest
+        windows = [exact(net, tokens[at : at + length + 1])]
+        for begin in range(at + length // 2, at + 101 - length, length // 2):
+            windows.append(exact(net, tokens[begin : begin + length + 1])[length // 2 :])
+        rows.append(torch.cat(windows))
+    nats = torch.stack(rows)  # (4, 100)
+    told: list[int] = []
+    found = cost_by_position(net, tokens, length, documents=documents, piece=100, watch=told.append)
+    assert list(found) == [(1, 31), (32, 63), (64, 100)] and told[-1] == 400
+    for (first, last), part in found.items():
+        wanted = nats[:, first - 1 : last]
+        assert part.n_tokens == wanted.numel()
+        assert part.loss == pytest.approx(float(wanted.mean()), rel=1e-6)
+        assert part.perplexity == pytest.approx(math.exp(float(wanted.mean())), rel=1e-6)
+    if length == 100:
+        assert cost_by_position(net, tokens, 100, documents=documents) == found
+    with pytest.raises(InputError, match="longest text has 90 tokens, and a window by position 91"):
+        cost_by_position(net, tokens, 91, documents=documents[:2])
+
+
+def test_texts_held_out_together_cost_what_each_costs_alone():
+    texts = ["abcabcaab" * 9, "cab", "a"]
+    plain = train_tokenizer(texts, kind="characters", special=Special({"unk": "[UNK]"}))
+    for tokenizer in (train_tokenizer(texts, kind="characters", special="decoder"), plain):
+        first = int(tokenizer is plain)  # has nothing that could stand before a text
+        assert (tokenizer.eos_id is None) == first
+        net = build(CONFIG.replace(init_std=0.5)).double()
+        all_of_them = held_out(tokenizer, texts)
+        assert all_of_them.n_bytes == sum(len(text) - first for text in texts)
+        assert all_of_them.n_targets == all_of_them.n_bytes  # a token is a character here
+        told: list[int] = []
+        together = cost(
+            net, all_of_them.tokens, 16, documents=all_of_them.documents, watch=told.append
+        )
+        alone = [
+            cost(net, one.tokens, 16)
+            for one in (held_out(tokenizer, [text]) for text in texts)
+            if one.n_targets
+        ]
+        assert together.nats == pytest.approx(sum(one.nats for one in alone), rel=1e-6)
+        assert together.n_tokens == told[-1] == all_of_them.n_targets
+        assert together.bits_per_byte(5) == pytest.approx(together.nats / math.log(2) / 5)
 
 
 @needs_stories

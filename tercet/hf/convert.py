@@ -7,6 +7,7 @@ spelling, ``"model_type": "tercet"``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,24 +50,30 @@ def load(
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     allow_pickle: bool = False,
+    context: int | None = None,
 ) -> tuple[Network, Extras]:
     """The network of a Hugging Face folder, in eval mode, and what the folder says beside it.
 
     dtype: of the parameters; None: float32, whatever the files hold. Parameters that are stored as
     they are wanted stay mapped to the file until they are written to. allow_pickle: read ``*.bin``
-    with ``torch.load(weights_only=True)`` where there are no safetensors. Raises InputError for a
-    folder, settings or tensors that are not what they must be, with all offending names.
+    with ``torch.load(weights_only=True)`` where there are no safetensors. context: extend rotary
+    positions to so many tokens (``TransformerConfig.extended``). Raises InputError for a folder,
+    settings or tensors that are not what they must be, with all offending names.
     """
-    opened = _opened(Path(folder), allow_pickle)
+    opened = _extended(_opened(Path(folder), allow_pickle), context)
     return _filled(opened, dtype, device), opened.extras
 
 
 def config_of(
-    folder: str | Path, *, allow_pickle: bool = False, shapes: Shapes | None = None
+    folder: str | Path,
+    *,
+    allow_pickle: bool = False,
+    shapes: Shapes | None = None,
+    context: int | None = None,
 ) -> tuple[TransformerConfig, Extras]:
     """What `load` would find, from the settings and the tensors' names and shapes alone: no weight
     is read. shapes: of tensors that the folder lacks. Raises as `load` does."""
-    opened = _opened(Path(folder), allow_pickle, shapes)
+    opened = _extended(_opened(Path(folder), allow_pickle, shapes), context)
     _empty(opened)
     return opened.config, opened.extras
 
@@ -118,6 +125,15 @@ def _opened(folder: Path, allow_pickle: bool, shapes: Shapes | None = None) -> _
     links = links_of(table, form, _own_names(config), gated=config.gated)
     prefix = table.prefix if any(name.startswith(table.prefix) for name in weights) else ""
     return _Opened(config, extras, weights, links, names, prefix)
+
+
+def _extended(opened: _Opened, context: int | None) -> _Opened:
+    """For texts of ``context`` tokens, which then is what the folder states in every place."""
+    if context is None:
+        return opened
+    embedding = replace(opened.extras.embedding, max_length=context)
+    extras = replace(opened.extras, embedding=embedding)
+    return opened._replace(config=opened.config.extended(context), extras=extras)
 
 
 def _values(folder: Path) -> dict[str, Any]:

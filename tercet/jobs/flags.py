@@ -38,6 +38,8 @@ class Named:
     """a folder, or a model of the Hugging Face hub: owner/name"""
     allow_pickle: bool = False
     """read *.bin weights where there are no others; only from an owner whom you trust"""
+    context: Annotated[int | None, unset("N")] = None
+    """read texts of N tokens, beyond the model's own context: rotary positions are stretched"""
 
     def named(self) -> str:
         if not self.model.strip():
@@ -58,7 +60,12 @@ class Model(Named):
         """The model, for a verb. Raises InputError where its family or heads cannot do that."""
         from tercet.language_model import load
 
-        model = load(self.named(), precision=self.precision, allow_pickle=self.allow_pickle)
+        model = load(
+            self.named(),
+            precision=self.precision,
+            allow_pickle=self.allow_pickle,
+            context=self.context,
+        )
         return able(model, verb)
 
 

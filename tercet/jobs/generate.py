@@ -61,7 +61,9 @@ def run(
     """
     sampling, texts = choice.sampling(), text.read()
     network = model.load("generate")
-    guesses = draft if draft in (None, "lookup") else replace(model, model=draft).load("generate")
+    guesses: Any = draft
+    if draft not in (None, "lookup"):  # it guesses within its own context
+        guesses = replace(model, model=draft, context=None).load("generate")
     how: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "sampling": sampling,

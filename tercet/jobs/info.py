@@ -64,6 +64,8 @@ def _describe(model: Named) -> tuple[TransformerConfig, dict[str, Any]]:
             config = preset(name)
         except InputError as error:
             raise InputError(f"{name}: there is no such folder, and {error}") from None
+        if model.context is not None:
+            config = config.extended(model.context)
         return config, {"model": name, "family": config.family, "preset": True}
     loaded = _without_weights(model)
     config = loaded.config
@@ -94,8 +96,11 @@ def _without_weights(model: Named) -> LanguageModel:
     from tercet.text import Tokenizer
 
     folder, shapes = hf.find_settings(model.model, allow_pickle=model.allow_pickle)
-    config, extras = hf.config_of(folder, allow_pickle=model.allow_pickle, shapes=shapes)
-    return LanguageModel(build(config, seed=None), Tokenizer.load(folder), extras)
+    config, extras = hf.config_of(
+        folder, allow_pickle=model.allow_pickle, shapes=shapes, context=model.context
+    )
+    tokenizer = Tokenizer.load(folder, max_length=model.context)
+    return LanguageModel(build(config, seed=None), tokenizer, extras)
 
 
 def _plain(value: Any) -> str:

@@ -62,15 +62,18 @@ class Tokenizer:
         self._special_ids = frozenset(engine.special.values())
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Tokenizer":
+    def load(cls, folder: Path | str, *, max_length: int | None = None) -> "Tokenizer":
         """The tokenizer in a model's folder; the formats are listed in `files.py`.
 
-        Raises InputError for a folder without a tokenizer or with a damaged one, and for
-        SentencePiece models where the optional package is missing.
+        max_length: in the place of the one that the folder states. Raises InputError for a folder
+        without a tokenizer or with a damaged one, and for SentencePiece models where the optional
+        package is missing.
         """
         folder = Path(folder)
         with undamaged(folder):
             settings = read_settings(folder)
+            if max_length is not None:
+                settings = {**settings, "model_max_length": max_length}
             return cls(engine_from_folder(folder, settings), settings)
 
     @property
