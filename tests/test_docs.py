@@ -37,7 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seconds=6, vocab_size=500, width=32, layers=2, row=64, date_pairs=300, characters=60_000
     )
     quickstart(folder / "runs" / "quickstart", tiny, quiet=True)
-    (folder / "notes.txt").write_text("Nothing is lost. Everything is written down.\n" * 50)
+    (folder / "notes.txt").write_text("Nothing is lost. Everything is written down.\n" * 200)
     return folder
 
 
