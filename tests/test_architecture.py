@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": set(),
     "data": {"text", "model.layout"},
     "train": {"model.layout", "data", "kernels"},  # kernels: the output layer's loss is one
-    "generate": {"answers", "model", "text"},
+    "generate": {"answers", "model", "text", "kernels"},  # kernels: the best of many logits
     "represent": {"represent"},
     "represent.encode": {"model", "text", "data"},
     "represent.texts": {"model", "text", "represent.encode"},

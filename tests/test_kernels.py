@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from functools import partial
@@ -9,12 +10,15 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from tercet import kernels
 from tercet.config import TransformerConfig
 from tercet.kernels import activation
 from tercet.kernels import attention as ragged
+from tercet.kernels.best import best, log_sums
 from tercet.model import build, linear
 from tercet.model.attention import View, attend
 from tercet.model.layout import Layout
@@ -22,6 +26,7 @@ from tercet.model.layout import Layout
 compiled = pytest.mark.skipif(
     kernels.library("attention") is None, reason="there is no C compiler on this machine"
 )
+NUMBERS = st.sampled_from([-math.inf, -2.5, 0.0, 1.0, 1.5, 40.0])
 EXACT = {torch.float32: 3e-6, torch.bfloat16: 1e-2}
 
 # query lengths, key lengths (None: the same), query heads, key heads, head width, causal, window
@@ -221,3 +226,37 @@ def test_batches_of_many_sizes_do_not_fill_the_memory(dtype: str):
     command = [sys.executable, "-c", RAGGED, dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 60 * 2**20, done.stdout
+
+
+# the best of many -----------------------------------------------------------------------------
+
+
+@compiled
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(NUMBERS, min_size=1, max_size=300), st.integers(1, 300), st.sampled_from(list(EXACT))
+)
+def test_best_of_a_row_with_equals(row: list[float], k: int, dtype: torch.dtype):
+    """The largest in falling order, equals by place; what is -inf is no place."""
+    k = min(k, len(row))
+    x = torch.tensor([row, row[::-1]]).to(dtype)
+    values, places = best(x, k)
+    assert values.dtype == torch.float32
+    for own, found, at in zip(x.tolist(), values.tolist(), places.tolist()):
+        order = sorted(range(len(own)), key=lambda i: (-own[i], i))[:k]
+        real = sum(own[i] > -math.inf for i in order)
+        assert at[:real] == order[:real] and found == [own[i] for i in order]
+
+
+@compiled
+@pytest.mark.parametrize("dtype", EXACT)
+def test_log_sums_of_rows(dtype: torch.dtype):
+    x = (20 * draw(torch.float64, 7, 1003)).to(dtype)[:, 1:]  # rows that lie apart
+    x[3, :900] = -math.inf
+    torch.testing.assert_close(log_sums(x), x.float().logsumexp(-1), rtol=1e-6, atol=1e-6)
+    values, places = best(x, 5)
+    expected = x.float().topk(5)
+    assert torch.equal(values, expected.values)
+    assert torch.equal(x.float().gather(1, places), values)
+    wide = x.double()
+    assert torch.equal(log_sums(wide), wide.logsumexp(-1)) and best(wide, 2)[0].shape == (7, 2)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tercet.errors import InputError
+from tercet.kernels.best import log_sums
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,19 @@ class TokenRules:
     first: int | None = None
     last: int | None = None
 
+    def forces(self, n_new: int, limits: Sequence[int]) -> bool:
+        """Whether a token is certain, of texts of `n_new` tokens that end at `limits` (B)."""
+        last = self.last is not None and n_new + 1 in limits
+        return last or (self.first is not None and n_new == 0)
+
     def apply(self, scores: Tensor, n_new: int, limits: Sequence[int]) -> Tensor:
         """scores (B, V) with ruled-out tokens at -inf; `n_new` tokens stand, of `limits` (B)."""
-        if self == NO_RULES:
-            return scores
-        scores = scores.clone()
-        scores[:, list(self.never)] = -math.inf
+        return scores if self == NO_RULES else self.apply_(scores.clone(), n_new, limits)
+
+    def apply_(self, scores: Tensor, n_new: int, limits: Sequence[int]) -> Tensor:
+        """The same in place. A forced token's score becomes 0."""
+        if self.never:
+            scores[:, list(self.never)] = -math.inf
         if self.first is not None and n_new == 0:
             scores[:] = -math.inf
             scores[:, self.first] = 0.0
@@ -187,8 +195,8 @@ def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
 
 def log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
     """(B,): the model's own log-probability of each id: temperature 1, no filter, no rule."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    own = logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return own.to(torch.promote_types(own.dtype, torch.float32)) - log_sums(logits)
 
 
 def identities(texts: Sequence[tuple[int, ...]]) -> list[bytes]:

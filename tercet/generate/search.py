@@ -20,6 +20,7 @@ from tercet.generate.prompts import Finished, Ids, Text, begin, checked, groups
 from tercet.generate.reader import AnyCache, Reader, reading
 from tercet.generate.sampling import NO_RULES, TokenRules
 from tercet.generate.wording import NO_WORDING, Wording, share
+from tercet.kernels.best import best, log_sums
 from tercet.model import Network
 
 LOST = -1.0e9  # the score of a beam that is none: below every real one, yet a number
@@ -97,8 +98,8 @@ def beam_search(
     with reading(network) as reader:
         for together, their_sources in groups(texts, sources, beams=beam.beams):
             cache = reader.cache(len(together), their_sources)
-            best = _Search(beam, ends, rules, together).run(reader, cache)
-            found.update(zip([text.index for text in together], best, strict=True))
+            texts_found = _Search(beam, ends, rules, together).run(reader, cache)
+            found.update(zip([text.index for text in together], texts_found, strict=True))
     return [found[i] for i in range(len(texts))]
 
 
@@ -130,8 +131,7 @@ class _Search:
         ids = torch.empty(len(live), C, 0, dtype=torch.long, device=logits.device)  # (B, C, n)
         logs = torch.empty(len(live), C, 0, device=logits.device)  # (B, C, n)
         while True:
-            own = logits.float().log_softmax(-1)  # (B C, V)
-            ids, logs, scores, beams = self._grow(live, ids, logs, scores, own)
+            ids, logs, scores, beams = self._grow(live, ids, logs, scores, _plain(logits))
             rows = [row for row, source in enumerate(live) if self._open(source, ids, scores[row])]
             if not rows:
                 return [[h.text for h in done[: self.beam.n_best]] for done in self.done]
@@ -142,67 +142,82 @@ class _Search:
             logits = reader.read(cache, ids[:, :, -1].reshape(-1, 1).tolist())  # (B C, V)
 
     def _grow(
-        self, live: list[int], ids: Tensor, logs: Tensor, scores: Tensor, own: Tensor
+        self, live: list[int], ids: Tensor, logs: Tensor, scores: Tensor, logits: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One token more: finished texts go to `done`, the C best open ones are returned.
 
-        ids, logs (B, C, n), scores (B, C), own (B C, V) -> ids, logs (B, C, n + 1), scores (B, C)
-        and the beam (B, C) that each continues.
+        ids, logs (B, C, n), scores (B, C), logits (B C, V), whose ruled-out tokens become -inf ->
+        ids, logs (B, C, n + 1), scores (B, C) and the beam (B, C) that each continues.
         """
         B, C, n = ids.shape
-        V = own.shape[-1]
         limits = [self.texts[source].limit for source in live]
-        ruled = self.rules.apply(own, n, [limit for limit in limits for _ in range(C)])  # (B C, V)
-        ruled = self._worded(live, ids, ruled)
-        total = (ruled.view(B, C, V) + scores.unsqueeze(-1)).view(B, C * V)
-        best, flat = total.topk(min(self.n_candidates, C * V))  # (B, M)
+        sums = log_sums(logits)  # (B C,)
+        ruled, less = self._ruled(live, ids, logits, sums)  # (B C, V), (B C,)
+        values, places = best(ruled, min(self.n_candidates, logits.shape[1]))  # (B C, k)
+        k = values.shape[1]
+        total = ((values - less.unsqueeze(-1)).view(B, C, k) + scores.unsqueeze(-1)).flatten(1)
+        found, at = total.topk(min(self.n_candidates, C * k))  # (B, M)
+        beams, tokens = at // k, places.view(B, C * k).gather(1, at)  # (B, M)
         if self.beam.wording.forced:
-            best, flat = self._with_forced(ids, total, flat)
-        beams, tokens = flat // V, flat % V  # (B, M)
-        new_logs = own.view(B, C * V).gather(1, flat)  # (B, M)
+            total = (ruled - less.unsqueeze(-1)).view(B, C, -1) + scores.unsqueeze(-1)  # (B, C, V)
+            found, beams, tokens = self._with_forced(ids, total, beams, tokens)
+        rows = beams + C * torch.arange(B, device=beams.device).unsqueeze(-1)  # (B, M)
+        new_logs = logits[rows, tokens].float() - sums[rows]
         ids = torch.cat([_take(ids, beams), tokens.unsqueeze(-1)], -1)  # (B, M, n + 1)
         logs = torch.cat([_take(logs, beams), new_logs.unsqueeze(-1)], -1)  # (B, M, n + 1)
         full = torch.tensor([limit == n + 1 for limit in limits], device=ids.device)  # (B,)
         stops = torch.isin(tokens, self.ends.to(ids.device))  # (B, M)
         ended = stops | full.unsqueeze(-1)  # (B, M)
-        self._collect(live, ids, logs, best, ended, stops)
-        open_scores = best + ended * LOST
+        self._collect(live, ids, logs, found, ended, stops)
+        open_scores = found + ended * LOST
         going = self._shared(ids, open_scores)  # (B, C)
         open_ids, open_logs = _take(ids, going), _take(logs, going)
         return open_ids, open_logs, open_scores.gather(1, going), beams.gather(1, going)
 
-    def _worded(self, live: list[int], ids: Tensor, scores: Tensor) -> Tensor:
-        """scores (B C, V) without what the wording forbids, and without an end, while there is
-        room, for texts that lack a forced word."""
-        wording = self.beam.wording
-        if wording == NO_WORDING:
-            return scores
-        scores = scores.clone()
+    def _ruled(
+        self, live: list[int], ids: Tensor, logits: Tensor, sums: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What ranks the tokens (B C, V), and what is to be taken from it (B C,) for
+        log-probabilities. A token that is forced is certain: its own counts 0."""
+        C, n = ids.shape[1:]
+        limits = [self.texts[source].limit for source in live for _ in range(C)]
+        if self.rules.forces(n, limits):
+            logits, sums = logits.float() - sums.unsqueeze(-1), torch.zeros_like(sums)
+        self.rules.apply_(logits, n, limits)
+        if self.beam.wording != NO_WORDING:
+            self._worded_(live, ids, logits)
+        return logits, sums
+
+    def _worded_(self, live: list[int], ids: Tensor, scores: Tensor) -> None:
+        """Takes from scores (B C, V) what the wording forbids, and the ends, while there is room,
+        of texts that lack a forced word."""
         for row, written in enumerate(ids.flatten(0, 1).tolist()):
             text = self.texts[live[row // self.beam.beams]]
-            scores[row, list(wording.banned(text.window, written))] = -math.inf
-            if len(written) + 1 < text.limit and wording.progress(written)[0]:
+            banned = self.beam.wording.banned(text.window, written)
+            scores[row, list(banned)] = -math.inf
+            if len(written) + 1 < text.limit and self.beam.wording.progress(written)[0]:
                 scores[row, self.ends.to(scores.device)] = -math.inf
-        return scores
 
-    def _with_forced(self, ids: Tensor, total: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
-        """The candidates (B, M), and behind them each beam's next tokens of forced words, with its
-        likeliest one; all sorted by score. Filler and repetition score LOST or less."""
-        B, C, _ = ids.shape
-        V = total.shape[1] // C
-        likeliest = total.view(B, C, V).argmax(-1).tolist()
-        rows = flat.tolist()
+    def _with_forced(
+        self, ids: Tensor, total: Tensor, beams: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, beams and tokens (B, M) of the candidates and of each beam's next tokens of
+        forced words, with its likeliest one; sorted by score. total: (B, C, V). A filler scores
+        -inf."""
+        V, likeliest = total.shape[-1], total.argmax(-1).tolist()
+        rows = (beams * V + tokens).tolist()
         for b, texts in enumerate(ids.tolist()):
             for c, written in enumerate(texts):
-                tokens = {*self.beam.wording.progress(written)[2], likeliest[b][c]}
-                rows[b] += sorted({c * V + token for token in tokens} - set(rows[b]))
+                more = {*self.beam.wording.progress(written)[2], likeliest[b][c]}
+                rows[b] += sorted({c * V + token for token in more} - set(rows[b]))
         width = max(map(len, rows))
-        places = torch.tensor([row + row[:1] * (width - len(row)) for row in rows]).to(flat.device)
-        best = total.gather(1, places)
+        places = torch.tensor([row + row[:1] * (width - len(row)) for row in rows])
         filler = torch.tensor([[i >= len(row) for i in range(width)] for row in rows])
-        best = best.masked_fill(filler.to(best.device), -math.inf)
-        best, order = best.sort(dim=1, descending=True, stable=True)
-        return best, places.gather(1, order)
+        places, filler = places.to(total.device), filler.to(total.device)
+        found = total.flatten(1).gather(1, places).masked_fill(filler, -math.inf)
+        found, order = found.sort(dim=1, descending=True, stable=True)
+        places = places.gather(1, order)
+        return found, places // V, places % V
 
     def _shared(self, ids: Tensor, scores: Tensor) -> Tensor:
         """Which C of the candidates ids (B, M, n), scores (B, M) go on: (B, C)."""
@@ -254,6 +269,11 @@ class _Search:
         # tokens than stand.
         hoped = limit if self.beam.early_stopping == "never" and penalty > 0 else n_new
         return (scores[0] / hoped**penalty).item() > done[-1].score
+
+
+def _plain(logits: Tensor) -> Tensor:
+    """In a type that holds float32 scores, and to be changed."""
+    return logits if logits.dtype in (torch.float32, torch.bfloat16) else logits.float()
 
 
 def _take(x: Tensor, rows: Tensor) -> Tensor:
