@@ -22,7 +22,8 @@ from tercet.generate.wording import Wording
 from tercet.jobs import quickstart_models
 from tercet.jobs.quickstart import Run, Settings
 from tercet.jobs.quickstart_corpus import dates_and_numbers
-from tercet.model import build, flatten
+from tercet.model import build, cache, flatten
+from tercet.model.attention import Pattern
 from tercet.text import Tokenizer
 
 EOS, PAD, NEW = 2, 1, 9
@@ -209,6 +210,40 @@ def test_repeats_and_forbidden_words_equal_transformers(models, beams):
 
 
 # laws ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [3, 30])  # few rows run as a tape, many as modules
+def test_keys_that_stay_in_their_places_give_the_same_texts(models, n, monkeypatch):
+    """Float32, where beams copy no keys, against copies of them at every step."""
+    asked, how = texts(models, n), {"beam": Beam(4, n_best=4), "max_new_tokens": NEW}
+    single = Pair(models.theirs, models.ours.float(), models.ends)
+    monkeypatch.setattr(cache.Places, "reorder", spied := Spy(cache.Places.reorder))
+    try:
+        scattered = beam_search(single.ours, **asked, **how, eos_ids=models.ends)
+        kept = {m.buckets for m in models.ours.modules() if isinstance(m, Pattern)} == {None}
+        assert (spied.calls > 0) == kept
+        monkeypatch.setattr("tercet.model.transformer.attends", lambda *_: False)
+        copied = beam_search(single.ours, **asked, **how, eos_ids=models.ends)
+    finally:
+        models.ours.double()
+    for one, other in zip(scattered, copied, strict=True):
+        assert [text.ids for text in one] == [text.ids for text in other]
+        for a, b in zip(one, other):
+            assert a.log_probabilities == pytest.approx(b.log_probabilities, abs=1e-4)
+
+
+class Spy:
+    """A method that counts its calls."""
+
+    def __init__(self, method) -> None:
+        self.method, self.calls = method, 0
+
+    def __get__(self, owner, _) -> Any:
+        return functools.partial(self, owner)
+
+    def __call__(self, *args) -> Any:
+        self.calls += 1
+        return self.method(*args)
 
 
 @settings(max_examples=40, deadline=None)

@@ -109,13 +109,15 @@ class Reader:
         self.device = next(network.parameters()).device
 
     @torch.no_grad()
-    def cache(self, n_texts: int, sources: Sequence[Ids] | None) -> AnyCache:
+    def cache(
+        self, n_texts: int, sources: Sequence[Ids] | None, *, beams: bool = False
+    ) -> AnyCache:
         """An empty cache for `n_texts`; sources are encoded, and their keys computed, once."""
         if sources is None:
-            return self.network.new_cache(n_texts)
+            return self.network.new_cache(n_texts, reordered=beams)
         tokens, layout = flatten([list(source) for source in sources], device=self.device)
         memory = self.network.encode(tokens, layout)  # (N, D)
-        return self.network.new_cache(n_texts, memory=memory, memory_layout=layout)
+        return self.network.new_cache(n_texts, memory=memory, memory_layout=layout, reordered=beams)
 
     @torch.no_grad()
     def read(self, cache: AnyCache, unread: Sequence[Ids], *, behind: int | None = None) -> Tensor:

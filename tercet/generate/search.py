@@ -97,7 +97,7 @@ def beam_search(
     found: dict[int, list[Finished]] = {}
     with reading(network) as reader:
         for together, their_sources in groups(texts, sources, beams=beam.beams):
-            cache = reader.cache(len(together), their_sources)
+            cache = reader.cache(len(together), their_sources, beams=True)
             texts_found = _Search(beam, ends, rules, together).run(reader, cache)
             found.update(zip([text.index for text in together], texts_found, strict=True))
     return [found[i] for i in range(len(texts))]

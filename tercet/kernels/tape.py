@@ -226,11 +226,7 @@ class Tape:
                 assert k.is_contiguous() and v.is_contiguous()
                 made.half = k.dtype == torch.bfloat16
         position = told.position.data_ptr() if told else None
-        whole = Whole(ctypes.addressof(ops), len(ops), rows, position)
-        kernels = library("tape")
-        assert kernels is not None
-        if not kernels.tape_run(ctypes.byref(whole), torch.get_num_threads()):
-            raise MemoryError("a few rows had no memory for their scratch")
+        _run(ops, len(ops), rows, position)
 
     def _bound(self, rows: int) -> tuple[Any, dict[str, Tensor]]:
         """The operations on their buffers, which hold at least so many rows."""
@@ -250,6 +246,37 @@ class Tape:
                     made.residual = buffers[add].data_ptr()
             self._made = ops, buffers
         return self._made
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, scope: Scope, scale: float) -> Tensor:
+    """Attention of any number of rows q (N, H, K) float32 over keys and values (places, G, K), of
+    which each sees those that ``scope`` says, its pages a place each: (N, H, K)."""
+    q, out = q.contiguous(), torch.empty(q.shape, dtype=torch.float32)
+    op = Op(what=1)
+    made, step = op.attention, q.shape[1] * q.shape[2]
+    made.x, made.y, made.x_step, made.y_step = q.data_ptr(), out.data_ptr(), step, step
+    made.heads, made.key_heads, made.width = q.shape[1], keys.shape[1], q.shape[2]
+    made.scale, made.k, made.v, made.page = scale, keys.data_ptr(), values.data_ptr(), 1
+    made.pages, made.text = scope.pages.data_ptr(), scope.text.data_ptr()
+    made.first, made.last = scope.first.data_ptr(), scope.last.data_ptr()
+    made.half = keys.dtype == torch.bfloat16
+    assert keys.is_contiguous() and values.is_contiguous()
+    _run(op, 1, len(q), scope.last.data_ptr())
+    return out
+
+
+def attends(like: Tensor, width: int) -> bool:
+    """Whether ``attend`` reads keys and values of the type and device of ``like``."""
+    known = like.device.type == "cpu" and like.dtype in KINDS and width <= WIDEST
+    return known and library("tape") is not None
+
+
+def _run(ops: Any, n_ops: int, rows: int, position: int | None) -> None:
+    kernels = library("tape")
+    assert kernels is not None
+    whole = Whole(ctypes.addressof(ops), n_ops, rows, position)
+    if not kernels.tape_run(ctypes.byref(whole), torch.get_num_threads()):
+        raise MemoryError("a few rows had no memory for their scratch")
 
 
 def number(activation: str | None) -> int:

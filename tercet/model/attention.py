@@ -17,12 +17,16 @@ from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 from tercet.kernels import attention as ragged
-from tercet.model.cache import LayerCache
+from tercet.kernels import tape
+from tercet.model.cache import LayerCache, Places, Scattered, ScatteredLayer
 from tercet.model.layers import RMSNorm
 from tercet.model.layout import Layout, Tile, Tiling
 from tercet.model.linear import Linear, together
 from tercet.model.pick import pick
 from tercet.model.positions import RelativeBuckets, Rotary, Turn, rotate
+
+Keys = Tensor | Scattered
+AnyLayer = LayerCache | ScatteredLayer
 
 
 class Pattern(nn.Module):
@@ -74,6 +78,7 @@ class View:
         self.causal, self.window, self.angles, self.buckets = causal, window, turn, buckets
         self.rectangular = rectangular
         self.masks: dict[int, tuple[Tensor | None, bool]] = {}
+        self._scope: tape.Scope | None = None
 
     @cached_property
     def tiling(self) -> Tiling:
@@ -83,6 +88,12 @@ class View:
     def plain(self) -> bool:
         """Nothing but lengths, causality and a window decides who sees whom, and no cache does."""
         return not self.rectangular and self.buckets is None and not any(self.queries.past)
+
+    def scope(self, places: Places) -> tape.Scope:
+        """What each token sees of keys that lie in places."""
+        if self._scope is None:
+            self._scope = places.scope(self.queries, self.window)
+        return self._scope
 
     def turn(self, x: Tensor) -> Tensor:  # (N, H, K)
         return x if self.angles is None else rotate(x, self.angles)
@@ -149,11 +160,14 @@ class View:
         return bias.masked_fill(~visible, float("-inf")), False
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, view: View, scale: float, dropout: float) -> Tensor:
+def attend(q: Tensor, k: Keys, v: Keys, view: View, scale: float, dropout: float) -> Tensor:
     """softmax(q k' * scale + mask) v (Vaswani et al. 2017, section 3.2).
 
     q (N, H, K); k and v (N_S, G, K), or a cache's (B, G, S, K); out (N, H, K).
     """
+    if isinstance(k, Scattered) or isinstance(v, Scattered):
+        assert isinstance(k, Scattered) and isinstance(v, Scattered) and view.buckets is None
+        return tape.attend(q.float(), k.x, v.x, view.scope(k.places), scale).to(q.dtype)
     if view.plain and not dropout and ragged.fits(q, k, v):
         starts = (view.queries.bounds, view.keys.bounds)
         how = {"scale": scale, "causal": view.causal, "window": view.window}
@@ -192,9 +206,7 @@ class Attention(nn.Module):
         self.scale = config.attention_scale or config.head_width**-0.5
         self.dropout = config.attention_dropout
 
-    def project(
-        self, x: Tensor, view: View, cache: LayerCache | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, view: View, cache: AnyLayer | None) -> tuple[Tensor, Keys, Keys]:
         q, k, v = (y.unflatten(-1, (-1, self.width)) for y in together(x, self.q, self.k, self.v))
         q = view.turn(self.q_norm(q))  # (N, H, K)
         k = view.turn(self.k_norm(k))  # (N, G, K); v likewise
@@ -202,7 +214,7 @@ class Attention(nn.Module):
             k, v = cache.append(k, v, view.queries)  # past and present: (B, G, S, K)
         return q, k, v
 
-    def forward(self, x: Tensor, view: View, cache: LayerCache | None = None) -> Tensor:  # (N, D)
+    def forward(self, x: Tensor, view: View, cache: AnyLayer | None = None) -> Tensor:  # (N, D)
         q, k, v = self.project(x, view, cache)
         out = attend(q, k, v, view, self.scale, self.dropout if self.training else 0.0)  # (N, H, K)
         return self.o(out.flatten(-2))  # (N, D)

@@ -1,15 +1,19 @@
 """Keys and values of tokens already read: append, reorder (beams, finished sequences), rewind
 (speculation).
 
-Sharing a prefix is ``reorder`` with a repeated row. The cache holds tensors and lengths; it knows
-no network.
+Sharing a prefix is ``reorder`` with a repeated row. Rows of a rectangle are copied then; where rows
+are reordered at every step, keys stay in the places where they were written and each sequence has
+a list of its own. The cache holds tensors and lengths; it knows no network.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from tercet.kernels.tape import Scope
 from tercet.model.layout import Layout
 
 
@@ -31,11 +35,13 @@ class LayerCache:
             return k, v
         return self.k[:, :, :longest], self.v[:, :, :longest]
 
-    def reserve(self, n_sequences: int, heads: int, width: int, longest: int, like: Tensor) -> None:
-        """Room for ``longest`` tokens of each sequence, of the type of ``like``."""
-        row = like.new_empty(0, heads, width)
-        self.k = _grown(self.k, row, n_sequences, longest)
-        self.v = _grown(self.v, row, n_sequences, longest)
+    def pages(self, layout: Layout, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (pages, G, page, K) with room for the tokens of ``layout``, of the type
+        of ``like`` (..., G, K): a page for each sequence."""
+        longest = max(layout.totals)
+        self.k = _grown(self.k, like, layout.n_sequences, longest)
+        self.v = _grown(self.v, like, layout.n_sequences, longest)
+        return self.k, self.v
 
     def reorder(self, rows: Tensor) -> None:
         if self.k is not None and self.v is not None:
@@ -46,6 +52,84 @@ class LayerCache:
         other.k = None if self.k is None else self.k.clone()
         other.v = None if self.v is None else self.v.clone()
         return other
+
+
+class Places:
+    """Where the tokens of each sequence lie: ``table`` (B, n) int64. Every pass takes new places,
+    as many as it has tokens."""
+
+    def __init__(self, n_sequences: int) -> None:
+        self.table = torch.empty(n_sequences, 0, dtype=torch.int64)
+        self.taken = 0
+        self._last: tuple[Layout | None, int] = (None, 0)
+
+    def take(self, layout: Layout) -> int:
+        """The first place of this pass, the same for all layers."""
+        if self._last[0] is not layout:
+            self._last = layout, self.taken
+            self.taken += layout.n_tokens
+            more = max(layout.totals) - self.table.shape[1]
+            self.table = torch.nn.functional.pad(self.table, (0, max(0, more)))
+            new = torch.arange(self._last[1], self.taken)
+            self.table[layout.sequence, layout.positions] = new
+        return self._last[1]
+
+    def reorder(self, rows: Tensor) -> None:
+        self.table = self.table[rows]
+
+    def scope(self, layout: Layout, window: int | None) -> Scope:
+        """What the tokens of ``layout`` see: those before them in their sequence, themselves too,
+        as far as a window reaches."""
+        last = layout.positions + 1
+        first = torch.zeros_like(last) if window is None else (last - window).clamp_(min=0)
+        return Scope(self.table.flatten(), layout.sequence * self.table.shape[1], first, last)
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """Keys or values (places, G, K), and where each sequence has its own."""
+
+    x: Tensor
+    places: Places
+
+
+class ScatteredLayer:
+    """One layer's keys and values in the places that ``Places`` gives."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.k: Tensor | None = None  # (capacity, G, K)
+        self.v: Tensor | None = None
+
+    def append(
+        self, k: Tensor, v: Tensor, layout: Layout
+    ) -> tuple[Tensor, Tensor] | tuple[Scattered, Scattered]:
+        """New (N, G, K) in; out what attention reads: the stream itself in a first call."""
+        start = self.places.take(layout)
+        keys, values = (x.squeeze(2) for x in self.pages(layout, k))
+        keys[start : self.places.taken], values[start : self.places.taken] = k, v
+        if not any(layout.past):
+            return k, v
+        return Scattered(keys, self.places), Scattered(values, self.places)
+
+    def pages(self, layout: Layout, like: Tensor) -> tuple[Tensor, Tensor]:
+        """As of ``LayerCache``, a page for each place."""
+        self.places.take(layout)
+        self.k, self.v = self._room(self.k, like), self._room(self.v, like)
+        return self.k.unsqueeze(2), self.v.unsqueeze(2)
+
+    def _room(self, kept: Tensor | None, like: Tensor) -> Tensor:
+        """Capacity doubles; no zeros: memory is taken when it is first written to."""
+        held = 0 if kept is None else len(kept)
+        if kept is not None and held >= self.places.taken:
+            return kept
+        room = like.new_empty(max(self.places.taken, 2 * held, 1024), *like.shape[-2:])
+        if kept is not None:
+            room[:held] = kept
+        return room
+
+    def reorder(self, rows: Tensor) -> None:
+        """Nothing moves."""
 
 
 def _kept(x: Tensor, rows: Tensor, longest: int) -> Tensor:
@@ -85,9 +169,15 @@ class Cache:
     in place and takes no gradients.
     """
 
-    def __init__(self, n_sequences: int, n_layers: int) -> None:
+    def __init__(self, n_sequences: int, n_layers: int, *, scattered: bool = False) -> None:
+        """scattered: for rows that are reordered often, where ``kernels.tape.attends`` can."""
         self.lengths: tuple[int, ...] = (0,) * n_sequences
-        self.layers = [LayerCache() for _ in range(n_layers)]
+        self.places = Places(n_sequences) if scattered else None
+        self.layers: list[LayerCache] | list[ScatteredLayer]
+        if self.places is None:
+            self.layers = [LayerCache() for _ in range(n_layers)]
+        else:
+            self.layers = [ScatteredLayer(self.places) for _ in range(n_layers)]
         self.cross: list[tuple[Tensor, Tensor]] = []
         self.memory_layout: Layout | None = None
         self.owners = tuple(range(n_sequences))
@@ -113,9 +203,19 @@ class Cache:
             return
         self.lengths = tuple(self.lengths[i] for i in kept)
         self.owners = tuple(self.owners[i] for i in kept)
+        if self.places is not None:
+            self.places.reorder(rows)
         for layer in self.layers:
             layer.reorder(rows)
         self._share()
+
+    def pages(self, layout: Layout) -> tuple[Tensor, Tensor]:
+        """The pages of all sequences, and for each token of ``layout`` where those of its sequence
+        begin."""
+        if self.places is None:
+            return torch.arange(layout.n_sequences), layout.sequence
+        self.places.take(layout)
+        return self.places.table.flatten(), layout.sequence * self.places.table.shape[1]
 
     def _share(self) -> None:
         """Drops the sources that nobody answers; sequences that do not stand together get a copy

@@ -156,8 +156,14 @@ class Recurrent(nn.Module):
         return x
 
     def new_cache(
-        self, n_sequences: int, *, memory: Tensor | None = None, memory_layout: Layout | None = None
+        self,
+        n_sequences: int,
+        *,
+        memory: Tensor | None = None,
+        memory_layout: Layout | None = None,
+        reordered: bool = False,
     ) -> RecurrentCache:
+        """reordered: as of ``Transformer``; a state is small and is copied."""
         return RecurrentCache(n_sequences, memory, memory_layout)
 
     def states(

@@ -132,18 +132,15 @@ class StackTape:
         """States (N, D) float32 of tokens (N,) behind a cache, which then holds them."""
         states = self.stack.embedding(self.network.tokens(tokens), layout, None)
         G, K = self.config.kv_heads, self.config.head_width
-        for layer in cache.layers:
-            layer.reserve(layout.n_sequences, G, K, max(layout.totals), states)
-        own, texts = layout.sequence, torch.arange(layout.n_sequences)
-        scopes = self._behind(texts, own, layout.positions)
-        layers = [(layer.k, layer.v) for layer in cache.layers] + cache.cross
+        row = states.new_empty(0, G, K)
+        layers = [layer.pages(layout, row) for layer in cache.layers] + cache.cross
+        scopes = self._behind(*cache.pages(layout), layout.positions)
         if cache.memory_layout is not None:
-            source = torch.tensor(cache.owners)[own]
+            source = torch.tensor(cache.owners)[layout.sequence]
             lengths = torch.tensor(cache.memory_layout.lengths)[source]
             texts = torch.arange(cache.memory_layout.n_sequences)
             scopes["memory"] = Scope(texts, source, torch.zeros_like(lengths), lengths)
-        keys = dict(enumerate(layers))
-        found = self._run(states, layout.positions, scopes, keys)  # type: ignore[arg-type]
+        found = self._run(states, layout.positions, scopes, dict(enumerate(layers)))
         cache.lengths = layout.totals
         return found
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
+from tercet.kernels.tape import attends
 from tercet.model.attention import Attention, CrossAttention, Pattern, View
 from tercet.model.cache import Cache
 from tercet.model.heads import Heads
@@ -195,13 +196,23 @@ class Transformer(nn.Module):
         return states
 
     def new_cache(
-        self, n_sequences: int, *, memory: Tensor | None = None, memory_layout: Layout | None = None
+        self,
+        n_sequences: int,
+        *,
+        memory: Tensor | None = None,
+        memory_layout: Layout | None = None,
+        reordered: bool = False,
     ) -> Cache:
         """An empty cache for ``decode``; the keys of ``memory`` are computed here, once for all
-        steps.
+        steps. reordered: its sequences will change their rows at every step, as beams do.
         """
         assert self.decoder is not None
-        cache = Cache(n_sequences, len(self.decoder.blocks))
+        scattered = (
+            reordered
+            and attends(self.tokens.weight, self.config.head_width)
+            and all(pattern.buckets is None for pattern in self.decoder.patterns)
+        )
+        cache = Cache(n_sequences, len(self.decoder.blocks), scattered=scattered)
         if memory is not None and memory_layout is not None:
             layers = [m for m in self.decoder.modules() if isinstance(m, CrossAttention)]
             cache.remember([layer.remember(memory) for layer in layers], memory_layout)
