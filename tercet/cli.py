@@ -56,8 +56,6 @@ AWAKE = "2000"
 def main() -> None:
     """The console script."""
     os.environ.setdefault("GOMP_SPINCOUNT", AWAKE)
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        os.environ.setdefault("RAYON_NUM_THREADS", threads)  # one setting; the tokenizer reads this
     sys.exit(run(sys.argv[1:]))
 
 

@@ -286,7 +286,8 @@ class TransformerConfig:
                 f"keep to its own {own:,} tokens"
             )
         trained = scaling.original_context or own
-        stretched = dataclasses.replace(scaling, factor=context / trained, original_context=trained)
+        factor = max(scaling.factor, context / trained)  # a folder may state one and no context
+        stretched = dataclasses.replace(scaling, factor=factor, original_context=trained)
         return self.replace(context_length=context, rope_scaling=stretched)
 
     def to_dict(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from tercet.represent.texts import TextReader
 from tercet.text import CutReport, Tokenizer
 
 GREEDY = Sampling()
+NOTHING = "no text can be written: what is forbidden, or a network of NaN, leaves no token"
 BITS = {"int8": 8, "int4": 4}
 PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
 
@@ -103,7 +104,8 @@ class LanguageModel:
 
     @property
     def reader(self) -> TextReader:
-        return TextReader(self.network, self.tokenizer, self.limit)
+        normalise = self.extras.embedding.normalise
+        return TextReader(self.network, self.tokenizer, self.limit, normalise)
 
     @property
     def device(self) -> torch.device:
@@ -154,7 +156,8 @@ class LanguageModel:
         """
         texts, one = self._listed(texts)
         policy, report = overflow or ("error" if one else "keep-start"), CutReport()
-        vectors = np.concatenate([*self._embedded(texts, pool, prompt, policy, report)])
+        asked, how = self._asked(texts, pool, prompt)
+        vectors = np.concatenate([*self.reader.embedded(list(asked), how, policy, report)])
         _warn_of_cuts(report, policy)
         return vectors[0] if one else vectors
 
@@ -167,31 +170,31 @@ class LanguageModel:
         prompt: str | None = None,
     ) -> Iterator[np.ndarray]:
         """The vectors (D,) of ``embed`` one by one, of any number of texts in bounded memory: some
-        thousand texts are read ahead."""
-        self._must("embed")
-        report = CutReport()
-        for vectors in self._embedded(texts, pool, prompt, overflow, report):
-            yield from vectors
-        _warn_of_cuts(report, overflow)
+        thousand texts are read ahead. Texts are checked as they come, options at the call."""
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise InputError(f"texts {texts!r}: give an iterable of strings; one text is for embed")
+        asked, how = self._asked(texts, pool, prompt)
 
-    def _embedded(
-        self,
-        texts: Iterable[str],
-        pool: str | None,
-        prompt: str | None,
-        policy: str,
-        report: CutReport,
-    ) -> Iterator[np.ndarray]:
+        def stream() -> Iterator[np.ndarray]:
+            report = CutReport()
+            try:
+                for vectors in self.reader.embedded(asked, how, overflow, report):
+                    yield from vectors
+            finally:
+                _warn_of_cuts(report, overflow)
+
+        return stream()
+
+    def _asked(
+        self, texts: Iterable[str], pool: str | None, prompt: str | None
+    ) -> tuple[Iterator[str], str]:
+        """The texts as the model wants them, and how their states become a vector."""
         settings = self.extras.embedding
         before, how = settings.prompt(prompt), pool or settings.pool or "mean"
         if how not in ("first", "mean", "last"):
             raise InputError(f"pool {how!r} is unknown; use first, mean or last")
-
-        def asked(text: str) -> str:
-            text = before + _text(text)
-            return text.lower() if settings.lower_case else text
-
-        return self.reader.embedded(map(asked, texts), how, settings.normalise, policy, report)
+        dressed = (before + _text(text) for text in texts)
+        return (text.lower() for text in dressed) if settings.lower_case else dressed, how
 
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
         """The likeliest tokens for ``[MASK]``, best first; a list for each mask when there are
@@ -359,8 +362,10 @@ class LanguageModel:
             found = self.writer.translate([listed[i] for i in good], beam, max_new_tokens)
             best.update(zip(good, found, strict=True))
         for answers in best.values():
+            if not answers and one:
+                raise InputError(NOTHING)
             if not answers:
-                answers.append(Generation("", error="what is forbidden leaves no text"))
+                answers.append(Generation("", error=NOTHING))
         lists = [best[i] if n_best > 1 else best[i][0] for i in range(len(listed))]
         return lists[0] if one else lists
 

@@ -24,6 +24,7 @@ from tercet.jobs.quickstart import Run, Settings
 from tercet.jobs.quickstart_corpus import dates_and_numbers
 from tercet.model import build, cache, flatten
 from tercet.model.attention import Pattern
+from tercet.model.quantize import quantise
 from tercet.text import Tokenizer
 
 EOS, PAD, NEW = 2, 1, 9
@@ -232,6 +233,39 @@ def test_keys_that_stay_in_their_places_give_the_same_texts(models, n, monkeypat
             assert a.log_probabilities == pytest.approx(b.log_probabilities, abs=1e-4)
 
 
+VARIANTS = {
+    "windows, grouped heads": dict(
+        positions="rotary", norm="rms", n_kv_heads=2, window=5, local_layers=(1,)
+    ),
+    "rotary": dict(positions="rotary", qk_norm=True),
+}
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_places_of_ragged_prompts(name, precision, monkeypatch):
+    """Windows, grouped heads, prompts of 1 to 20 tokens, few rows and many."""
+    config = TransformerConfig(
+        vocab_size=61, context_length=64, d_model=32, d_ff=48, n_heads=4, decoder_layers=2
+    ).replace(init_std=0.4, **VARIANTS[name])
+    network = build(config, seed=3).eval()
+    if precision == "int8":
+        quantise(network, 8)
+    draw = torch.Generator().manual_seed(5)
+    sizes = torch.randint(1, 21, (30,), generator=draw).tolist()
+    prompts = [torch.randint(2, 61, (n,), generator=draw).tolist() for n in sizes]
+    found = []
+    for places in (True, False):
+        if not places:
+            monkeypatch.setattr("tercet.model.transformer.attends", lambda *_: False)
+        for n in (2, 30):
+            how = {"beam": Beam(4, n_best=4), "max_new_tokens": 8, "eos_ids": (1,)}
+            found.append(
+                str([[t.ids for t in best] for best in beam_search(network, prompts[:n], **how)])
+            )
+    assert found[:2] == found[2:]
+
+
 class Spy:
     """A method that counts its calls."""
 
@@ -256,14 +290,18 @@ def test_words_are_forced_and_forbidden(data):
     spelt = {token for word in forced for spelling in word for token in spelling}
     forbidden = tuple((token,) for token in data.draw(st.sets(st.integers(2, 8))) - spelt)
     wording = Wording(0, forbidden, tuple(map(tuple, forced)))
-    beam = Beam(data.draw(st.integers(1, 5)), wording=wording)
-    (found,) = beam_search(network, [[3]], beam=beam, max_new_tokens=12, eos_ids=(1,))
+    beams = data.draw(st.integers(1, 5))
+    beam = Beam(beams, n_best=beams, wording=wording)
+    rules = TokenRules(last=data.draw(st.sampled_from([None, 0, 1])))
+    (found,) = beam_search(network, [[3]], beam=beam, max_new_tokens=12, eos_ids=(1,), rules=rules)
+    assert found and len({tuple(text.ids) for text in found}) == len(found)
     for text in found:
         said = {tuple(text.ids[i:j]) for i in range(13) for j in range(i, len(text.ids) + 1)}
         assert not said & set(forbidden)
         holds = all(said & set(word) for word in forced)
         assert holds or text.finish == "length"
-        assert holds  # in 12 tokens there is room for all
+    said = {tuple(found[0].ids[i:j]) for i in range(13) for j in range(i, 13)}
+    assert all(said & set(word) for word in forced)  # in 12 tokens there is room for all
 
 
 def test_a_wide_search_finds_the_likeliest_text_that_holds_a_word():
@@ -285,6 +323,12 @@ def test_what_cannot_be_said_is_said():
     forced = Beam(3, wording=Wording(forced=(((2, 3, 4, 5),),)))
     ((text,),) = beam_search(network, [[3]], beam=forced, max_new_tokens=3, eos_ids=(1,))
     assert text.finish == "length" and len(text.ids) == 3
+    twice = Wording(forced=(((4,),),))  # token 0 may be the last: no empty candidate is one of it
+    (found,) = beam_search(
+        build(TINY, seed=1).eval(), [[3]], beam=Beam(4, n_best=4, wording=twice),
+        max_new_tokens=5, rules=TokenRules(last=0),
+    )  # fmt: skip
+    assert len({tuple(text.ids) for text in found}) == 4
     nothing = Wording(forbidden=tuple((token,) for token in range(9)))
     assert beam_search(network, [[3]], beam=Beam(2, wording=nothing), max_new_tokens=3) == [[]]
     with pytest.raises(InputError, match="no_repeat_ngram -1"):
@@ -356,6 +400,9 @@ def test_training_goes_on_after_a_search(models):
         ({"beams": 3, "n_best": 4}, "n_best 4"),
         ({"n_best": 0}, "n_best 0"),
         ({"early_stopping": "often"}, "'often'"),
+        ({"beams": 2.5}, "beams 2.5 must be a whole number"),
+        ({"length_penalty": 2000.0}, "length_penalty 2000.0"),
+        ({"length_penalty": None}, "length_penalty None"),
     ],
 )
 def test_beam_refuses(values, named):

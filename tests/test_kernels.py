@@ -258,5 +258,13 @@ def test_log_sums_of_rows(dtype: torch.dtype):
     expected = x.float().topk(5)
     assert torch.equal(values, expected.values)
     assert torch.equal(x.float().gather(1, places), values)
+    x[0, 70:74], x[1, 500] = torch.nan, math.inf
+    x[0, 85], x[2] = 99.0, -math.inf
+    values, places = best(x, 1)
+    assert values[:2].tolist() == [[99.0], [math.inf]] and places[:2].tolist() == [[85], [500]]
+    assert log_sums(x)[0].isnan() and log_sums(x)[1:3].tolist() == [math.inf, -math.inf]
     wide = x.double()
-    assert torch.equal(log_sums(wide), wide.logsumexp(-1)) and best(wide, 2)[0].shape == (7, 2)
+    assert torch.equal(log_sums(wide)[1:], wide.logsumexp(-1)[1:]) and best(wide, 2)[0].shape == (
+        7,
+        2,
+    )

@@ -15,6 +15,7 @@ from tercet.errors import InputError
 from tercet.generate import Finished
 from tercet.generate.texts import Writer
 from tercet.model import build, flatten
+from tercet.represent.encode import encode
 from tercet.text import Tokenizer, train_tokenizer
 from tercet.text.engine import LibraryEngine
 
@@ -119,6 +120,33 @@ def test_embed_stream_reads_some_texts_ahead_and_gives_what_embed_gives(encoder,
         list(encoder.embed_stream(["a dog"] * 9 + [" "]))
     with pytest.raises(tercet.InputError, match=r"must be a string, not 3"):
         list(encoder.embed_stream(iter([3])))
+
+
+def test_fillers_are_no_longer_than_the_texts(encoder):
+    """However many threads a batch is cut for, a short context holds what makes it round."""
+    ids = [[5] * n for n in (30, 29, 3) * 300]
+    found = encode(encoder.network, ids, "mean", budget=32_768)
+    alone = encode(encoder.network, ids[:3], "mean")
+    torch.testing.assert_close(found[-3:], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_embed_stream_says_what_was_cut_to_who_leaves_early(encoder):
+    stream = encoder.embed_stream([" ".join(SENTENCES), "a dog"] * 9)
+    next(stream)
+    with pytest.warns(tercet.CutWarning, match="of texts lost"):
+        stream.close()
+    for wrong in ("the cat", None):
+        with pytest.raises(tercet.InputError, match="give an iterable of strings"):
+            encoder.embed_stream(wrong)
+
+
+def test_a_list_is_checked_before_it_is_embedded(encoder, monkeypatch):
+    monkeypatch.setattr("tercet.represent.texts.PART_TEXTS", 2)
+    monkeypatch.setattr("tercet.represent.texts.encode", lambda *_: pytest.fail("computed"))
+    with pytest.raises(tercet.InputError, match="text 5 is empty"):
+        encoder.embed(["a dog"] * 4 + [" "])
+    with pytest.raises(tercet.InputError, match="text 5 has 602"):
+        encoder.embed(["a dog"] * 4 + [" ".join(SENTENCES)], overflow="error")
 
 
 def test_embed_says_what_it_cut(encoder) -> None:

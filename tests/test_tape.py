@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from tercet.config import TransformerConfig
 from tercet.kernels import library
 from tercet.kernels.packed import pack, product
+from tercet.kernels.tape import ACTIVATIONS
 from tercet.model import build, flatten
+from tercet.model.layers import Activation
 from tercet.model.layout import Layout
 from tercet.model.quantize import quantise
 from tercet.model.tape import tape_of
@@ -153,20 +155,32 @@ def test_packing_rounds_to_the_nearest(outputs, inputs, bits, seed):
     assert ((found - weight).abs() <= scale / 2 + slack).all()
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(1, 200), st.integers(1, 130), st.integers(1, 130), st.sampled_from([8, 4]))
-def test_a_packed_product_rounds_nothing_but_its_rows(n, outputs, inputs, bits):
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.integers(1, 200), st.integers(1, 130), st.sampled_from([8, 4]))
+def test_a_packed_product_rounds_nothing_but_its_rows(data, n, inputs, bits):
+    """Of up to three matrices side by side, activated or not, or of a gate and what it lets by."""
     draw = torch.Generator().manual_seed(n)
-    weight, x = (torch.randn(m, inputs, generator=draw) for m in (outputs, n))
-    bias = torch.randn(outputs, generator=draw)
-    packed = pack(weight, bits)
+    sizes = data.draw(st.lists(st.integers(1, 130), min_size=1, max_size=3))
+    gated = len(sizes) == 2 and data.draw(st.booleans())
+    sizes = [sizes[0]] * 2 if gated else sizes
+    kind = data.draw(st.sampled_from([None, *ACTIVATIONS]))
+    x = torch.randn(n, inputs, generator=draw)
+    biases = [torch.randn(m, generator=draw) for m in sizes]
+    layers = [
+        (pack(torch.randn(m, inputs, generator=draw), bits), b) for m, b in zip(sizes, biases)
+    ]
     scale = x.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
     rounded = (x.double() / scale).round() * scale
-    wanted = rounded @ packed.unpacked().double().t() + bias
-    found = product(x, (packed, bias))
+    parts = [rounded @ packed.unpacked().double().t() + bias for packed, bias in layers]
+    act = torch.nn.Identity() if kind is None else Activation(kind)
+    wanted = act(parts[0]) * parts[1] if gated else act(torch.cat(parts, 1))
+    found = product(x, *layers, activation=kind, gated=gated)
     # a half may be rounded either way: one step of a row's scale times the largest weight
-    slack = 1e-4 + (scale * weight.abs().max()).double()
+    largest = max(float(packed.unpacked().abs().max()) for packed, _ in layers)
+    slack = 2e-3 + 1.2 * scale.double() * largest
+    if gated:
+        slack = slack * (2 + parts[0].abs() + parts[1].abs())
     assert ((found - wanted).abs() <= slack).all()
-    assert torch.equal(product(x[:1], (packed, bias)), found[:1])
-    assert product(x.bfloat16(), (packed, bias)).dtype == torch.bfloat16
-    assert product(x[:0], (packed, bias)).shape == (0, outputs)
+    assert torch.equal(product(x[:1], *layers, activation=kind, gated=gated), found[:1])
+    assert product(x.bfloat16(), *layers).dtype == torch.bfloat16
+    assert product(x[:0], *layers).shape == (0, sum(sizes))

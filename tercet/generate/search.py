@@ -47,17 +47,18 @@ class Beam:
     wording: Wording = NO_WORDING
 
     def __post_init__(self) -> None:
-        for name in ("beams", "n_best", "length_penalty"):
-            if not isinstance(value := getattr(self, name), int | float):
-                raise InputError(f"{name} {value!r} must be a number")
+        for name in ("beams", "n_best"):
+            if type(value := getattr(self, name)) is not int:
+                raise InputError(f"{name} {value!r} must be a whole number")
         if self.beams < 1:
             raise InputError(f"beams {self.beams} must be 1 or more")
         if not 1 <= self.n_best <= self.beams:
             raise InputError(
                 f"n_best {self.n_best} must lie between 1 and beams {self.beams}; widen the search"
             )
-        if not math.isfinite(self.length_penalty):
-            raise InputError(f"length_penalty {self.length_penalty} must be a finite number")
+        penalty = self.length_penalty
+        if not isinstance(penalty, int | float) or not -20 <= penalty <= 20:
+            raise InputError(f"length_penalty {penalty!r} must be a number between -20 and 20")
         if self.early_stopping not in (True, False, "never"):
             raise InputError(
                 f"early_stopping {self.early_stopping!r} is unknown; use True, False or 'never'"
@@ -160,7 +161,7 @@ class _Search:
         beams, tokens = at // k, places.view(B, C * k).gather(1, at)  # (B, M)
         if self.beam.wording.forced:
             total = (ruled - less.unsqueeze(-1)).view(B, C, -1) + scores.unsqueeze(-1)  # (B, C, V)
-            found, beams, tokens = self._with_forced(ids, total, beams, tokens)
+            found, beams, tokens = self._with_forced(ids, total, found, beams, tokens)
         rows = beams + C * torch.arange(B, device=beams.device).unsqueeze(-1)  # (B, M)
         new_logs = logits[rows, tokens].float() - sums[rows]
         ids = torch.cat([_take(ids, beams), tokens.unsqueeze(-1)], -1)  # (B, M, n + 1)
@@ -199,13 +200,14 @@ class _Search:
                 scores[row, self.ends.to(scores.device)] = -math.inf
 
     def _with_forced(
-        self, ids: Tensor, total: Tensor, beams: Tensor, tokens: Tensor
+        self, ids: Tensor, total: Tensor, found: Tensor, beams: Tensor, tokens: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, beams and tokens (B, M) of the candidates and of each beam's next tokens of
         forced words, with its likeliest one; sorted by score. total: (B, C, V). A filler scores
         -inf."""
         V, likeliest = total.shape[-1], total.argmax(-1).tolist()
-        rows = (beams * V + tokens).tolist()
+        flat, real = (beams * V + tokens).tolist(), (found > -math.inf).tolist()
+        rows = [[i for i, good in zip(*pair) if good] for pair in zip(flat, real, strict=True)]
         for b, texts in enumerate(ids.tolist()):
             for c, written in enumerate(texts):
                 more = {*self.beam.wording.progress(written)[2], likeliest[b][c]}
@@ -260,7 +262,7 @@ class _Search:
         if n_new == limit:
             return False
         if len(done) < self.beam.beams:
-            return True
+            return bool(scores[0] > LOST)  # else what is forbidden left nothing to go on with
         if self.beam.early_stopping is True:
             return False
         penalty = self.beam.length_penalty

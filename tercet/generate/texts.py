@@ -166,15 +166,15 @@ class Writer:
 
     def wording(self, ngram: int, forbidden: Sequence[str], forced: Sequence[str]) -> Wording:
         for name, words in {"forbidden": forbidden, "forced": forced}.items():
-            if isinstance(words, str):
-                raise InputError(f"{name} {words!r}: give a list of words, such as [{words!r}]")
+            if not isinstance(words, Sequence) or isinstance(words, str):
+                raise InputError(f"{name} {words!r}: give a list of words, such as ['this']")
         no = tuple(spelling for word in forbidden for spelling in self._spellings(word))
         return Wording(ngram, no, tuple(self._spellings(word) for word in forced))
 
     def _spellings(self, word: str) -> tuple[tuple[int, ...], ...]:
         """The tokens of a word at the beginning of a text and behind a space."""
         if not isinstance(word, str) or not word.strip():
-            raise InputError(f"the word {word!r} is empty; give at least one letter")
+            raise InputError(f"{word!r} is no word; give a string of at least one letter")
         tokenizer = self.tokenizer.target
         found = {tuple(tokenizer.encode(text, special=False)) for text in (word, f" {word}")}
         found = {ids for ids in found if ids and tokenizer.unk_id not in ids}

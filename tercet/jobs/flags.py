@@ -195,10 +195,15 @@ def _some(texts: list[str], name: str) -> list[str]:
 
 def print_json(value: dict[str, Any]) -> None:
     """One object a line. What is no number (the perplexity of a single token) becomes null."""
-    plain = {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()
-    }
-    print(json.dumps(plain, ensure_ascii=False), flush=True)
+    print(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def one_line(text: str) -> str:

@@ -3,15 +3,18 @@
 
 #define BLOCK (4 * W) /* numbers that are looked at together, and mostly are all too small */
 
-/* values[k] falling, equals in the order of their places; -inf and NaN are none of them. */
+INLINE vec real(vec x) { return choose(x == x, x, all(-INFINITY)); }
+
+/* values[k] falling, equals in the order of their places; -inf and NaN are none of them: a value of
+   -inf at place 0 stands for nothing. */
 INLINE void largest_of(const void *row, long V, long k, float *values, int64_t *places, const int half) {
     for (long i = 0; i < k; i++) values[i] = -INFINITY, places[i] = 0;
     float least = -INFINITY;
     for (long from = 0; from < V; from += BLOCK) {
         long to = from + BLOCK < V ? from + BLOCK : V;
         if (to - from == BLOCK) {
-            vec a = larger(load(row, from, half), load(row, from + W, half));
-            vec b = larger(load(row, from + 2 * W, half), load(row, from + 3 * W, half));
+            vec a = larger(real(load(row, from, half)), real(load(row, from + W, half)));
+            vec b = larger(real(load(row, from + 2 * W, half)), real(load(row, from + 3 * W, half)));
             if (!(largest(larger(a, b)) > least)) continue;
         }
         for (long j = from; j < to; j++) {
@@ -31,6 +34,7 @@ INLINE float log_sum(const void *row, long V, const int half) {
     for (long j = 0; j < whole; j += W) most = larger(load(row, j, half), most);
     float m = largest(most), s;
     for (long j = whole; j < V; j++) m = fmaxf(m, load1(row, j, half));
+    if (isinf(m)) return m;
     for (long j = 0; j < whole; j += W) part += exponential(load(row, j, half) - m);
     s = total(part);
     for (long j = whole; j < V; j++) s += expf(load1(row, j, half) - m);

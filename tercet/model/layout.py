@@ -106,10 +106,10 @@ def flatten(
 
 
 def filled(sequences: list[Sequence[int]]) -> list[Sequence[int]]:
-    """The sequences, and behind them one of zeros that makes the tokens a round number: products
-    round up by themselves otherwise, which copies the rows."""
-    more = filler(sum(map(len, sequences)))
-    return [*sequences, [0] * more] if more else sequences
+    """The sequences, and behind them some of zeros, none longer than theirs, that make the tokens a
+    round number: on a CPU products round up by themselves otherwise, which copies the rows."""
+    more, longest = filler(sum(map(len, sequences))), max(map(len, sequences))
+    return [*sequences, *([0] * min(longest, more - at) for at in range(0, more, longest))]
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -34,8 +34,9 @@ def encode(
     vectors = torch.empty(len(texts), network.tokens.embedding_dim)
     for rows in batches([len(ids) for ids in texts], budget):
         own = [texts[i] for i in rows]
-        tokens, layout = flatten(own if tape is not None else filled(own), device)
+        plain = tape is not None or device.type != "cpu"
+        tokens, layout = flatten(own if plain else filled(own), device)
         states = read(tokens, layout) if tape is None else tape.encode(tokens, layout)
-        pooled = network.heads.pooled(states, layout, pool)  # (b, D), and the filler's
+        pooled = network.heads.pooled(states, layout, pool)  # (b, D), and the fillers'
         vectors[torch.tensor(rows)] = pooled[: len(rows)].float().cpu()
     return vectors

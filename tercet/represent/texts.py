@@ -17,11 +17,13 @@ PART_TEXTS, PART_CHARACTERS = 4_096, 1 << 24  # tokenised at once while embeddin
 
 @dataclass(frozen=True)
 class TextReader:
-    """A network that reads, its tokenizer, and the tokens of the longest text that it takes."""
+    """A network that reads, its tokenizer, the tokens of the longest text that it takes, and
+    whether its vectors have a length of 1."""
 
     network: Network
     tokenizer: Tokenizer
     limit: int
+    normalise: bool = False
 
     def whole(self, text: str) -> list[int]:
         """The ids of a text that must fit as it is: the caller has no overflow policy."""
@@ -46,8 +48,7 @@ class TextReader:
             zip(texts, self.tokenizer.encode_batch(texts), strict=True)
         ):
             name = "the text" if len(texts) == 1 and not done else f"text {done + i + 1}"
-            if not text.strip():
-                raise InputError(f"{name} is empty ({text!r}); give at least one word")
+            _check_empty(text, name)
             found = fit(
                 ids,
                 self.limit,
@@ -62,11 +63,23 @@ class TextReader:
             owners += [i] * len(found)
         return windows, owners
 
+    def _check(self, texts: list[str], policy: str) -> None:
+        """Raises as ``windows`` does, for all texts."""
+        done = 0
+        for part in _parts(texts):
+            if policy == "error":
+                self.windows(part, policy, CutReport(), done=done)
+            for i, text in enumerate(part):
+                _check_empty(text, f"text {done + i + 1}")
+            done += len(part)
+
     def embedded(
-        self, texts: Iterable[str], how: str, normalise: bool, policy: str, report: CutReport
+        self, texts: Iterable[str], how: str, policy: str, report: CutReport
     ) -> Iterator[np.ndarray]:
         """(b, D) float32 of the texts, part by part. how: first, mean or last; a text in several
-        windows is their mean, weighted by tokens. normalise: to a length of 1."""
+        windows is their mean, weighted by tokens. A list is checked before anything is computed."""
+        if isinstance(texts, list) and len(texts) > PART_TEXTS:
+            self._check(texts, policy)
         done = 0
         for part in _parts(texts):
             windows, owners = self.windows(part, policy, report, done=done)
@@ -75,10 +88,15 @@ class TextReader:
             means = np.zeros((len(part), vectors.shape[1]), dtype=np.float32)
             np.add.at(means, owners, vectors * weights[:, None])
             means /= np.bincount(owners, weights)[:, None].astype(np.float32)
-            if normalise:
+            if self.normalise:
                 means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
             done += len(part)
             yield means
+
+
+def _check_empty(text: str, name: str) -> None:
+    if not text.strip():
+        raise InputError(f"{name} is empty ({text!r}); give at least one word")
 
 
 def _parts(texts: Iterable[str]) -> Iterator[list[str]]:

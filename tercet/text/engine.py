@@ -6,6 +6,7 @@ models, is `sentence_pieces.py`.)
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from tokenizers import Tokenizer as Library
 from tokenizers.processors import TemplateProcessing
 
 from tercet.errors import InputError
+
+if threads := os.environ.get("OMP_NUM_THREADS"):  # one setting: the library reads its own later
+    os.environ.setdefault("RAYON_NUM_THREADS", threads)
 
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 WORD_MARK = "▁"
