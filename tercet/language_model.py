@@ -349,7 +349,8 @@ class LanguageModel:
         length_penalty: the exponent of the length by which a finished text's log-probability is
         divided. early_stopping: True, False or "never", see ``Beam``. no_repeat_ngram: no so
         many tokens in a row come twice. forbidden, forced: words that no answer, and every answer,
-        holds, spelt as given; where one could not be forced, the answer ends as ``length``. In a
+        holds: their tokens, at the beginning or behind a space (which longer words may begin with
+        too); where one found no room, the answer ends as ``length``. In a
         list, an item that cannot be run has ``finish == "error"``; the others go on.
         """
         self._must("translate")

@@ -16,7 +16,8 @@ Word = tuple[int, ...]
 class Wording:
     """no_repeat_ngram: no n tokens in a row come twice, prompt included (Paulus et al. 2018,
     section 2.5); 0 allows all. forbidden: words that never stand in a text. forced: words that
-    each text holds, each in one of several spellings.
+    each text holds, each in one of several spellings. A word is its tokens in a row: it is met in a
+    longer word that begins with them too, and not where other tokens spell it.
     """
 
     no_repeat_ngram: int = 0
