@@ -3,6 +3,9 @@ loads the model, and gives a function from texts to vectors (B, 384). encode.py 
 them.
 """
 
+# pyright: reportMissingImports=false
+# (peers live in environments of their own)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -114,12 +117,13 @@ def openvino(precision: str) -> Encoder:
     """sentence-transformers' OpenVINO backend; int8: quantised with samples of the same texts."""
     from sentence_transformers import SentenceTransformer
 
-    hints = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
     config = {
         "INFERENCE_NUM_THREADS": str(threads()),
-        "INFERENCE_PRECISION_HINT": hints[precision],
         "PERFORMANCE_HINT": "LATENCY",  # all threads at one batch: batches come one by one
     }
+    if precision != "int8":  # left alone it chooses for what is not int8
+        hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+        config["INFERENCE_PRECISION_HINT"] = hint
 
     def load(folder: Path, **more: Any) -> Any:
         settings = dict(device="CPU", ov_config=config, **more)
