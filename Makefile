@@ -25,9 +25,11 @@ check: $(DEV_STAMP)
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m pyright
 
-# JOB=train_char: one of them; else all in turn.
+JOBS = encode latency decode generate translate train_char train_char_loss train_gpt2 train_masked
+
+# JOB=encode: one of them; else all in turn. TERCET_PEERS: where the peers' environments are made.
 benchmark: $(DEV_STAMP)
-	@for file in $(if $(JOB),benchmarks/$(JOB).py,benchmarks/train_*.py); do .venv/bin/python $$file || exit 1; done
+	@for job in $(or $(JOB),$(JOBS)); do .venv/bin/python benchmarks/$$job.py || exit 1; done
 
 # Debian's Python can lack ensurepip; then its own pip fills the environment.
 .venv/bin/python:

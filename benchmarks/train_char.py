@@ -119,4 +119,4 @@ if __name__ == "__main__":
         "nanoGPT compiled": lambda: nanogpt(True),
     }
     job = "training step, characters, 0.8 M parameters, float32"
-    main(job, sides, key="tokens/s", products=(6 * 0.8e6, "float32"))
+    main(job, sides, key="tokens/s", prepare=lambda: {"": (6 * 0.8e6, "float32")})

@@ -110,4 +110,4 @@ if __name__ == "__main__":
         "transformers": transformers,
     }
     job = "training step, 124 M parameters, 2 x 512 tokens, bfloat16"
-    main(job, sides, key="tokens/s", products=(6 * 124.4e6, "bfloat16"))
+    main(job, sides, key="tokens/s", prepare=lambda: {"": (6 * 124.4e6, "bfloat16")})
