@@ -20,7 +20,7 @@ def run(
     *,
     length: Annotated[int | None, unset("N")] = None,
     batch: Annotated[int, arg(metavar="N")] = 1,
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
+    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
     json: bool = False,
 ) -> None:
     """What a model is: family, sizes, settings; its parameters, FLOPs and bytes by component.
@@ -33,7 +33,7 @@ def run(
     Args:
         length: tokens a sequence that the costs are for; without it, one full context
         batch: sequences at a time
-        dtype: of weights, gradients, activations and cache
+        precision: of weights, gradients, activations and cache
         json: all of it as one JSON object
     """
     from tercet.plan import plan
@@ -43,7 +43,7 @@ def run(
     for flag, value in (("--length", length), ("--batch", batch)):
         if value is not None and value < 1:
             raise InputError(f"{flag} {value} must be 1 or more")
-    costs = plan(config, [length or config.context_length] * batch, dtype=dtype)
+    costs = plan(config, [length or config.context_length] * batch, dtype=precision)
     if json:
         print_json({**about, "config": config.to_dict(), "plan": costs.to_dict()})
         return
