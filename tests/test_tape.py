@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.config import TransformerConfig
+from tercet.generate import generate
 from tercet.kernels import library
 from tercet.kernels.packed import pack, product
 from tercet.kernels.tape import ACTIVATIONS
@@ -15,7 +19,7 @@ from tercet.model import build, flatten
 from tercet.model.layers import Activation
 from tercet.model.layout import Layout
 from tercet.model.quantize import quantise
-from tercet.model.tape import tape_of
+from tercet.model.tape import borrowed, tape_of
 
 pytestmark = pytest.mark.skipif(library("tape") is None, reason="no C compiler")
 
@@ -135,6 +139,55 @@ def test_neighbours_and_threads_change_no_bit():
     whole = states(9, 1)
     for rows, threads in ((1, 1), (1, 2), (4, 2), (7, 1), (9, 2)):
         assert torch.equal(states(rows, threads), whole[:rows])
+
+
+def test_a_tape_is_kept_while_nothing_changes():
+    """What is trained, replaced, listened to or copied is written down anew, and a second loan."""
+    network = build(DECODERS["pre"], seed=2).eval()
+    stack = network.decoder
+
+    def lent():
+        with borrowed(network, stack) as tape:
+            return tape
+
+    first = lent()
+    assert first is lent() is not None
+    with borrowed(network, stack) as one, borrowed(network, stack) as other:
+        assert one is first is not other
+    tape = lent()
+    changes = [
+        lambda: network.tokens.weight.data.mul_(1),  # not counted, and in place: it may stay
+        lambda: stack.norm.weight.mul_(2.0),
+        lambda: setattr(stack.norm, "weight", torch.nn.Parameter(stack.norm.weight + 1)),
+        lambda: setattr(
+            stack.blocks[0], "feed_forward", copy.deepcopy(stack.blocks[1].feed_forward)
+        ),
+        lambda: network.to(torch.bfloat16),
+    ]
+    for number, change in enumerate(changes):
+        with torch.no_grad():
+            change()
+        before, tape = tape, lent()
+        assert (before is tape) == (number == 0)
+    assert copy.deepcopy(network).decoder.__dict__["_kept_tape"] is None
+    assert pickle.loads(pickle.dumps(network)).decoder.__dict__["_kept_tape"] is None
+    hook = stack.blocks[0].register_forward_hook(lambda *_: None)
+    assert lent() is None
+    hook.remove()
+    assert lent() is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_kept_tape_runs_what_the_parameters_are_now(dtype):
+    network = build(DECODERS["rotary"], seed=2).to(dtype).eval()
+    before = generate(network, [[5, 6, 7]], max_new_tokens=9)[0]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape).to(dtype)
+    after, alone = (
+        generate(n, [[5, 6, 7]], max_new_tokens=9)[0] for n in (network, copy.deepcopy(network))
+    )
+    assert after.log_probabilities == alone.log_probabilities != before.log_probabilities
 
 
 # packed weights ----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tercet.generate.sampling import (
 )
 from tercet.model import Cache, Layout, Network, flatten
 from tercet.model.recurrent import RecurrentCache
-from tercet.model.tape import FEW, tape_of
+from tercet.model.tape import FEW, StackTape, borrowed
 
 AnyCache = Cache | RecurrentCache
 Pick = Callable[[Tensor, list[Text]], Tensor]
@@ -97,15 +97,15 @@ def evaluating(network: Network) -> Iterator[None]:
 @contextmanager
 def reading(network: Network) -> Iterator[Reader]:
     """A reader, while the network evaluates."""
-    with evaluating(network):
-        yield Reader(network)
+    with evaluating(network), borrowed(network, getattr(network, "decoder", None)) as tape:
+        yield Reader(network, tape)
 
 
 class Reader:
     """Reads tokens behind a cache: few by the network's tape where it has one, many by itself."""
 
-    def __init__(self, network: Network) -> None:
-        self.network, self.tape = network, tape_of(network, getattr(network, "decoder", None))
+    def __init__(self, network: Network, tape: StackTape | None) -> None:
+        self.network, self.tape = network, tape
         self.device = next(network.parameters()).device
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from tercet.errors import InputError
 from tercet.generate.prompts import Ids, Text
 from tercet.generate.reader import Pick, Reader, evaluating, grow, reading
 from tercet.model import Cache, Network
+from tercet.model.tape import tape_of
 
 GUESSED = 8  # tokens a pass, at most
 
@@ -44,7 +45,8 @@ class DraftNetwork:
     """A smaller decoder's likeliest tokens. It keeps what it has read of one text."""
 
     def __init__(self, network: Network) -> None:
-        self.reader, self.network = Reader(network), network
+        tape = tape_of(network, getattr(network, "decoder", None))
+        self.reader, self.network = Reader(network, tape), network
         self.read: list[int] = []
         self.cache: Cache | None = None
 

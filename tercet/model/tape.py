@@ -5,6 +5,11 @@ The parameters stay where they are: nothing is copied, and what is trained furth
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -246,6 +251,55 @@ def tape_of(network: object, stack: nn.Module | None) -> StackTape | None:
     plain = [m.weight for m in stack.modules() if isinstance(m, Linear)]
     weights = [network.tokens.weight, *plain]
     return StackTape(network, stack) if known and fits(weights, network.config.head_width) else None
+
+
+@contextmanager
+def borrowed(network: object, stack: nn.Module | None) -> Iterator[StackTape | None]:
+    """``tape_of`` for a while, kept with the stack in between: writing it down takes as long as one
+    short text. Who comes while it is lent, from another thread say, gets one of his own."""
+    kept: _Kept | None = None if stack is None else stack.__dict__.pop("_kept_tape", None)
+    if kept is None or kept.seen != _seen(kept.modules):
+        tape = tape_of(network, stack)
+        if tape is None or stack is None:
+            yield tape
+            return
+        parts = (stack, tape.network.tokens, tape.network.heads)
+        modules = [module for part in parts for module in part.modules()]
+        kept = _Kept(tape, modules, _seen(modules))
+    try:
+        yield kept.tape
+    finally:
+        if kept.seen is not None and stack is not None:
+            stack.__dict__["_kept_tape"] = kept
+
+
+@dataclass
+class _Kept:
+    """A tape, and what stood when it was written down. A copy of a network has none."""
+
+    tape: StackTape
+    modules: list[nn.Module]
+    seen: list[Any] | None
+
+    def __deepcopy__(self, memo: Any) -> None:
+        return None
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+
+def _seen(modules: list[nn.Module]) -> list[Any] | None:
+    """What a tape depends on: modules, who listens to them, where parameters lie, and how often
+    they were written to; None where that is not counted."""
+    found: list[Any] = []
+    try:
+        for m in modules:
+            found.append((*map(id, m._modules.values()), heard(m)))
+            for p in m._parameters.values():
+                found.append(None if p is None else (id(p), p.data_ptr(), p._version))
+    except RuntimeError:  # parameters that were made in inference mode
+        return None
+    return found
 
 
 KNOWN = {

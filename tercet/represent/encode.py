@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tercet.model import Network, batches, filled, flatten
-from tercet.model.tape import FEW, tape_of
+from tercet.model.tape import FEW, borrowed
 
 GPU_TOKENS = 16_384
 CORE_TOKENS = 1_024  # a batch whose (N, F) lie in the cache: 4,096 were 10 % slower (docs/LOG.md)
@@ -30,13 +30,14 @@ def encode(
     if budget is None:
         budget = CORE_TOKENS * torch.get_num_threads() if device.type == "cpu" else GPU_TOKENS
     read = network.states if network.encoder is None else network.encode
-    tape = None if sum(map(len, texts)) > FEW else tape_of(network, network.encoder)
     vectors = torch.empty(len(texts), network.tokens.embedding_dim)
-    for rows in batches([len(ids) for ids in texts], budget):
-        own = [texts[i] for i in rows]
-        plain = tape is not None or device.type != "cpu"
-        tokens, layout = flatten(own if plain else filled(own), device)
-        states = read(tokens, layout) if tape is None else tape.encode(tokens, layout)
-        pooled = network.heads.pooled(states, layout, pool)  # (b, D), and the fillers'
-        vectors[torch.tensor(rows)] = pooled[: len(rows)].float().cpu()
+    few = sum(map(len, texts)) <= FEW
+    with borrowed(network, network.encoder if few else None) as tape:
+        for rows in batches([len(ids) for ids in texts], budget):
+            own = [texts[i] for i in rows]
+            plain = tape is not None or device.type != "cpu"
+            tokens, layout = flatten(own if plain else filled(own), device)
+            states = read(tokens, layout) if tape is None else tape.encode(tokens, layout)
+            pooled = network.heads.pooled(states, layout, pool)  # (b, D), and the fillers'
+            vectors[torch.tensor(rows)] = pooled[: len(rows)].float().cpu()
     return vectors
