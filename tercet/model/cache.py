@@ -82,7 +82,11 @@ class Places:
         as far as a window reaches."""
         last = layout.positions + 1
         first = torch.zeros_like(last) if window is None else (last - window).clamp_(min=0)
-        return Scope(self.table.flatten(), layout.sequence * self.table.shape[1], first, last)
+        return Scope(*self.pages(layout), first, last)
+
+    def pages(self, layout: Layout) -> tuple[Tensor, Tensor]:
+        """All places, and for each token of ``layout`` where those of its sequence begin."""
+        return self.table.flatten(), layout.sequence * self.table.shape[1]
 
 
 @dataclass(frozen=True)
@@ -215,7 +219,7 @@ class Cache:
         if self.places is None:
             return torch.arange(layout.n_sequences), layout.sequence
         self.places.take(layout)
-        return self.places.table.flatten(), layout.sequence * self.places.table.shape[1]
+        return self.places.pages(layout)
 
     def _share(self) -> None:
         """Drops the sources that nobody answers; sequences that do not stand together get a copy

@@ -64,9 +64,11 @@ class TextReader:
         return windows, owners
 
     def _check(self, texts: list[str], policy: str) -> None:
-        """Raises as ``windows`` does, for all texts."""
+        """Raises as ``windows`` does, for all texts; those of a single part need no look ahead."""
         done = 0
         for part in _parts(texts):
+            if len(part) == len(texts):
+                return
             if policy == "error":
                 self.windows(part, policy, CutReport(), done=done)
             for i, text in enumerate(part):
@@ -78,7 +80,7 @@ class TextReader:
     ) -> Iterator[np.ndarray]:
         """(b, D) float32 of the texts, part by part. how: first, mean or last; a text in several
         windows is their mean, weighted by tokens. A list is checked before anything is computed."""
-        if isinstance(texts, list) and len(texts) > PART_TEXTS:
+        if isinstance(texts, list):
             self._check(texts, policy)
         done = 0
         for part in _parts(texts):
