@@ -30,10 +30,10 @@ def tercet() -> Figures:
     import torch
 
     from tercet.data import Causal, Rows, Stream, Tokens
+    from tercet.kernels.memory import keep_pages
     from tercet.model import build
     from tercet.presets import preset
     from tercet.train import CrossEntropy, Optimizer, Recipe, fit
-    from tercet.train.memory import keep_pages
 
     torch.manual_seed(0)
     text, size = _text()

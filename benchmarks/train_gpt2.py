@@ -26,10 +26,10 @@ def tercet() -> Figures:
     import torch
 
     from tercet.data import Batch
+    from tercet.kernels.memory import keep_pages
     from tercet.model import Layout, build
     from tercet.presets import preset
     from tercet.train import CrossEntropy, Optimizer, Recipe, fit
-    from tercet.train.memory import keep_pages
 
     ids = _ids()
     imported = memory("VmRSS")

@@ -30,10 +30,10 @@ def tercet() -> Figures:
     import torch
 
     from tercet.data import Masked, Masking, Sample
+    from tercet.kernels.memory import keep_pages
     from tercet.model import build
     from tercet.presets import preset
     from tercet.train import CrossEntropy, Optimizer, Recipe, fit
-    from tercet.train.memory import keep_pages
 
     keep_pages()
     config = preset("bert-mini").replace(

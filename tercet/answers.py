@@ -72,6 +72,10 @@ class CutWarning(UserWarning):
     """Some texts were longer than the model's context; says how many lost how much."""
 
 
+class SlowWarning(UserWarning):
+    """What was asked for works here, and something else would be faster."""
+
+
 # Every call says it: Python would drop a sentence that a line has said before.
 warnings.filterwarnings("always", category=CutWarning, append=True)
 

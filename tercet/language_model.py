@@ -6,6 +6,7 @@ Text comes in and goes out here; ids stay inside. What a family cannot do raises
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from tercet import hf
-from tercet.answers import Attention, CutWarning, Fill, Generation, Score, slides
+from tercet.answers import Attention, CutWarning, Fill, Generation, Score, SlowWarning, slides
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
@@ -25,7 +26,7 @@ from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request, Writer
 from tercet.model import Network
 from tercet.model.linear import PackedLinear
-from tercet.model.quantize import quantise
+from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
 from tercet.represent.fill import fill, marked
 from tercet.represent.look import look
@@ -61,6 +62,14 @@ def load(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used here ({error}); use 'cpu'") from error
+    # one setting of threads: the tokenizer's are made when they are first needed
+    os.environ.setdefault("RAYON_NUM_THREADS", str(torch.get_num_threads()))
+    if str(device or "cpu") == "cpu" and emulated(precision):
+        warnings.warn(
+            f"this processor has no {precision}: it is emulated, and float32 is faster",
+            SlowWarning,
+            stacklevel=2,
+        )
     folder = hf.find(path_or_name, allow_pickle=allow_pickle)
     bits = BITS.get(precision)
     dtype = torch.float32 if bits else getattr(torch, precision)

@@ -18,6 +18,7 @@ from tercet import hf
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Beam, TokenRules, beam_search, generate
+from tercet.generate.reader import Reader
 from tercet.generate.wording import Wording
 from tercet.jobs import quickstart_models
 from tercet.jobs.quickstart import Run, Settings
@@ -114,7 +115,11 @@ def theirs(models: Pair, n: int, ends: tuple[int, ...], **asked: Any) -> list[li
             do_sample=False,
             **asked,
         )
-    written = written[:, 1 if models.both else ids.shape[1] :].tolist()
+    return until(written[:, 1 if models.both else ids.shape[1] :].tolist(), ends)
+
+
+def until(written: list[list[int]], ends: tuple[int, ...]) -> list[list[int]]:
+    """As far as the first end, which is kept."""
     stops = [[place for place, token in enumerate(row) if token in ends] for row in written]
     return [row[: stop[0] + 1] if stop else row for row, stop in zip(written, stops)]
 
@@ -145,6 +150,53 @@ def test_four_best_equal_transformers(models, length_penalty, early_stopping):
     assert ours(models, N_INPUTS, models.ends[:1], beam) == expected
     ended = {len(row) for row in expected if row[-1] in models.ends[:1]}
     assert len(ended - {NEW}) > 1
+
+
+OTHERS = {
+    "gpt1": "transformer.h.2.ln_2",
+    **dict.fromkeys(["llama", "mistral", "qwen2", "qwen3"], "model.norm"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_decoders_search_alike(name, tmp_path, monkeypatch):
+    """One prompt at a time: their padded windows give NaN."""
+    monkeypatch.setitem(LAST_NORMS, name, OTHERS[name])
+    models, n = pair(name, str(tmp_path)), 12
+    ends, expected = models.ends[:1], []
+    for row in texts(models, n)["prompts"]:
+        prompt = torch.tensor([row])
+        with torch.no_grad():
+            written = models.theirs.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=NEW,
+                eos_token_id=list(ends),
+                pad_token_id=PAD,
+                do_sample=False,
+                num_beams=4,
+                num_return_sequences=4,
+            )
+        expected += until(written[:, len(row) :].tolist(), ends)
+    assert ours(models, n, ends, Beam(4, n_best=4)) == expected
+    assert len({len(row) for row in expected}) > 1
+
+
+@pytest.mark.parametrize("models", ["gpt2", "t5", "marian"], indirect=True)
+def test_sources_that_are_done_leave_the_batch(models, monkeypatch):
+    rows, read = [], Reader.read
+    monkeypatch.setattr(
+        Reader, "read", lambda self, cache, ids: rows.append(len(ids)) or read(self, cache, ids)
+    )
+    beam_search(
+        models.ours,
+        **texts(models, 20),
+        beam=Beam(2, early_stopping=True),
+        max_new_tokens=NEW,
+        eos_ids=models.ends,
+    )
+    assert rows[0] == 20 and rows[1] <= 40 and rows[1:] == sorted(rows[1:], reverse=True)
+    assert rows[-1] < rows[1] and all(n % 2 == 0 for n in rows[1:])
 
 
 def test_penalties_and_modes_choose_different_texts(models):
@@ -224,6 +276,7 @@ def test_keys_that_stay_in_their_places_give_the_same_texts(models, n, monkeypat
         kept = {m.buckets for m in models.ours.modules() if isinstance(m, Pattern)} == {None}
         assert (spied.calls > 0) == kept
         monkeypatch.setattr("tercet.model.transformer.attends", lambda *_: False)
+        monkeypatch.setattr("tercet.kernels.tape.attends", lambda *_: False)
         copied = beam_search(single.ours, **asked, **how, eos_ids=models.ends)
     finally:
         models.ours.double()

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -365,6 +366,36 @@ def test_info_says_what_a_model_is(models, run):
         assert found["plan"]["total"]["parameters"] == parameters
         code, out, _ = run("info", folder)
         assert code == 0 and f"{parameters:,}" in out and family in out
+
+
+@pytest.mark.parametrize(
+    "has, said",
+    [
+        ({"avx512_bf16", "avx512_vnni"}, ["float32", "bfloat16", "int8", "int4"]),
+        (set(), ["float32", "bfloat16", "int8", "int4"]),  # the system does not say
+        ({"sse2"}, ["float32", *(f"{k} (emulated: slow)" for k in ("bfloat16", "int8", "int4"))]),
+    ],
+)
+def test_what_the_processor_emulates_is_said(has, said, models, run, monkeypatch):
+    monkeypatch.setattr("tercet.model.quantize.features", lambda: frozenset(has))
+    assert json.loads(run("info", "gpt2", "--json")[1])["precisions"] == said
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load(models["decoder"], precision="bfloat16")
+    assert (said[1] != "bfloat16") == any("is emulated" in str(w.message) for w in told)
+
+
+def test_torch_and_the_tokenizer_share_one_setting_of_threads(models):
+    code = (
+        f"import os, torch, tercet; tercet.load({str(models['decoder'])!r}); "
+        "print(os.environ['RAYON_NUM_THREADS'], torch.get_num_threads())"
+    )
+    unset = {k: v for k, v in os.environ.items() if k != "RAYON_NUM_THREADS"}
+    for own in ({}, {"OMP_NUM_THREADS": "1"}):
+        env = {k: v for k, v in unset.items() if k != "OMP_NUM_THREADS"} | own
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        tokenizer, threads = done.stdout.split()
+        assert tokenizer == threads and (not own or threads == "1")
 
 
 def test_info_of_a_preset_builds_nothing(run):

@@ -319,6 +319,17 @@ def test_a_mixture_keeps_its_shares_from_the_first_step_on(weights, steps):
         assert (np.abs(read - wanted) <= np.array(longest) + 1).all()
 
 
+def test_an_epoch_of_each_source_is_permuted_once(monkeypatch):
+    """Four sources: an order that was forgotten at every step took longer than a small step."""
+    kinds = [Pieces(CORPUS, 16, 200, 1), Rows(PLAIN, 8, 25, 2), Pieces(PLAIN, 30, 200, 3)]
+    mixture = Mixture([*kinds, Pieces(CORPUS, 20, 200, 977)], [1, 1, 1, 1])
+    made, randperm = [], torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda n, **how: made.append(n) or randperm(n, **how))
+    for step in range(4):
+        list(mixture.samples(step))
+    assert len(made) <= 4
+
+
 def test_a_mixture_reads_every_source_through():
     mixture = Mixture([Pieces(PLAIN, 16, 100), Rows(PLAIN, 16, 5)], [1, 3])
     keys = [s.key for samples in mixture.epoch(0) for s in samples]

@@ -187,7 +187,7 @@ def test_a_mistake_is_a_line(args: tuple[str, ...], said: str, run):
         (("books",), "books: no prepared data"),
         (("d", "--document", "200"), "--document 200 is outside 0.."),
         (("d", "--document", "-1"), "--document -1 is outside 0.."),
-        (("d", "--document", "0", "--source", "lines"), "--source lines: d has none; there are"),
+        (("d", "--document", "0", "--source", "lines"), "source lines: d has none; there are"),
     ],
 )
 def test_what_cannot_be_shown_is_a_line(args: tuple[str, ...], said: str, run):

@@ -11,6 +11,7 @@ import transformers
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Sampling, TokenRules, generate, stream
+from tercet.generate.prompts import Text, groups
 from tercet.generate.reader import Reader
 from tercet.generate.sampling import (
     choose,
@@ -142,6 +143,25 @@ def test_frequencies_follow_the_distribution():
     kept = expected > 0
     chi_squared = ((counts - expected)[kept] ** 2 / expected[kept]).sum()
     assert kept.sum() == 5 and chi_squared < 18.47  # 4 degrees of freedom
+
+
+def test_frequencies_of_what_is_written_follow_the_network(monkeypatch):
+    """The second token of 4,000 samples of a prompt, behind the commonest first one."""
+    net, sampling = NETWORKS["decoder"], Sampling(temperature=0.8, top_k=6)
+    found = generate(
+        net, [[5, 6, 7]] * 4000, max_new_tokens=2, sampling=sampling, seed=5, eos_ids=()
+    )
+    firsts = [text.ids[0] for text in found]
+    first = max(set(firsts), key=firsts.count)
+    seconds = torch.tensor([text.ids[1] for text in found if text.ids[0] == first])
+    with torch.no_grad():
+        logits = net(*flatten([[5, 6, 7, first]]))[-1:]
+    expected = distribution(logits, sampling)[0].double() * len(seconds)
+    counts = seconds.bincount(minlength=len(expected)).double()
+    kept = expected > 0
+    assert kept.sum() == 6 and counts[~kept].sum() == 0 and len(seconds) > 600
+    chi_squared = ((counts - expected)[kept] ** 2 / expected[kept]).sum()
+    assert chi_squared < 20.52  # 99.9 % of 5 degrees of freedom
 
 
 def test_extreme_draws_and_temperatures():
@@ -291,6 +311,18 @@ def test_a_draft_of_another_vocabulary_is_refused():
         write("decoder", PROMPTS, draft=other)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_neighbours_change_no_text_of_a_large_vocabulary(temperature: float):
+    """80 prompts of 5 to 40 tokens together, which are read by other kernels than one alone."""
+    net = build(DECODER.replace(vocab_size=32_000, d_model=64, n_heads=4, init_std=0.1), seed=3)
+    draws = torch.Generator().manual_seed(2)
+    prompts = [torch.randint(2, 32_000, (5 + i % 36,), generator=draws).tolist() for i in range(80)]
+    how = {"max_new_tokens": 8, "sampling": Sampling(temperature=temperature), "seed": 1}
+    together = generate(net, prompts, **how)
+    alone = [generate(net, [prompt], **how)[0] for prompt in prompts]
+    assert [text.ids for text in together] == [text.ids for text in alone]
+
+
 def test_finished_texts_leave_the_batch(name):
     every = write(name, PROMPTS, max_new_tokens=20, sampling=WARM, eos_ids=(), seed=2)
     assert [t.finish for t in every] == ["length"] * 5
@@ -298,6 +330,19 @@ def test_finished_texts_leave_the_batch(name):
     assert len({len(t.ids) for t in some}) > 1 and "stop" in {t.finish for t in some}
     for short, long in zip(some, every, strict=True):
         assert short.ids == long.ids[: len(short.ids)]
+
+
+def test_finished_texts_take_no_rows(name, monkeypatch):
+    """What is read at each step are the texts that still grow, and nothing else."""
+    rows, read = [], Reader.read
+    monkeypatch.setattr(
+        Reader,
+        "read",
+        lambda self, cache, ids, **k: rows.append(len(ids)) or read(self, cache, ids, **k),
+    )
+    found = write(name, PROMPTS, max_new_tokens=20, sampling=WARM, eos_ids=range(1, 12), seed=2)
+    lengths = [len(text.ids) for text in found]
+    assert rows[1:] == [sum(n > step for n in lengths) for step in range(1, max(lengths))]
 
 
 def test_the_longest_source_may_end_first():
@@ -450,3 +495,12 @@ def test_an_encoder_does_not_generate():
         generate(encoder, [[4]])
     with pytest.raises(InputError, match="needs a source"):
         generate(NETWORKS["both"], [[4]])
+
+
+@pytest.mark.parametrize("vocab_size, sizes", [(1_000, [64]), (500_000, [33, 31])])
+def test_a_step_of_a_large_vocabulary_has_a_bound(vocab_size: int, sizes: list[int], monkeypatch):
+    """Of half a million logits a row, 2^24 numbers are 33 rows."""
+    monkeypatch.setattr("tercet.generate.prompts.LOGITS", 1 << 24)
+    texts = [Text(i, b"", [1, 2], 3) for i in range(64)]
+    found = groups(texts, None, vocab_size)
+    assert [len(together) for together, _ in found] == sizes

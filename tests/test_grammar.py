@@ -135,23 +135,62 @@ def test_what_is_no_grammar(model, wrong):
         model.generate("the cat", grammar=wrong)
 
 
+IMPOSSIBLE = {
+    "type": "object",
+    "properties": {"a": {"type": "integer", "minimum": 5, "maximum": 3}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
+
 @pytest.mark.parametrize(
     "make, said",
     [
         (lambda: tercet.Grammar.json("{'a': 1}"), "line 1, column 2"),
-        (lambda: tercet.Grammar.json({"type": "objekt"}), "cannot be met.*objekt"),
+        (lambda: tercet.Grammar.json({"type": "objekt"}), "cannot be met at #: .*objekt"),
+        (
+            lambda: tercet.Grammar.json({"properties": {"x": {"items": {"type": "objekt"}}}}),
+            "cannot be met at #/properties/x/items: .*objekt",
+        ),
+        (lambda: tercet.Grammar.json({"properties": 5}), "properties|object"),
+        (lambda: tercet.Grammar.regex(r"\b"), "cannot be met: [^\n]*$"),
+        (lambda: tercet.Grammar.json(IMPOSSIBLE), "at #/properties/a: .*minimum"),
         (lambda: tercet.Grammar.json("[1]"), "is none"),
         (lambda: tercet.Grammar.json({"enum": {1}}), "is none"),
         (
             lambda: tercet.Grammar.json({"type": "integer", "minimum": 5, "maximum": 3}),
             "cannot be met.*minimum",
         ),
-        (lambda: tercet.Grammar.regex("(a"), r"(?s)'\(a' cannot be met.*unclosed group"),
+        (lambda: tercet.Grammar.regex("(a"), r"'\(a' cannot be met: unclosed group at character 1"),
+        (lambda: tercet.Grammar.regex("é(b"), "unclosed group at character 2$"),
+        (lambda: tercet.Grammar.regex("x{3,1}"), "the start must be <= the end at character 2$"),
+        (lambda: tercet.Grammar.regex("a\\"), "a lone backslash at its end"),
     ],
 )
 def test_what_cannot_be_met_is_refused_at_once(make, said):
     with pytest.raises(InputError, match=said):
         make()
+
+
+def test_what_nothing_can_be_written_for_is_said_in_a_line(model):
+    """A class without characters, and a letter that a vocabulary of characters does not have."""
+    with pytest.raises(InputError, match="behind 0 tokens nothing that the tokenizer") as found:
+        model.generate("the cat", grammar=tercet.Grammar.regex(r"[^\s\S]"))
+    assert "\n" not in str(found.value)
+    tokenizer = train_tokenizer(TEXTS, kind="characters")
+    config = model.config.replace(vocab_size=tokenizer.vocab_size, eos_ids=(tokenizer.eos_id,))
+    other = LanguageModel(build(config, seed=1), tokenizer)
+    with pytest.raises(InputError, match="behind 2 tokens nothing that the tokenizer") as found:
+        other.generate("the cat", grammar=tercet.Grammar.json({"enum": ["aé"]}))
+    assert "\n" not in str(found.value)
+    endless = LanguageModel(build(config.replace(vocab_size=99, eos_ids=(98,)), seed=1), tokenizer)
+    with pytest.raises(InputError, match="none of the model's end-of-text tokens"):
+        endless.generate("the cat", grammar=tercet.Grammar.regex("a"))
+
+
+def test_a_document_is_not_cut_by_a_stop_string(model):
+    with pytest.raises(InputError, match="stop .* and a grammar"):
+        model.generate("the cat", grammar=tercet.Grammar.regex("a+"), stop="b")
 
 
 def test_from_the_command(model, tmp_path: Path, capsys):

@@ -54,6 +54,18 @@ def test_a_page_from_a_prepared_corpus(
         assert "the second text follows" in page and "comes from elsewhere" in page
 
 
+def test_one_of_several_sources(texts: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr(masks, "COUNTED", 5_000)
+    one = Source(Texts((str(texts),)), validation=0.1)
+    prepare(tmp_path / "two", {"a": one, "b": one}, Learn("wordpiece", 500, SPECIAL["encoder"]))
+    with pytest.raises(InputError, match="holds 2 sources; name one of them: a, b"):
+        masks.run(tmp_path / "two")
+    with pytest.raises(InputError, match="source c: .* has none; there are a, b"):
+        masks.run(tmp_path / "two", source="c")
+    masks.run(tmp_path / "two", source="b")
+    assert (tmp_path / "two" / "masks.html").exists()
+
+
 def test_what_does_not_go_together(tmp_path: Path):
     with pytest.raises(InputError, match="give --spans alone"):
         masks.run(tmp_path, spans=True, whole_words=True)

@@ -60,6 +60,21 @@ def test_a_recipe_is_refused_before_anything_is_written(tmp_path: Path, capsys):
         (["train.ema=5"], "ema 5.0 must be between 0 and 1"),
         (["train.learning_rate=-1"], "learning_rate -1.0 must be above 0"),
         (["objective.smoothing=3"], "smoothing 3.0"),
+        (["objective.r_drop=-1"], "r_drop -1.0 is a weight from 0 up"),
+        (
+            [
+                "objective.r_drop=1",
+                *(f"model.change.{d}=0" for d in ("dropout", "attention_dropout")),
+            ],
+            "r_drop 1.0 compares two draws",
+        ),
+        (["objective.kind=pairs"], "data.text names no source and target, and objective.kind"),
+        (
+            ["data.files=[]", "data.source=a", "data.target=b"],
+            "data.text names a source and a target, and objective.kind 'next-token' reads texts",
+        ),
+        (["data.validation_source=a"], "validation_source a and validation_target None; give both"),
+        (["objective.span=0.5"], "objective.span 0.5 must be 1 token or more"),
         (["objective.bpe_dropout=1"], "bpe_dropout 1.0 is a share"),
         (["objective.bpe_dropout=0.1"], "for kind pairs"),
         (["data.files=[nothing.txt]"], "nothing.txt"),

@@ -213,6 +213,89 @@ def test_a_run_goes_on_only_with_the_recipe_that_it_had(tmp_path: Path):
     train(recipes.load(recipe, ["evaluate.prompts=[x]"]), folder, resume=True)
 
 
+def test_a_recipe_of_which_nothing_came_may_be_mended(tmp_path: Path):
+    recipe = str(recipe_file(tmp_path))
+    with pytest.raises(InputError, match="txets.txt"):
+        train(recipes.load(recipe, ["data.files=[txets.txt]"]), tmp_path / "run")
+    assert "2 steps" in train(recipes.load(recipe, ["train.steps=2"]), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (["data.validation=0"], "no texts for validation"),
+        (["objective.packing=rows", "data.validation=0.02"], "(?i)row|token"),
+    ],
+)
+def test_a_validation_split_that_cannot_be_measured_is_refused_before_the_first_step(
+    changes: list[str], said: str, tmp_path: Path
+):
+    with pytest.raises(InputError, match=said):
+        train(recipes.load(str(recipe_file(tmp_path)), changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_what_was_prepared_once_is_trained_on_as_it_is(tmp_path: Path):
+    """The same steps as from the files; refused with another tokenizer, kind or source."""
+    file = recipe_file(tmp_path)
+    plain = train_small(tmp_path)
+    args = ["--split", "line", "--tokenizer", "bytes", "--validation", "0.3"]
+    out = ["--out", str(tmp_path / "tokens"), "--quiet"]
+    assert cli.run(["data", "prepare", f"text={tmp_path / 'texts.txt'}", *args, *out]) == 0
+    text = file.read_text()
+    data = next(line for line in text.splitlines() if line.startswith("data:"))
+    text = text.replace(data, f"data: {{prepared: {tmp_path / 'tokens'}}}")
+    folder = f"tokenizer: {{folder: {tmp_path / 'tokens' / 'tokenizer'}}}"
+    file.write_text(text.replace("tokenizer: {kind: bytes}", folder))
+    train(recipes.load(str(file)), tmp_path / "again")
+    assert losses(tmp_path / "again") == losses(plain)
+    assert not (tmp_path / "again" / "data").exists()
+    for changes, said in (
+        (["objective.kind=pairs", "model.preset=tercet-tiny-encoder-decoder"], "holds text"),
+        (["data.validation=0.3"], "leave out validation"),
+        ([f"data.prepared={tmp_path / 'none'}"], "none: no prepared data"),
+        (["tokenizer.folder=null", "tokenizer.kind=bytes"], "set tokenizer.folder to .*tokenizer"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(recipes.load(str(file), changes), tmp_path / "refused")
+    other = train_small(tmp_path / "b", "tokenizer.kind=characters")
+    with pytest.raises(InputError, match="prepared with another tokenizer"):
+        changes = [f"tokenizer.folder={other / 'data' / 'tokenizer'}"]
+        train(recipes.load(str(file), changes), tmp_path / "refused")
+
+
+def test_an_altered_shard_is_found_when_a_run_is_taken_up(tmp_path: Path):
+    folder = train_small(tmp_path, "train.steps=4")
+    (folder / "result.json").unlink()
+    (shard,) = (folder / "data").glob("*.train.*.tokens")
+    data = bytearray(shard.read_bytes())
+    data[5] ^= 1
+    shard.write_bytes(data)
+    wanted = recipes.load(str(recipe_file(tmp_path)), ["train.steps=4"])
+    with pytest.raises(InputError, match=f"{shard.name}.*altered"):
+        train(wanted, folder, resume=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's /proc/meminfo")
+def test_too_little_memory_is_said_before_and_with_fit_smaller_batches_are_taken(
+    tmp_path: Path, monkeypatch, capsys
+):
+    from tercet.jobs import memory
+
+    plain = memory.Need.total.fget
+    monkeypatch.setattr(
+        memory.Need,
+        "total",
+        property(lambda need: plain(need) + (1 << 60 if need.micro_tokens > 200 else 0)),
+    )
+    wanted = recipes.load(str(recipe_file(tmp_path)), ["train.steps=2"])
+    train(wanted, tmp_path / "run", quiet=False)
+    assert "may be more than the memory that is free; --fit" in capsys.readouterr().err
+    train(wanted, tmp_path / "other", fit=True)
+    assert "going on with batch.micro_tokens=128" in capsys.readouterr().err
+    assert Run.open(tmp_path / "other").recipe.batch.micro_tokens == 128
+
+
 def test_one_process_at_a_time_in_a_run_folder(tmp_path: Path):
     recipe = recipes.load(str(recipe_file(tmp_path)))
     with locked(tmp_path / "run"), pytest.raises(InputError, match=f"process {os.getpid()}"):

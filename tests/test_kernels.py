@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 import subprocess
 import sys
 from functools import partial
@@ -268,3 +270,37 @@ def test_log_sums_of_rows(dtype: torch.dtype):
         7,
         2,
     )
+
+
+FREED = """
+import torch
+from pathlib import Path
+from tercet.config import TransformerConfig
+from tercet.kernels.memory import SOME, keep_pages
+from tercet.model import build
+
+def held():
+    rows = Path("/proc/self/status").read_text().splitlines()
+    return int(next(row for row in rows if row.startswith("VmRSS")).split()[1]) >> 10  # MiB
+
+sizes = {"context_length": 8, "d_model": 8, "d_ff": 8, "n_heads": 2}
+build(TransformerConfig(vocab_size=9, decoder_layers=1, **sizes))
+assert keep_pages(1) == keep_pages(SOME)  # it asks for no less than it has
+before = held()
+for _ in range(2):
+    pieces = [torch.ones(5 << 20) for _ in range(8)]  # 20 MiB each
+    del pieces
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+@pytest.mark.parametrize(
+    "told", ["", "MALLOC_TOP_PAD_=131072", "GLIBC_TUNABLES=glibc.malloc.perturb=0"]
+)
+def test_freed_memory_stays_unless_the_environment_speaks_of_it(told: str):
+    setting = dict([told.split("=", 1)]) if told else {}
+    done = subprocess.run(
+        [sys.executable, "-c", FREED], env=os.environ | setting, capture_output=True, text=True
+    )
+    assert (int(done.stdout) > 120) == (not told), done.stderr

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tercet
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Finished
-from tercet.generate.texts import Writer
+from tercet.generate.texts import Writer, cut
 from tercet.model import build, flatten
 from tercet.represent.encode import encode
 from tercet.text import Tokenizer, train_tokenizer
@@ -242,6 +244,32 @@ def test_stop_strings_end_a_text_and_are_left_out(decoder) -> None:
     assert held.finish == "stop" and held.text == free.text[: free.text.index(stop)]
     pieces = decoder.stream("The quick", max_new_tokens=20, sampling=sampling, seed=5, stop=[stop])
     assert "".join(pieces) == held.text
+
+
+@given(st.text("abc", max_size=12), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3))
+def test_what_is_shown_of_a_growing_text_is_never_taken_back(text: str, stop: list[str]):
+    """However the tokens cut a stop string."""
+    shown = 0
+    for n in range(len(text) + 1):
+        found, sure = cut(text[:n], stop)
+        assert shown <= sure <= n
+        shown = sure
+        if found:
+            assert any(text[sure:n].startswith(s) for s in stop)
+            return
+        # what is held back may begin a stop string, and nothing else is
+        assert sure == n or any(s.startswith(text[sure:n]) for s in stop)
+    assert not any(s in text for s in stop)
+
+
+def test_a_draft_that_splits_text_otherwise_is_refused(decoder):
+    """As many tokens, and other ones."""
+    texts = [text.swapcase() for text in SENTENCES]
+    tokenizer = train_tokenizer(texts, vocab_size=400, special="decoder")
+    size = max(tokenizer.vocab_size, decoder.config.vocab_size)
+    draft = tercet.LanguageModel(build(decoder.config.replace(vocab_size=size)), tokenizer)
+    with pytest.raises(InputError, match="the draft's tokenizer is not the model's"):
+        decoder.generate("The quick", draft=draft)
 
 
 def test_score_counts_each_token_once(decoder) -> None:

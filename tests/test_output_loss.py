@@ -98,3 +98,32 @@ def test_no_targets_are_no_loss_and_a_target_outside_is_refused():
     assert loss == 0 and not torch.autograd.grad(loss, tensors[1])[0].any()
     with pytest.raises(IndexError, match="outside of the vocabulary of 60"):
         cross_entropy(*tensors, targets + 40)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, None])
+def test_two_draws_of_dropout_are_compared_as_the_plain_divergence_does(chunk: int | None):
+    tensors, targets = inputs(70, 101, 12, torch.float64)
+    targets = targets[:35]
+    loss = cross_entropy(*tensors, targets, smoothing=0.1, r_drop=3.0, chunk=chunk)
+    p, q = F.linear(*tensors).log_softmax(-1).split(35)
+    apart = F.kl_div(p, q, reduction="sum", log_target=True)
+    apart = apart + F.kl_div(q, p, reduction="sum", log_target=True)
+    other = (plain(tensors, targets.repeat(2), 0.1) + 3.0 / 2 * apart) / 2
+    torch.testing.assert_close(loss, other, rtol=1e-12, atol=0)
+    for a, b in zip(gradients(loss, tensors), gradients(other, tensors)):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_two_draws_under_autocast(kernels: bool, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(softmax, "library", lambda name: None)
+    tensors, targets = inputs(140, 1003, 32, torch.float32)
+    exact = [x.detach().double().requires_grad_() for x in tensors]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = cross_entropy(*tensors, targets[:70], r_drop=2.0)
+    other = cross_entropy(*exact, targets[:70], r_drop=2.0)
+    torch.testing.assert_close(loss.double(), other, rtol=5e-3, atol=0)
+    for a, b in zip(gradients(loss, tensors), gradients(other, exact)):
+        assert a.dtype == torch.float32
+        assert (a - b).norm() < 0.03 * b.norm()

@@ -132,14 +132,16 @@ def _compare_gradients(ours: nn.Module, expected: Mapping[str, Tensor]) -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("name", GENERATORS)
-def test_32_greedy_tokens(name: str, tmp_path: Path) -> None:
+def test_32_greedy_tokens(name: str, precision: str, tmp_path: Path) -> None:
     """Of what users call, on all texts together; the words of its tokenizer are the ids."""
     theirs = ORACLES[name].build()
     theirs.config.eos_token_id = None  # or some would end before their 32 tokens
     forced = theirs.config.to_dict().get("forced_eos_token_id")
     theirs.generation_config.forced_eos_token_id = forced
     theirs.save_pretrained(tmp_path)
+    theirs.to(getattr(torch, precision))
     words = Library(WordLevel({str(i): i for i in range(oracles.VOCABULARY)}, unk_token="0"))
     words.pre_tokenizer = WhitespaceSplit()
     words.save(str(tmp_path / "tokenizer.json"))
@@ -154,7 +156,7 @@ def test_32_greedy_tokens(name: str, tmp_path: Path) -> None:
         assert len(got) == 32 + (len(row) if inputs.sources is None else 1)
         expected.append(got[-32:])
 
-    model = tercet.load(tmp_path)
+    model = tercet.load(tmp_path, precision=precision)
     texts = [" ".join(map(str, row)) for row in rows]
     written = model.generate(texts, max_new_tokens=32)
     assert [answer.ids for answer in written] == expected

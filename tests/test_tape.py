@@ -171,7 +171,10 @@ def test_a_tape_is_kept_while_nothing_changes():
         assert (before is tape) == (number == 0)
     assert copy.deepcopy(network).decoder.__dict__["_kept_tape"] is None
     assert pickle.loads(pickle.dumps(network)).decoder.__dict__["_kept_tape"] is None
-    hook = stack.blocks[0].register_forward_hook(lambda *_: None)
+    told = network.tokens.register_forward_hook(lambda *_: None)  # it is called beside the tape
+    assert lent() is not None
+    told.remove()
+    hook = stack.blocks[0].register_forward_hook(lambda *_: None)  # as many hooks as before
     assert lent() is None
     hook.remove()
     assert lent() is not None
@@ -237,3 +240,13 @@ def test_a_packed_product_rounds_nothing_but_its_rows(data, n, inputs, bits):
     assert torch.equal(product(x[:1], *layers, activation=kind, gated=gated), found[:1])
     assert product(x.bfloat16(), *layers).dtype == torch.bfloat16
     assert product(x[:0], *layers).shape == (0, sum(sizes))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("place", [0, 39])
+def test_a_packed_product_does_not_hide_what_is_no_number(bits, place, bad):
+    x = torch.randn(3, 40, generator=torch.Generator().manual_seed(0))
+    x[1, place] = bad
+    found = product(x, (pack(torch.eye(40), bits), None))
+    assert found[1].isnan().all() and found[[0, 2]].isfinite().all()

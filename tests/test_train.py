@@ -37,7 +37,7 @@ from tercet.train import (
     State,
     fit,
 )
-from tercet.train.objectives import cross_entropy
+from tercet.train.objectives import CrossEntropy, cross_entropy
 
 SMALL = TransformerConfig(
     vocab_size=50,
@@ -94,6 +94,25 @@ def test_gradients_do_not_depend_on_how_a_step_is_cut(family: str):
         found.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", ["decoder", "encoder", "encoder-decoder"])
+def test_r_drop_compares_two_draws_of_dropout_in_training_alone(family: str):
+    net, data = families(128)[family]
+    net = build(net.config.replace(dropout=0.3)).double()
+    (batch,) = data(2)
+    torch.manual_seed(3)
+    losses = [cross_entropy(net, batch) for _ in range(2)]
+    torch.manual_seed(3)
+    both = CrossEntropy(r_drop=0.5)(net, batch)
+    assert both > sum(losses) / 2  # a divergence is never below 0
+    torch.manual_seed(3)
+    twice = CrossEntropy(r_drop=1.0)(net, batch)
+    torch.testing.assert_close(twice - both, both - sum(losses) / 2)
+    (both / batch.n_targets).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    net.eval()
+    torch.testing.assert_close(CrossEntropy(r_drop=0.5)(net, batch), cross_entropy(net, batch))
 
 
 @pytest.mark.parametrize("average", [Average(), Average(ema=0.9), Average(last=2, every=2)])
@@ -373,5 +392,54 @@ def test_recipes_that_cannot_be(settings: dict, said: str):
 def test_a_step_without_targets_is_refused():
     net = build(SMALL.replace(encoder_layers=2, decoder_layers=0, heads=("masked",)))
     data = Stream(rows(), Masked(Masking(1, 50, protected=tuple(range(2, 50)))))
-    with pytest.raises(InputError, match="step 0 has no targets"):
+    with pytest.raises(InputError, match="step 0 has no targets.*set on_trouble to skip"):
         fit(net, data, cross_entropy, Recipe(1e-3, steps=2), Optimizer(net))
+
+
+def test_a_recipe_may_skip_a_step_without_targets():
+    net = build(SMALL.replace(encoder_layers=2, decoder_layers=0, heads=("masked",)))
+    some = Stream(rows(), Masked(Masking(1, 50)))
+    none = Stream(rows(), Masked(Masking(1, 50, protected=tuple(range(2, 50)))))
+    recipe = Recipe(1e-3, steps=4, on_trouble="skip")
+
+    def data(step: int):
+        return (none if step == 1 else some)(step)
+
+    state = fit(net, data, cross_entropy, recipe, Optimizer(net))
+    assert (state.step, state.skipped, len(state.recent)) == (4, 1, 3)
+
+
+def test_a_second_interrupt_ends_at_once():
+    net, saved = build(SMALL), []
+
+    def interrupted(state: State) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            net,
+            causal(),
+            cross_entropy,
+            Recipe(1e-3, steps=9),
+            Optimizer(net),
+            actions=[(1, interrupted)],
+            on_stop=saved.append,
+        )
+    assert not saved
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_decay_pulls_at_matrices_alone_and_muon_turns_those_inside_blocks(kind: str):
+    net = build(SMALL.replace(positions="learned"))
+    optimizer = Optimizer(net, kind=kind, weight_decay=0.5)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for p in net.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step(0.1)
+    for name, p in net.named_parameters():
+        pulled = before[name] * (0.95 if p.ndim > 1 else 1.0)
+        torch.testing.assert_close(p.detach(), pulled, msg=name)
+    turned = {name.rpartition("/")[0] for name in optimizer.tensors() if "momentum" in name}
+    inside = {n for n, p in net.named_parameters() if ".blocks." in n and p.ndim == 2}
+    assert turned == (inside if kind == "muon" else set())

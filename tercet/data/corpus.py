@@ -13,6 +13,7 @@ import numpy as np
 
 from tercet.data.manifest import MANIFEST, SPLITS, Manifest, SplitFacts, check_seal
 from tercet.data.shards import INDEX, Tokens, mapped, token_type
+from tercet.data.sources import nearest
 from tercet.errors import InputError
 from tercet.text import Tokenizer
 
@@ -104,6 +105,15 @@ class Corpus:
                 f" {', '.join(self.sources)}"
             )
         return next(iter(self.sources))
+
+    def named(self, source: str | None) -> str:
+        """A source's name, or that of the only one. Raises InputError where there is none."""
+        name = source or self.only
+        if name not in self.sources:
+            raise InputError(
+                f"source {name}: {self.folder} has none; {nearest(name, self.sources)}"
+            )
+        return name
 
     def origin(self, source: str, split: str, number: int) -> str:
         """Where a document came from: "novels/train.txt.gz, document 17"."""

@@ -37,12 +37,14 @@ def sample_order(seed: int, first: int, count: int, n_samples: int) -> Drawn:
     return [(epoch, int(permutation(seed, epoch, n_samples)[place])) for epoch, place in places]
 
 
-@lru_cache(maxsize=KEPT)
-def permutation(seed: int, epoch: int, n_samples: int) -> np.ndarray:
+def permuted(seed: int, epoch: int, n_samples: int) -> np.ndarray:
     """(n_samples,) the order of one epoch."""
     draw = generator("order", seed, epoch)
     kind = torch.int32 if n_samples < 1 << 31 else torch.int64  # the numbers are the same
     return torch.randperm(n_samples, generator=draw, dtype=kind).numpy()
+
+
+permutation = lru_cache(maxsize=8)(permuted)  # the epochs of a mixture's parts alternate
 
 
 @dataclass(frozen=True)
@@ -136,19 +138,20 @@ class TokenOrder:
     def _part(self, epoch: int, start: int, stop: int) -> Drawn:
         """The samples of an epoch that begin between two places of the line."""
         line = np.array([start, stop]) - epoch * self.epoch_tokens
-        first, last = np.searchsorted(self._begins(epoch), line)
-        order = permutation(self.seed, epoch, len(self.sizes))
+        order, begins = self._line(epoch)
+        first, last = np.searchsorted(begins, line)
         return [(epoch, number) for number in order[first:last].tolist()]
 
-    def _begins(self, epoch: int) -> np.ndarray:
-        """(n,) where each sample of the epoch begins, in the epoch's order."""
+    def _line(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The order of an epoch's samples (n,), and where each of them begins, in that order."""
         if epoch not in self._kept:
-            sizes = self.sizes[permutation(self.seed, epoch, len(self.sizes))]
+            order = permuted(self.seed, epoch, len(self.sizes))
             if len(self._kept) >= KEPT:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[epoch] = np.cumsum(sizes, dtype=np.int64) - sizes
+            sizes = self.sizes[order]
+            self._kept[epoch] = order, np.cumsum(sizes, dtype=np.int64) - sizes
         return self._kept[epoch]
 
     @cached_property
-    def _kept(self) -> dict[int, np.ndarray]:
+    def _kept(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         return {}

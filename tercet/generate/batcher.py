@@ -6,14 +6,16 @@ decoders on a CPU that run as a tape.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tercet.errors import InputError
-from tercet.generate.prompts import Finished, Ids, Text, begin, checked
+from tercet.generate.prompts import Finished, Form, Ids, Text, begin, checked
 from tercet.generate.reader import Pick, ending, evaluating, grow, picker
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules
 from tercet.generate.scheduler import PAGE, Job, Scheduler
@@ -33,7 +35,9 @@ class _Request:
 
 class Batcher:
     """``memory``: bytes of keys and values at the most. Raises InputError for a network that is no
-    decoder on a CPU, and for a memory that holds not even a page."""
+    decoder on a CPU, and for a memory that holds not even a page.
+
+    Any thread may submit and cancel; it waits for a step that is under way."""
 
     def __init__(self, network: Transformer, *, memory: int = MEMORY, texts: int = 48) -> None:
         tape = tape_of(network, network.decoder)
@@ -46,6 +50,7 @@ class Batcher:
         self.store = Pages(network, memory, PAGE)
         self.scheduler = Scheduler(self.store.n_pages, rows=FEW, texts=texts)
         self.requests: dict[Hashable, _Request] = {}
+        self._one = threading.RLock()  # what is asked while a token is chosen comes in by itself
 
     def submit(
         self,
@@ -58,23 +63,27 @@ class Batcher:
         eos_ids: Ids | None = None,
         rules: TokenRules = NO_RULES,
         stopped: Callable[[list[int]], bool] | None = None,
+        form: Callable[[], Form] | None = None,
     ) -> None:
         """A text to be written; arguments as in `generate`. Raises InputError as that does, for a
         name that is under way, and for a text that the memory could not hold alone."""
-        if name in self.requests:
-            raise InputError(f"request {name!r} is under way; choose another name")
         config = self.network.config
         checked(self.network, [prompt], None)
         sampling.check(config.vocab_size)
-        (text,) = begin(self.network, [prompt], None, max_new_tokens=max_new_tokens)
-        self.scheduler.add(name, len(text.window), text.limit)
+        (text,) = begin(self.network, [prompt], None, max_new_tokens=max_new_tokens, form=form)
         ends = frozenset(config.eos_ids if eos_ids is None else eos_ids)
-        self.requests[name] = _Request(text, picker(sampling, seed, rules), ends, stopped)
+        with self._one:
+            if name in self.requests:
+                raise InputError(f"request {name!r} is under way; choose another name")
+            self.scheduler.add(name, len(text.window), text.limit)
+            self.requests[name] = _Request(text, picker(sampling, seed, rules), ends, stopped)
 
     def cancel(self, name: Hashable) -> None:
-        """Nobody wants it any more. A request that is not there (any more) is none to cancel."""
-        self.scheduler.remove(name)
-        self.requests.pop(name, None)
+        """Nobody wants it any more: no answer comes. A request that is not there (any more) is none
+        to cancel."""
+        with self._one:
+            self.scheduler.remove(name)
+            self.requests.pop(name, None)
 
     @property
     def busy(self) -> bool:
@@ -84,24 +93,46 @@ class Batcher:
     def step(self) -> dict[Hashable, int | Finished | Exception]:
         """One pass over the network: the tokens that were written, by request; where a text ended
         with its token, all of it; where its own choice failed, the error, which ends it alone."""
-        turn = self.scheduler.turn()
-        if not turn:
-            return {}
-        with evaluating(self.network):
-            states = self._read(turn)
-        sizes = torch.tensor([count for _, count in turn])
-        due = [(job, int(at)) for (job, _), at in zip(turn, sizes.cumsum(0) - 1) if not job.unread]
-        if not due:
-            return {}
-        logits = self.tape.logits(states[[at for _, at in due]])  # (B, V)
-        return {job.name: self._grown(job, logits[i : i + 1]) for i, (job, _) in enumerate(due)}
+        with self._one:
+            turn = self.scheduler.turn()
+            if not turn:
+                return {}
+            try:
+                with evaluating(self.network):
+                    states = self._read(turn)
+                sizes = torch.tensor([count for _, count in turn])
+                ends = (sizes.cumsum(0) - 1).tolist()
+                due = [(job, at) for (job, _), at in zip(turn, ends) if not job.unread]
+                if not due:
+                    return {}
+                logits = self.tape.logits(states[[at for _, at in due]])  # (B, V)
+            except BaseException:
+                self.scheduler.undo(turn)
+                raise
+            return self._written([job.name for job, _ in due], logits)
 
-    def _grown(self, job: Job, logits: Tensor) -> int | Finished | Exception:
-        try:
-            return self._grow(job, logits)
-        except Exception as error:  # the others go on
-            self.cancel(job.name)
-            return error
+    def _written(self, names: list[Hashable], logits: Tensor) -> dict[Hashable, Any]:
+        """A token for each. What a request's own function cancels on the way gets no answer."""
+        asked = {name: self.requests[name] for name in names}
+        found: dict[Hashable, Any] = {}
+        for (name, request), row in zip(asked.items(), logits.split(1), strict=True):
+            if self.requests.get(name) is not request:
+                continue
+            try:
+                answer = self._grown(name, request, row)
+            except Exception as error:  # the others go on
+                answer = error
+            if self.requests.get(name) is not request:
+                continue
+            found[name] = answer
+            if not isinstance(answer, int):
+                self.cancel(name)
+        # who got a token and was cancelled later in the same step is not told of it
+        return {
+            name: answer
+            for name, answer in found.items()
+            if not isinstance(answer, int) or self.requests.get(name) is asked[name]
+        }
 
     def _read(self, turn: list[tuple[Job, int]]) -> Tensor:
         """States of what is read now, text behind text; the scheduler counts it as read already."""
@@ -115,15 +146,13 @@ class Batcher:
         tokens, position, text = torch.tensor([ids, positions, places])
         return self.tape.decode_pages(tokens, position, text, torch.tensor(pages), self.store)
 
-    def _grow(self, job: Job, logits: Tensor) -> int | Finished:
-        request = self.requests[job.name]
-        text = request.text
+    def _grown(self, name: Hashable, request: _Request, logits: Tensor) -> int | Finished:
+        text, stopped = request.text, request.stopped
         grow(text, logits, request.pick)
-        stopped = request.stopped
         told = None if stopped is None else lambda index, ids: stopped(ids)
         text.finish = ending(text, request.ends, told)
-        if text.finish is None:
-            self.scheduler.wrote(job.name)
-            return text.ids[-1]
-        self.cancel(job.name)
-        return text.finished()
+        if text.finish is not None:
+            return text.finished()
+        if self.requests.get(name) is request:
+            self.scheduler.wrote(name)
+        return text.ids[-1]

@@ -77,7 +77,7 @@ def _written(
             source = None if sources is None else sources[text.index]
             yield from speculate(network, text, source, pick, draft)
         return
-    for together, their_sources in groups(texts, sources):
+    for together, their_sources in groups(texts, sources, network.config.vocab_size):
         yield from run(network, together, their_sources, pick)
 
 

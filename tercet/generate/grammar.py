@@ -44,19 +44,23 @@ class Grammar:
             made = _library().LLMatcher.grammar_from_json_schema(said, overrides=SPELLED)
         except (TypeError, ValueError) as error:
             raise InputError(f"the JSON schema {schema!r} is none: {error}") from error
-        return cls(made, "the JSON schema")._checked()
+        if wrong := _wrong(made):
+            place, wrong = _place(schema, wrong)
+            raise InputError(f"the JSON schema cannot be met at {place}: {wrong}")
+        return cls(made, "the JSON schema")
 
     @classmethod
     def regex(cls, pattern: str) -> Grammar:
         """Texts that a regular expression matches from beginning to end."""
+        said = f"the regular expression {pattern!r}"
+        if (len(pattern) - len(pattern.rstrip("\\"))) % 2:  # the library drops it in silence
+            raise InputError(
+                f"{said} cannot be met: a lone backslash at its end; write two for one"
+            )
         made = _library().LLMatcher.grammar_from_regex(pattern)
-        return cls(made, f"the regular expression {pattern!r}")._checked()
-
-    def _checked(self) -> Grammar:
-        wrong, messages = _library().LLMatcher.validate_grammar_with_warnings(self.source, None)
-        if wrong:
-            raise InputError(f"{self.said} cannot be met: {'; '.join(messages)}")
-        return self
+        if wrong := _wrong(made):
+            raise InputError(f"{said} cannot be met: {_regex_problem(wrong)}")
+        return cls(made, said)
 
 
 class Form:
@@ -65,8 +69,14 @@ class Form:
     def __init__(self, grammar: Grammar, tokenizer: Tokenizer, ends: Sequence[int]) -> None:
         self.said = grammar.said
         ends = tuple(end for end in ends if end < tokenizer.vocab_size)
+        if not ends:
+            raise InputError(
+                "the tokenizer has none of the model's end-of-text tokens, which a grammar needs "
+                "where it ends"
+            )
         self.matcher = _library().LLMatcher(_tokens(tokenizer, ends), grammar.source)
         self.consumed = 0
+        self.matcher.compute_bitmask()  # what can never begin is known before anything is computed
         self._well()
 
     def allowed(self, ids: Sequence[int], vocab_size: int) -> np.ndarray:
@@ -91,7 +101,49 @@ class Form:
 
     def _well(self) -> None:
         if self.matcher.is_error():
-            raise InputError(f"{self.said} cannot be met: {self.matcher.get_error()}")
+            reason = self.matcher.get_error().split("<state>")[0].strip()
+            raise InputError(
+                f"{self.said} cannot be met: behind {self.consumed} tokens nothing that the "
+                f"tokenizer can write may follow ({reason})"
+            )
+
+
+def _wrong(source: str) -> str:
+    """Why a grammar can be met by nothing; empty where it can."""
+    wrong, messages = _library().LLMatcher.validate_grammar_with_warnings(source, None)
+    return ("; ".join(messages) or "it says nothing") if wrong else ""
+
+
+def _place(schema: Any, wrong: str, path: str = "#") -> tuple[str, str]:
+    """The innermost part of a schema that is wrong by itself, as a JSON pointer, and why."""
+    inner: list[tuple[str, Any]] = []
+    for key, part in schema.items() if isinstance(schema, dict) else ():
+        if isinstance(part, dict) and key in ("properties", "patternProperties", "$defs"):
+            inner += [(f"{key}/{name}", one) for name, one in part.items()]
+        elif isinstance(part, list) and key in ("oneOf", "allOf", "prefixItems"):
+            inner += [(f"{key}/{i}", one) for i, one in enumerate(part)]
+        elif key in ("items", "additionalProperties"):
+            inner.append((key, part))
+    for name, part in inner:
+        said = json.dumps(part)
+        if isinstance(part, dict) and "$ref" not in said:  # what it names lies outside
+            made = _library().LLMatcher.grammar_from_json_schema(said, overrides=SPELLED)
+            if found := _wrong(made):
+                return _place(part, found, f"{path}/{name}")
+    return path, wrong
+
+
+def _regex_problem(said: str) -> str:
+    """The library draws a caret under the place; in a line it becomes a number."""
+    lines = said.splitlines()
+    end = next((i for i, line in enumerate(lines) if line.startswith("error: ")), None)
+    if end is None:  # it is no expression's fault alone
+        return lines[0].partition("(in regex): ")[2] or lines[0]
+    reason = lines[end].removeprefix("error: ")
+    caret = next((line for line in lines[:end] if set(line.strip()) == {"^"}), None)
+    if caret is None:
+        return reason
+    return f"{reason} at character {caret.index('^') - 3}"  # the pattern is indented by four
 
 
 @lru_cache(maxsize=8)

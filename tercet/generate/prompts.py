@@ -170,14 +170,17 @@ def begin(
 
 
 CACHED_TOKENS = 16_384  # held at once: of a model of 12 layers of 768 that is 1.2 GB in float32
+LOGITS = 1 << 28  # numbers of a step: 1 GiB in float32
 
 
 def groups(
-    texts: list[Text], sources: Sequence[Ids] | None, *, beams: int = 1
+    texts: list[Text], sources: Sequence[Ids] | None, vocab_size: int, *, beams: int = 1
 ) -> Iterator[tuple[list[Text], list[Ids] | None]]:
     """Texts that are written together, and their sources: any list in bounded memory."""
+    least = vocab_size * CACHED_TOKENS // LOGITS  # a row of 250,000 logits counts as 15 tokens
     longest = [
-        beams * (len(text.window) + text.limit + len(sources[text.index] if sources else ()))
+        beams
+        * max(least, len(text.window) + text.limit + len(sources[text.index] if sources else ()))
         for text in texts
     ]
     for rows in batches(longest, CACHED_TOKENS):

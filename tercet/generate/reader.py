@@ -109,15 +109,15 @@ class Reader:
         self.device = next(network.parameters()).device
 
     @torch.no_grad()
-    def cache(
-        self, n_texts: int, sources: Sequence[Ids] | None, *, beams: bool = False
-    ) -> AnyCache:
-        """An empty cache for `n_texts`; sources are encoded, and their keys computed, once."""
+    def cache(self, n_texts: int, sources: Sequence[Ids] | None, *, reordered: int = 0) -> AnyCache:
+        """An empty cache for `n_texts`; sources are encoded, and their keys computed, once.
+        reordered: as of ``Transformer.new_cache``."""
         if sources is None:
-            return self.network.new_cache(n_texts, reordered=beams)
+            return self.network.new_cache(n_texts, reordered=reordered)
         tokens, layout = flatten([list(source) for source in sources], device=self.device)
         memory = self.network.encode(tokens, layout)  # (N, D)
-        return self.network.new_cache(n_texts, memory=memory, memory_layout=layout, reordered=beams)
+        kept = {"memory": memory, "memory_layout": layout}
+        return self.network.new_cache(n_texts, **kept, reordered=reordered)
 
     @torch.no_grad()
     def read(self, cache: AnyCache, unread: Sequence[Ids], *, behind: int | None = None) -> Tensor:

@@ -46,13 +46,14 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if name != "bias" and value is not None and not isinstance(value, int | float):
+            left_out = value is None and name in ("top_k", "top_p", "min_p")
+            if name != "bias" and not left_out and not isinstance(value, int | float):
                 raise InputError(f"{name} {value!r} must be a number")
         if not (0 <= self.temperature < math.inf):
             raise InputError(
                 f"temperature {self.temperature} must be 0 (greedy) or above, such as 0.8"
             )
-        if self.top_k is not None and (self.top_k < 1 or self.top_k != int(self.top_k)):
+        if self.top_k is not None and (type(self.top_k) is not int or self.top_k < 1):
             raise InputError(
                 f"top_k {self.top_k} must be a whole number of 1 or more; leave it out to keep all"
             )

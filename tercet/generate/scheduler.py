@@ -92,6 +92,11 @@ class Scheduler:
             job.read += count
         return turn
 
+    def undo(self, turn: list[tuple[Job, int]]) -> None:
+        """A step came to nothing: what it was to read is unread."""
+        for job, count in turn:
+            job.read -= count
+
     def _admit(self) -> None:
         """Those who wait, in their order, while there is room for all that they are to read, and
         for a page more of each who writes."""

@@ -41,6 +41,11 @@ class Request:
             )
         if any(not s for s in self.stop):
             raise InputError("an empty stop string would end every text at once; leave it out")
+        if self.stop and self.grammar is not None:
+            raise InputError(
+                f"stop {self.stop!r} and a grammar: a document that is cut there is none; the "
+                "grammar alone says where it ends"
+            )
         if not isinstance(self.sampling, Sampling):
             raise InputError(f"sampling {self.sampling!r} must be a tercet.Sampling(...)")
 

@@ -121,15 +121,15 @@ def show(
         from tercet.jobs.run import Run
 
         return show_step(Run.open(folder), step, json=json)
-    corpus = Corpus.open(folder / "data" if is_run else folder, verify=verify)
+    if is_run:
+        from tercet.jobs.run import Run
+
+        folder = Run.open(folder).place
+    corpus = Corpus.open(folder, verify=verify)
     if document is None:
         _summary(corpus, json)
         return
-    name = source or corpus.only
-    if name not in corpus.sources:
-        from tercet.data.sources import nearest
-
-        raise InputError(f"--source {name}: {folder} has none; {nearest(name, corpus.sources)}")
+    name = corpus.named(source)
     tokens = getattr(corpus.sources[name], split)
     if not 0 <= document < len(tokens):
         raise InputError(

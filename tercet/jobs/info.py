@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -78,14 +79,14 @@ def _machine() -> dict[str, Any]:
     """How models run here: threads of torch and tokenizer, and the precisions."""
     import torch
 
-    from tercet.kernels import features
+    from tercet.model.quantize import NATIVE, emulated
 
-    slow = {
-        "bfloat16": not features() & {"avx512_bf16", "amx_bf16", "bf16"},
-        "int8, int4": not features() & {"avx512_vnni"},
-    }
-    said = [kind + (" (emulated: slow)" if slow[kind] else "") for kind in slow]
-    return {"threads": torch.get_num_threads(), "precisions": ["float32", *said]}
+    said = [kind + (" (emulated: slow)" if emulated(kind) else "") for kind in NATIVE]
+    threads: int | str = torch.get_num_threads()
+    own = os.environ.get("RAYON_NUM_THREADS", str(threads))
+    if own != str(threads):
+        threads = f"{threads} of torch, {own} of the tokenizer"
+    return {"threads": threads, "precisions": ["float32", *said]}
 
 
 def _without_weights(model: Named) -> LanguageModel:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COUNTED = 1_000_000  # tokens that the rates are counted over
 SHOWN = 12  # texts on the page
 STEP = 16_384  # tokens drawn at a time
-ASKED = (128, 0.15, False, False, False, 0)  # the flags at their defaults
+ASKED = (128, 0.15, False, False, False, 0, None)  # the flags at their defaults
 
 
 def run(
@@ -35,6 +35,7 @@ def run(
     next_sentence: bool = False,
     spans: bool = False,
     seed: int = 0,
+    source: Annotated[str | None, unset("NAME")] = None,
     out: Annotated[Path | None, unset("FILE")] = None,
 ) -> None:
     """Writes a page that shows what is masked in a run or a prepared corpus, and at which rates.
@@ -51,6 +52,7 @@ def run(
         next_sentence: read pairs of texts
         spans: drop whole spans, as an encoder-decoder is pretrained
         seed: of the order and of the masks
+        source: of which source, where there are several
         out: the page, one file that opens in any browser; FOLDER/masks.html if not given
     """
     from tercet.data import Masked, Masking, Pieces, SentencePairs, Spans
@@ -59,15 +61,18 @@ def run(
     place = out or folder / "masks.html"
     writable(place)
     if (folder / "recipe.yaml").exists():
-        if (length, rate, whole_words, next_sentence, spans, seed) != ASKED:
+        from tercet.jobs.run import Run
+
+        if (length, rate, whole_words, next_sentence, spans, seed, source) != ASKED:
             raise InputError(
-                f"{folder} is a run with its own settings; try others on {folder / 'data'}"
+                f"{folder} is a run with its own settings; try others on {Run.open(folder).place}"
             )
         return _write(of_run(folder), place)
     if spans and (whole_words or next_sentence):
         raise InputError("spans are neither whole words nor pairs; give --spans alone")
     opened = Corpus.open(folder)
-    tokenizer, tokens = opened.tokenizer, opened.train
+    chosen = opened.named(source)
+    tokenizer, tokens = opened.tokenizer, opened.sources[chosen].train
     if spans:
         start = tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
         shape = Spans.of(tokenizer, start_id=start or 0, rate=rate, seed=seed)
@@ -82,7 +87,7 @@ def run(
         draw,
         shape,
         tokenizer,
-        name=lambda sample: opened.origin(opened.only, "train", sample.document),
+        name=lambda sample: opened.origin(chosen, "train", sample.document),
         kicker=f"tercet data masks {folder}",
     )
     _write(page, place)

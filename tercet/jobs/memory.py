@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,12 +54,13 @@ def need(run: Run, recipe: RunRecipe | None = None) -> Need:
     plans = [_planned(run, batch) for batch in batches]
     activations = [_activations(run, made) for made in plans]
     total = plans[0].total
+    readings = 2 if run.recipe.objective.r_drop else 1  # R-Drop reads every text twice
     copies = (run.recipe.train.ema is not None) + (run.recipe.train.average_last or 0)
     return Need(
         total.parameters,
         total.weights * (1 + copies) + total.gradients + total.optimizer,
-        max(activations),
-        float(sum(made.total.training_flops for made in plans)),
+        readings * max(activations),
+        float(readings * sum(made.total.training_flops for made in plans)),
         sum(batch.n_tokens for batch in batches),
         max(batch.n_tokens for batch in batches),
     )
@@ -79,6 +81,18 @@ def _activations(run: Run, made: Plan) -> int:
         layers = max(1, run.config.n_layers)
         kept = kept // layers + made.n_tokens * run.config.d_model * 4 * layers
     return kept
+
+
+def short(run: Run, step: Need) -> bool:
+    """Whether a step needs more than the system says is free; False where it does not say."""
+    if run.device.type != "cpu":
+        return False
+    try:
+        told = Path("/proc/meminfo").read_text("utf-8").splitlines()
+        free = next(int(x.split()[1]) << 10 for x in told if x.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return False
+    return step.total > free
 
 
 def is_out_of_memory(error: BaseException) -> bool:

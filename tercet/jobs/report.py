@@ -162,6 +162,8 @@ def _said(story: Story) -> str:
         said = "Every step is drawn. "
     if story.now.recipe.objective.smoothing:
         said += "The training loss holds the label smoothing, the validation loss does not. "
+    if story.now.recipe.objective.r_drop:
+        said += "The training loss holds how far two draws of dropout are apart (R-Drop). "
     return said + "The validation split is measured without dropout, under the averaged weights."
 
 
@@ -249,13 +251,18 @@ def _troubles(folder: Path) -> dict[int, str]:
 
 def _data(story: Story) -> list[Html | str]:
     """What the manifest says of the sources, and how often they were read."""
-    path = story.folder / "data" / "manifest.json"
+    from tercet.jobs.run import Run
+
+    recipe = story.now.recipe
+    path = Run(story.folder, recipe).place / "manifest.json"
     if not path.exists():
         return ["The data is not prepared yet."]
     with undamaged(path):
         manifest = json.loads(path.read_text(encoding="utf-8"))
         lines, skipped, trained_on = [], [], 0
-        for name, source in manifest["sources"].items():
+        sources = manifest["sources"]
+        read = recipe.data.keys() & sources.keys() or sources.keys()
+        for name, source in ((name, sources[name]) for name in sources if name in read):
             for split in ("train", "validation"):
                 facts = source[split]
                 lines.append(

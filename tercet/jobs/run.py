@@ -84,14 +84,16 @@ class Run:
 
     # what it reads ---------------------------------------------------------------------------
 
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Tokenise the recipe's files into the folder; nothing where that is done, so that a run
-        goes on without them."""
-        if (self.folder / "data" / MANIFEST).exists():
-            return
-        sources = {name: _source(data) for name, data in self.recipe.data.items()}
+    def prepare(self, progress: Progress | None = None) -> bool:
+        """Tokenise the recipe's files into the folder; nothing (False) where that is done, so that
+        a run goes on without them."""
+        if (self.place / MANIFEST).exists():
+            return False
         wanted = self.recipe.tokenizer
         places = [place for place in (wanted.folder, self.recipe.model.folder) if place]
+        if self.place != self.folder / "data":
+            Corpus.open(self.place)  # which says what is missing
+        sources = {name: _source(data) for name, data in self.recipe.data.items()}
         if places:
             tokenizer, *others = map(Tokenizer.load, places)
             if any(other.hash != tokenizer.hash for other in others):
@@ -103,6 +105,7 @@ class Run:
             kind = typing.cast(Kind, wanted.kind)
             tokenizer = Learn(kind, wanted.vocab_size, self._special(), wanted.lowercase)
         prepare(self.folder / "data", sources, tokenizer, progress=progress)
+        return True
 
     def _special(self) -> str | Special:
         """The special tokens that a tokenizer for this objective needs."""
@@ -112,9 +115,32 @@ class Run:
             return dataclasses.replace(whole, extra=spans.spellings())
         return {"next-token": "decoder", "masked": "encoder"}.get(kind, "encoder-decoder")
 
+    @property
+    def place(self) -> Path:
+        """Where its tokens lie."""
+        prepared = next(iter(self.recipe.data.values())).prepared
+        if prepared is None:
+            return self.folder / "data"
+        return Path(recipes.expanded([prepared])[0])
+
     @cached_property
     def corpus(self) -> Corpus:
-        return Corpus.open(self.folder / "data")
+        """What was prepared for it, or of what was prepared for all the sources that it names."""
+        if self.place == self.folder / "data":
+            return Corpus.open(self.place)
+        whole = Corpus.open(self.place)
+        for folder in (self.recipe.tokenizer.folder, self.recipe.model.folder):
+            if folder is not None:
+                Corpus.open(self.place, tokenizer=Tokenizer.load(folder))
+        pairs = self.recipe.objective.kind == "pairs"
+        if pairs != (whole.manifest.kind == "pairs"):
+            raise InputError(
+                f"{self.place} holds {whole.manifest.kind}, and objective.kind "
+                f"{self.recipe.objective.kind!r} reads {'pairs' if pairs else 'texts'}"
+            )
+        one = len(self.recipe.data) == 1 and not whole.sources.keys() & self.recipe.data.keys()
+        names = [whole.named(None if one else name) for name in self.recipe.data]
+        return Corpus(self.place, whole.manifest, {name: whole.sources[name] for name in names})
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -257,6 +283,12 @@ class Run:
                 f"objective.kind {kind!r} trains the family {family}; the model is of the "
                 f"{config.family} family: choose another preset or kind"
             )
+        drawn = config.dropout, config.attention_dropout, config.activation_dropout
+        if self.recipe.objective.r_drop and not any(drawn):
+            raise InputError(
+                f"objective.r_drop {self.recipe.objective.r_drop} compares two draws of dropout, "
+                "and the model has none; leave r_drop out, or set model.change.dropout (0.3, say)"
+            )
         if length > config.context_length:
             raise InputError(
                 f"objective.length {length} is beyond the model's context of "
@@ -284,8 +316,9 @@ class Run:
 
     @property
     def objective(self) -> Objective:
-        tokens = CrossEntropy(self.recipe.objective.smoothing)
-        return NextSentence(tokens) if self.recipe.objective.next_sentence else tokens
+        wanted = self.recipe.objective
+        tokens = CrossEntropy(wanted.smoothing, wanted.r_drop)
+        return NextSentence(tokens) if wanted.next_sentence else tokens
 
     def optimizer(self, network: Network) -> Optimizer:
         train = self.recipe.train

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tercet.config import TransformerConfig
@@ -90,8 +91,10 @@ class Vocabulary:
 @dataclass(frozen=True)
 class Data:
     """One source of texts, or of pairs: then ``source`` and ``target`` are two files, line by line,
-    or the columns of ``files``."""
+    or the columns of ``files``. Or one that ``tercet data prepare`` has tokenised already: of its
+    folder ``prepared`` the source of this name, or the only one."""
 
+    prepared: str | None = None
     files: list[str] = field(default_factory=list)
     weight: float = 1.0  # its share of every step, where there are several
     split: str = "file"  # what a document is: file, line, paragraph, or how its title begins
@@ -104,12 +107,25 @@ class Data:
     validation_target: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.files and not (self.source and self.target):
-            raise InputError("data: give files, or source and target for pairs")
+        if self.prepared is not None:
+            told = [name for name in vars(self) if name not in ("prepared", "weight")]
+            fields = type(self).__dataclass_fields__
+            if other := [n for n in told if getattr(self, n) not in (fields[n].default, [])]:
+                raise InputError(
+                    f"data.prepared {self.prepared} was decided on when it was prepared; leave out "
+                    f"{', '.join(other)}"
+                )
+        elif not self.files and not (self.source and self.target):
+            raise InputError("data: give files, source and target for pairs, or prepared")
         if (self.source is None) != (self.target is None):
             raise InputError(f"data: source {self.source} and target {self.target}; give both")
         if not self.weight > 0:
             raise InputError(f"data.weight {self.weight} must be above 0")
+        if (self.validation_source is None) != (self.validation_target is None):
+            raise InputError(
+                f"data: validation_source {self.validation_source} and validation_target "
+                f"{self.validation_target}; give both"
+            )
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,7 @@ class Objective:
     length: int = 256  # tokens of a sample at the most
     packing: str = "documents"  # or rows: equal, blind to where a document ends
     smoothing: float = 0.0
+    r_drop: float = 0.0  # how strongly two draws of dropout are drawn together; twice the work
     bpe_dropout: float = 0.0  # pairs: the share of merges left out, words spelled anew each epoch
     rate: float = 0.15  # masked and spans: of the tokens
     whole_words: bool = False
@@ -134,6 +151,11 @@ class Objective:
                 f"objective.kind {self.kind!r} masks nothing: whole_words and next_sentence belong "
                 "to kind masked"
             )
+        if not self.r_drop >= 0 or (self.r_drop and self.next_sentence):
+            raise InputError(
+                f"objective.r_drop {self.r_drop} is a weight from 0 up (5, say), and not for "
+                "next_sentence"
+            )
         if not 0 <= self.bpe_dropout < 1 or (self.bpe_dropout and self.kind != "pairs"):
             raise InputError(
                 f"objective.bpe_dropout {self.bpe_dropout} is a share from 0 to below 1, and for "
@@ -141,6 +163,8 @@ class Objective:
             )
         if self.length < 2:
             raise InputError(f"objective.length {self.length} must be 2 or more tokens")
+        if self.span < 1:
+            raise InputError(f"objective.span {self.span} must be 1 token or more")
 
 
 @dataclass(frozen=True)
@@ -228,6 +252,27 @@ class RunRecipe:
     about: str = ""  # a sentence for people
 
     def __post_init__(self) -> None:
+        if not self.data:
+            raise InputError("data: name at least one source")
+        if len(places := {data.prepared for data in self.data.values()}) > 1:
+            raise InputError(
+                f"data: prepared {', '.join(map(str, places))}; all sources lie in one folder, or "
+                "none is prepared"
+            )
+        if None not in places and self.tokenizer.folder is None and self.model.folder is None:
+            raise InputError(
+                "tokenizer: prepared data has its own; set tokenizer.folder to "
+                f"{Path(str(places.pop())) / 'tokenizer'}"
+            )
+        for name, data in self.data.items():
+            pairs = self.objective.kind == "pairs"
+            if data.prepared is None and pairs != (data.source is not None):
+                said = "names no source and target" if pairs else "names a source and a target"
+                reads = "reads pairs" if pairs else "reads texts"
+                raise InputError(
+                    f"data.{name} {said}, and objective.kind {self.objective.kind!r} {reads}; "
+                    "change one of the two"
+                )
         for prompt in self.evaluate.prompts if self.objective.kind == "masked" else ():
             if MASK not in prompt:
                 raise InputError(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tercet.train import State, World
 
 RESULT = "result.json"  # stands in a run folder that is complete
+# one of them stands in a folder where work was done
+BEGUN = (RESULT, "log.jsonl", "data/manifest.json")
 # What may differ when a run goes on: nothing that decides what a step reads or does to the weights.
 MAY_CHANGE = (
     *("about", "evaluate.patience", "evaluate.prompts", "evaluate.max_new_tokens"),
@@ -91,10 +93,12 @@ def train(
             return "the run is complete" if here.rank == 0 else None
         run = Run.open(folder)
         if here.rank == 0:
+            from tercet.data.corpus import Corpus
             from tercet.jobs.data_progress import Display
 
             with Display(quiet=quiet) as display:
-                run.prepare(display)
+                if not run.prepare(display):  # it lay there: each byte is held to its checksum
+                    Corpus.open(run.place, verify=True)
         here.any(False)
         state = _fitting(run, here, quiet=quiet or here.rank > 0, fit=fit)
         return _sentence(state) if here.rank == 0 else None
@@ -103,13 +107,18 @@ def train(
 def _fitting(run: Run, world: World, *, quiet: bool, fit: bool) -> State:
     """The training; where the memory does not suffice, what to change, or with ``fit`` changed."""
     from tercet.jobs import memory
-    from tercet.train.memory import give_back
+    from tercet.kernels.memory import give_back
 
     say_once = say if not quiet else (lambda sentence: None)
-    say_once(str(memory.need(run)))
+    now = memory.need(run)
+    say_once(str(now))
     if fit and world.size > 1:
         raise InputError("--fit is for one process; set batch.micro_tokens for several")
     options = memory.smaller(run.recipe, run.recipe.objective.length) if fit else []
+    if not fit and memory.short(run, now):
+        say_once("this may be more than the memory that is free; --fit takes what fits")
+    while options and memory.short(run, memory.need(run)):
+        run = _smaller(run, options)
     while True:
         try:
             return _train(run, world, quiet=quiet)
@@ -119,16 +128,23 @@ def _fitting(run: Run, world: World, *, quiet: bool, fit: bool) -> State:
         give_back()  # behind the error, which held what had been computed
         if not options:
             raise memory.advice(run)
-        words, smaller = options.pop(0)
-        say(f"the memory does not suffice; going on with {words}")
-        run = run.with_recipe(smaller)
-        _keep(smaller, run.folder)
+        run = _smaller(run, options)
+
+
+def _smaller(run: Run, options: list[tuple[str, RunRecipe]]) -> Run:
+    """The run with the next change that saves memory."""
+    words, smaller = options.pop(0)
+    say(f"the memory does not suffice; going on with {words}")
+    _keep(smaller, run.folder)
+    return run.with_recipe(smaller)
 
 
 def begin(wanted: RunRecipe, folder: Path, *, resume: bool) -> None:
-    """The folder with its recipe; a run that is there already goes on only when it may."""
+    """The folder with its recipe; a run that is there already goes on only when it may. Where
+    nothing came of a recipe but itself (a file's name was wrong, say), another may take its place.
+    """
     path = folder / recipes.RECIPE
-    if path.exists():
+    if path.exists() and any((folder / name).exists() for name in BEGUN):
         if not resume:
             raise InputError(
                 f"{folder} holds a run; --resume goes on with it, --folder chooses another place"
@@ -170,10 +186,10 @@ def compare(old: RunRecipe, new: RunRecipe, folder: Path) -> None:
 
 def _train(run: Run, world: World, *, quiet: bool) -> State:
     from tercet.jobs.validation import Validation
+    from tercet.kernels.memory import keep_pages
     from tercet.train import Log, Recorder, State
     from tercet.train import fit as optimise
     from tercet.train.log import rows
-    from tercet.train.memory import keep_pages
     from tercet.train.progress import Watch
     from tercet.train.wrapped import compile_blocks, recompute
 
@@ -191,17 +207,24 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         say(f"{left_out:,} pairs longer than objective.length are left out")
     state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / "log.jsonl", "plan")}
     first = world.rank == 0
+    if not any(batch.n_targets for batch in run.validation()):
+        raise InputError(
+            "the validation split has no targets; give longer texts or a larger share to validation"
+        )
     with ExitStack() as stack:
         log = None
         if first:
             path = run.folder / "log.jsonl"
-            log = stack.enter_context(Log(path, step=state.step, board=_board(run.folder)))
+            log = stack.enter_context(
+                Log(path, step=state.step, board=_board(run.folder, state.step))
+            )
             log("event", state.step, **_beginning(network, state, world))
         watch = stack.enter_context(Watch(run.folder.name, quiet=quiet, share=_share(run, quiet)))
         save: Callable[[State], None] = checkpoints.save if first else (lambda state: None)
         actions = [(1, watch), (1, lambda state: keep_pages())]  # behind a step that had room
         if log is not None:
-            actions.append((1, lambda state: _log_step(log, state)))
+            falls = run.train.schedule.falls
+            actions.append((1, lambda state: _log_step(log, state, falls)))
         validation = Validation(run, network, averages, log, save, world)
         actions.append((run.recipe.evaluate.every, validation))
         actions.append((run.recipe.checkpoint.every, save))
@@ -235,20 +258,21 @@ def _beginning(network: Network, state: State, world: World) -> dict[str, Any]:
     }
 
 
-def _log_step(log: Any, state: State) -> None:
+def _log_step(log: Any, state: State, falls: Callable[[int], int | None]) -> None:
     if str(state.step) in state.plan:
-        log("plan", state.step, steps=state.steps)
+        decays = state.steps and falls(state.steps)
+        log("plan", state.step, steps=state.steps, decay_from=decays)
     facts = {"tokens": state.tokens, "seconds": round(state.seconds, 3)}
     log("step", state.step, **state.last, **facts)
 
 
-def _board(folder: Path) -> Any:
+def _board(folder: Path, step: int) -> Any:
     """TensorBoard's writer where it is installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)  # taken again
 
 
 def _share(run: Run, quiet: bool) -> float | None:

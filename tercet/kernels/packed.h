@@ -47,11 +47,14 @@ static void quantise(struct bytes to, long row, const float *from, long n, long 
     long groups = groups_of(inputs), d = 0;
     int8_t *x = to.x + row * inputs;
     int32_t *sums = to.sums + row * (groups + 1);
-    vec m = all(0);
-    for (; d + W <= n; d += W) m = larger(m, (vec)(*(const ivec *)(from + d) & 0x7fffffff));
-    float most = largest(m);
-    for (; d < n; d++) most = fmaxf(most, fabsf(from[d]));
-    to.scales[row] = most / 127;
+    vec m = all(0), wrong = all(0); /* NaN where a number is none or has no end: so is the row then */
+    for (; d + W <= n; d += W) {
+        m = larger(m, (vec)(*(const ivec *)(from + d) & 0x7fffffff));
+        wrong += *(const vec *)(from + d) - *(const vec *)(from + d);
+    }
+    float most = largest(m), bad = total(wrong);
+    for (; d < n; d++) most = fmaxf(most, fabsf(from[d])), bad += from[d] - from[d];
+    to.scales[row] = most / 127 + bad;
     float inverse = most > 0 ? 127 / most : 0;
     const vec shift = all(12582912.0f); /* 1.5 * 2^23: the last bits hold the whole number */
     for (d = 0; d + W <= n; d += W) {

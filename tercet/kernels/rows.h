@@ -116,6 +116,12 @@ static int prepared(const struct product *op, long rows, struct ready *to) {
     return 1;
 }
 
+/* Asks for the weights of the O outputs behind these: a line of each while this one is worked on */
+INLINE void ahead(const int O, const bf16 *w, long D, long d) {
+#pragma GCC unroll 8
+    for (int o = 0; o < O; o++) __builtin_prefetch(w + (O + o) * D + d);
+}
+
 /* R rows times O outputs whose weights lie row by row */
 INLINE void dot_tile(const int R, const int O, const int half, const void *x, long x_step,
                      const void *w, long D, float *y, long y_step) {
@@ -127,7 +133,8 @@ INLINE void dot_tile(const int R, const int O, const int half, const void *x, lo
         for (int o = 0; o < O; o++) c[r][o] = all(0);
 #ifdef __AVX512BF16__
     if (half)
-        for (; d + 32 <= D; d += 32)
+        for (; d + 32 <= D; d += 32) {
+            if (R < 4) ahead(O, w, D, d);
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
                 __m512bh a = (__m512bh)_mm512_loadu_ps((const bf16 *)x + r * x_step + d);
@@ -137,22 +144,27 @@ INLINE void dot_tile(const int R, const int O, const int half, const void *x, lo
                     c[r][o] = (vec)_mm512_dpbf16_ps((__m512)c[r][o], b, a);
                 }
             }
+        }
 #endif
-    for (; d + W <= D; d += W)
+    for (; d + W <= D; d += W) {
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             vec a = load(x, r * x_step + d, half);
 #pragma GCC unroll 8
             for (int o = 0; o < O; o++) c[r][o] = fused(a, load(w, o * D + d, half), c[r][o]);
         }
+    }
 #pragma GCC unroll 8
-    for (int r = 0; r < R; r++)
+    for (int r = 0; r < R; r++) {
+        float *to = y + r * y_step;
+        if (O == 4) totals(to, c[r][0], c[r][1 % O], c[r][2 % O], c[r][3 % O]);
+        else
 #pragma GCC unroll 8
-        for (int o = 0; o < O; o++) {
-            float s = total(c[r][o]);
-            for (long e = d; e < D; e++) s += load1(x, r * x_step + e, half) * load1(w, o * D + e, half);
-            y[r * y_step + o] = s;
-        }
+            for (int o = 0; o < O; o++) to[o] = total(c[r][o]);
+        for (long e = d; e < D; e++)
+            for (int o = 0; o < O; o++)
+                to[o] += load1(x, r * x_step + e, half) * load1(w, o * D + e, half);
+    }
 }
 
 INLINE void dots(const int R, const struct part *part, const struct ready *x, long row, long m,

@@ -249,14 +249,14 @@ class Tape:
 
 
 def attend(q: Tensor, keys: Tensor, values: Tensor, scope: Scope, scale: float) -> Tensor:
-    """Attention of any number of rows q (N, H, K) float32 over keys and values (places, G, K), of
-    which each sees those that ``scope`` says, its pages a place each: (N, H, K)."""
+    """Attention of any number of rows q (N, H, K) float32 over keys and values (pages, G, page, K),
+    of which each sees those that ``scope`` says: (N, H, K)."""
     q, out = q.contiguous(), torch.empty(q.shape, dtype=torch.float32)
     op = Op(what=1)
     made, step = op.attention, q.shape[1] * q.shape[2]
     made.x, made.y, made.x_step, made.y_step = q.data_ptr(), out.data_ptr(), step, step
     made.heads, made.key_heads, made.width = q.shape[1], keys.shape[1], q.shape[2]
-    made.scale, made.k, made.v, made.page = scale, keys.data_ptr(), values.data_ptr(), 1
+    made.scale, made.k, made.v, made.page = scale, keys.data_ptr(), values.data_ptr(), keys.shape[2]
     made.pages, made.text = scope.pages.data_ptr(), scope.text.data_ptr()
     made.first, made.last = scope.first.data_ptr(), scope.last.data_ptr()
     made.half = keys.dtype == torch.bfloat16

@@ -46,6 +46,19 @@ INLINE float total(vec x) { /* as sum, by halves */
 #endif
     return sum(x);
 }
+INLINE void totals(float *to, vec a, vec b, vec c, vec d) { /* four, in a third of the time */
+#ifdef __AVX512F__
+    __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps((__m512)a, (__m512)b), _mm512_unpackhi_ps((__m512)a, (__m512)b));
+    __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps((__m512)c, (__m512)d), _mm512_unpackhi_ps((__m512)c, (__m512)d));
+    __m512d low = _mm512_unpacklo_pd((__m512d)ab, (__m512d)cd), high = _mm512_unpackhi_pd((__m512d)ab, (__m512d)cd);
+    __m512 all = _mm512_add_ps((__m512)low, (__m512)high); /* each quarter: a, b, c, d */
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all),
+                                _mm256_castpd_ps(_mm512_extractf64x4_pd((__m512d)all, 1)));
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+#else
+    to[0] = sum(a), to[1] = sum(b), to[2] = sum(c), to[3] = sum(d);
+#endif
+}
 INLINE float largest(vec x) {
 #ifdef __AVX512F__
     return _mm512_reduce_max_ps((__m512)x);

@@ -27,6 +27,7 @@ from tercet.model.positions import RelativeBuckets, Rotary, Turn, rotate
 
 Keys = Tensor | Scattered
 AnyLayer = LayerCache | ScatteredLayer
+FEW_QUERIES = 8  # at a sequence of a cache
 
 
 class Pattern(nn.Module):
@@ -78,7 +79,7 @@ class View:
         self.causal, self.window, self.angles, self.buckets = causal, window, turn, buckets
         self.rectangular = rectangular
         self.masks: dict[int, tuple[Tensor | None, bool]] = {}
-        self._scope: tape.Scope | None = None
+        self._scope: tape.Scope | None = None  # of keys in places
 
     @cached_property
     def tiling(self) -> Tiling:
@@ -94,6 +95,25 @@ class View:
         if self._scope is None:
             self._scope = places.scope(self.queries, self.window)
         return self._scope
+
+    def few(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        """Few queries at each of a cache's sequences, which see all of it: a step of a decoder that
+        looks at its source. Without gradients."""
+        learned = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+        return (
+            self.rectangular
+            and not (learned or self.causal or self.window or self.buckets)
+            and self.queries.n_tokens <= FEW_QUERIES * self.queries.n_sequences
+            and all(x.is_contiguous() and x.dtype == q.dtype for x in (k, v))
+            and tape.attends(k, k.shape[-1])
+        )
+
+    @cached_property
+    def everything(self) -> tape.Scope:
+        """All keys of the own sequence, which are a page."""
+        own = self.queries.sequence
+        last = torch.tensor(self.keys.lengths)[own]
+        return tape.Scope(torch.arange(self.keys.n_sequences), own, torch.zeros_like(own), last)
 
     def turn(self, x: Tensor) -> Tensor:  # (N, H, K)
         return x if self.angles is None else rotate(x, self.angles)
@@ -167,7 +187,10 @@ def attend(q: Tensor, k: Keys, v: Keys, view: View, scale: float, dropout: float
     """
     if isinstance(k, Scattered) or isinstance(v, Scattered):
         assert isinstance(k, Scattered) and isinstance(v, Scattered) and view.buckets is None
-        return tape.attend(q.float(), k.x, v.x, view.scope(k.places), scale).to(q.dtype)
+        keys, values = k.x.unsqueeze(2), v.x.unsqueeze(2)
+        return tape.attend(q.float(), keys, values, view.scope(k.places), scale).to(q.dtype)
+    if not dropout and view.few(q, k, v):
+        return tape.attend(q.float(), k, v, view.everything, scale).to(q.dtype)
     if view.plain and not dropout and ragged.fits(q, k, v):
         starts = (view.queries.bounds, view.keys.bounds)
         how = {"scale": scale, "causal": view.causal, "window": view.window}

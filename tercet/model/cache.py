@@ -58,7 +58,9 @@ class Places:
     """Where the tokens of each sequence lie: ``table`` (B, n) int64. Every pass takes new places,
     as many as it has tokens."""
 
-    def __init__(self, n_sequences: int) -> None:
+    def __init__(self, n_sequences: int, room: int) -> None:
+        """room: tokens that will be read, as far as is known."""
+        self.room = room
         self.table = torch.empty(n_sequences, 0, dtype=torch.int64)
         self.taken = 0
         self._last: tuple[Layout | None, int] = (None, 0)
@@ -123,11 +125,13 @@ class ScatteredLayer:
         return self.k.unsqueeze(2), self.v.unsqueeze(2)
 
     def _room(self, kept: Tensor | None, like: Tensor) -> Tensor:
-        """Capacity doubles; no zeros: memory is taken when it is first written to."""
+        """All that is known to come, else capacity doubles; no zeros: memory is taken when it is
+        first written to."""
         held = 0 if kept is None else len(kept)
         if kept is not None and held >= self.places.taken:
             return kept
-        room = like.new_empty(max(self.places.taken, 2 * held, 1024), *like.shape[-2:])
+        wanted = max(self.places.taken, 2 * held, self.places.room)
+        room = like.new_empty(wanted, *like.shape[-2:])
         if kept is not None:
             room[:held] = kept
         return room
@@ -173,10 +177,11 @@ class Cache:
     in place and takes no gradients.
     """
 
-    def __init__(self, n_sequences: int, n_layers: int, *, scattered: bool = False) -> None:
-        """scattered: for rows that are reordered often, where ``kernels.tape.attends`` can."""
+    def __init__(self, n_sequences: int, n_layers: int, *, scattered: int = 0) -> None:
+        """scattered: for rows that are reordered often, where ``kernels.tape.attends`` can: how
+        many tokens will be read."""
         self.lengths: tuple[int, ...] = (0,) * n_sequences
-        self.places = Places(n_sequences) if scattered else None
+        self.places = Places(n_sequences, scattered) if scattered else None
         self.layers: list[LayerCache] | list[ScatteredLayer]
         if self.places is None:
             self.layers = [LayerCache() for _ in range(n_layers)]

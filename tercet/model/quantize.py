@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tercet.kernels import features
 from tercet.kernels.packed import pack
 from tercet.model.linear import Linear, PackedLinear
 from tercet.model.transformer import Transformer
@@ -18,3 +19,17 @@ def quantise(network: Transformer, bits: int) -> None:
     heads = network.heads
     if heads.output is not None:
         heads.packed = PackedLinear(pack(heads.output.weight, bits), heads.output_bias)
+
+
+NATIVE = {
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "int8": {"avx512_vnni"},
+    "int4": {"avx512_vnni"},
+}
+
+
+def emulated(precision: str) -> bool:
+    """Whether this processor computes in ``precision`` by way of others, which is slow. False where
+    the system does not say what it can do."""
+    known = features()
+    return bool(known) and precision in NATIVE and not known & NATIVE[precision]

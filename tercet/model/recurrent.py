@@ -161,7 +161,7 @@ class Recurrent(nn.Module):
         *,
         memory: Tensor | None = None,
         memory_layout: Layout | None = None,
-        reordered: bool = False,
+        reordered: int = 0,
     ) -> RecurrentCache:
         """reordered: as of ``Transformer``; a state is small and is copied."""
         return RecurrentCache(n_sequences, memory, memory_layout)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -258,14 +257,12 @@ def borrowed(network: object, stack: nn.Module | None) -> Iterator[StackTape | N
     """``tape_of`` for a while, kept with the stack in between: writing it down takes as long as one
     short text. Who comes while it is lent, from another thread say, gets one of his own."""
     kept: _Kept | None = None if stack is None else stack.__dict__.pop("_kept_tape", None)
-    if kept is None or kept.seen != _seen(kept.modules):
+    if kept is None or kept.changed():
         tape = tape_of(network, stack)
         if tape is None or stack is None:
             yield tape
             return
-        parts = (stack, tape.network.tokens, tape.network.heads)
-        modules = [module for part in parts for module in part.modules()]
-        kept = _Kept(tape, modules, _seen(modules))
+        kept = _Kept(tape, (stack, tape.network.tokens, tape.network.heads))
     try:
         yield kept.tape
     finally:
@@ -273,33 +270,42 @@ def borrowed(network: object, stack: nn.Module | None) -> Iterator[StackTape | N
             stack.__dict__["_kept_tape"] = kept
 
 
-@dataclass
 class _Kept:
-    """A tape, and what stood when it was written down. A copy of a network has none."""
+    """A tape, and what stood when it was written down. A copy of a network has none.
 
-    tape: StackTape
-    modules: list[nn.Module]
-    seen: list[Any] | None
+    A look takes a twentieth of a short text, so what is looked at is listed once.
+    """
+
+    def __init__(self, tape: StackTape, parts: tuple[nn.Module, ...]) -> None:
+        self.tape = tape
+        # held, so that no other module comes to stand at the same place of the memory
+        self._modules = modules = [module for part in parts for module in part.modules()]
+        self._heard = [d for m in modules for d in (m._forward_hooks, m._forward_pre_hooks)]
+        self._members = [d for m in modules for d in (m._modules, m._parameters)]
+        self._weights = [p for m in modules for p in m._parameters.values() if p is not None]
+        self.seen = self._look()
+
+    def changed(self) -> bool:
+        return self.seen is None or self.seen != self._look()
+
+    def _look(self) -> tuple[list[int], list[int], list[tuple[int, int]]] | None:
+        """How many listen to each, what the modules hold, where parameters lie, how often they were
+        written to; None where that is not counted."""
+        held = [id(x) for members in self._members for x in members.values()]
+        try:
+            return (
+                list(map(len, self._heard)),
+                held,
+                [(p.data_ptr(), p._version) for p in self._weights],
+            )
+        except RuntimeError:  # parameters that were made in inference mode
+            return None
 
     def __deepcopy__(self, memo: Any) -> None:
         return None
 
     def __reduce__(self) -> Any:
         return type(None), ()
-
-
-def _seen(modules: list[nn.Module]) -> list[Any] | None:
-    """What a tape depends on: modules, who listens to them, where parameters lie, and how often
-    they were written to; None where that is not counted."""
-    found: list[Any] = []
-    try:
-        for m in modules:
-            found.append((*map(id, m._modules.values()), heard(m)))
-            for p in m._parameters.values():
-                found.append(None if p is None else (id(p), p.data_ptr(), p._version))
-    except RuntimeError:  # parameters that were made in inference mode
-        return None
-    return found
 
 
 KNOWN = {

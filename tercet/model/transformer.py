@@ -201,18 +201,19 @@ class Transformer(nn.Module):
         *,
         memory: Tensor | None = None,
         memory_layout: Layout | None = None,
-        reordered: bool = False,
+        reordered: int = 0,
     ) -> Cache:
         """An empty cache for ``decode``; the keys of ``memory`` are computed here, once for all
-        steps. reordered: its sequences will change their rows at every step, as beams do.
+        steps. reordered: its sequences will change their rows at every step, as beams do, and
+        read about so many tokens in all.
         """
         assert self.decoder is not None
-        scattered = (
+        can = (
             reordered
             and attends(self.tokens.weight, self.config.head_width)
             and all(pattern.buckets is None for pattern in self.decoder.patterns)
         )
-        cache = Cache(n_sequences, len(self.decoder.blocks), scattered=scattered)
+        cache = Cache(n_sequences, len(self.decoder.blocks), scattered=reordered if can else 0)
         if memory is not None and memory_layout is not None:
             layers = [m for m in self.decoder.modules() if isinstance(m, CrossAttention)]
             cache.remember([layer.remember(memory) for layer in layers], memory_layout)

@@ -114,5 +114,5 @@ def _opened(path: Path | str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
             f"{path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
     with raw:
-        packed = Path(path).suffix == ".gz"
+        packed = Path(path).suffix.lower() == ".gz"
         yield raw, (cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw)

@@ -52,7 +52,7 @@ def fit(
 
     ``actions`` run behind every so many steps and behind the last. The first Ctrl-C or SIGTERM ends
     the step it meets and what is due behind it, calls ``on_stop`` and raises KeyboardInterrupt.
-    Raises InputError for a step without targets, and where ``recipe`` says stop at a loss or
+    Raises InputError, where ``recipe`` says stop, for a step without targets and at a loss or
     gradient that is not finite or spikes: nothing of such a step reaches the weights, and
     ``on_stop`` is called before.
     """
@@ -65,15 +65,19 @@ def fit(
             started = time.perf_counter()
             batches = data(state.step)
             targets = world.sum(count_targets(batches))  # (k,) of all ranks and micro-batches
-            if not targets.all():
+            empty = not targets.all()
+            if empty and recipe.on_trouble == "stop":
                 on_stop(state)
                 raise InputError(
-                    f"step {state.step} has no targets; give longer samples or more of them"
+                    f"step {state.step} has no targets; give longer samples or more of them, or "
+                    "set on_trouble to skip"
                 )
-            terms = accumulate(
-                model, objective, batches, targets, recipe, state.step, world
-            )  # (k,)
-            norm = recorder.clip(recipe.clip)
+            if empty:
+                terms, norm = torch.full_like(targets, torch.nan), recorder.empty()
+            else:
+                how = (recipe, state.step, world)
+                terms = accumulate(model, objective, batches, targets, *how)  # (k,)
+                norm = recorder.clip(recipe.clip)
             rate = recipe.rate(state.step, state.steps)
             facts = {"loss": float(terms.sum()), "norm": norm, "rate": rate}
             trouble = recorder.note(state, facts, batches, recipe)

@@ -21,22 +21,38 @@ from tercet.train.output_loss import cross_entropy as output_loss
 @dataclass(frozen=True)
 class CrossEntropy:
     """The negative log-likelihood of the batch's target tokens, with label smoothing (Szegedy et
-    al. 2016, section 7: a share of the probability is spread over the whole vocabulary)."""
+    al. 2016, section 7: a share of the probability is spread over the whole vocabulary).
+
+    r_drop: in training each text is read twice, and what two draws of dropout say of it is drawn
+    together with this weight (Liang et al. 2021).
+    """
 
     smoothing: float = 0.0
+    r_drop: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
             raise InputError(f"smoothing {self.smoothing} must be at least 0 and below 1")
+        if not self.r_drop >= 0:
+            raise InputError(f"r_drop {self.r_drop} must be at least 0")
 
     def __call__(self, model: Any, batch: Batch) -> Tensor:  # (1,)
-        return self.of_states(model, states(model, batch), batch)
+        if not (self.r_drop and model.training):
+            return self.of_states(model, states(model, batch), batch)
+        twice = [self._output(model, states(model, batch), batch) for _ in range(2)]
+        (x, table, bias), (other, *_) = twice
+        both, share = torch.cat([x, other]), self.smoothing
+        loss = output_loss(both, table, bias, batch.targets, smoothing=share, r_drop=self.r_drop)
+        return loss[None]
 
     def of_states(self, model: Any, found: Tensor, batch: Batch) -> Tensor:
         """From the last hidden states (N, D) of all the batch's tokens."""
-        picked = model.heads.picked(found, batch.select)  # (n_targets, D)
-        x, table, bias = model.heads.output_parts(picked)
+        x, table, bias = self._output(model, found, batch)
         return output_loss(x, table, bias, batch.targets, smoothing=self.smoothing)[None]
+
+    def _output(self, model: Any, found: Tensor, batch: Batch) -> tuple[Tensor, Any, Any]:
+        """What the output layer multiplies: states (n_targets, D), table and bias."""
+        return model.heads.output_parts(model.heads.picked(found, batch.select))
 
 
 cross_entropy = CrossEntropy()

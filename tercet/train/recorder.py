@@ -46,6 +46,11 @@ class Recorder:
             torch._foreach_mul_(gradients, longest / total)  # type: ignore[attr-defined]
         return total
 
+    def empty(self) -> float:
+        """In place of ``clip`` where a step has no gradient."""
+        self._names, self._norms = [], []
+        return math.nan
+
     def note(
         self, state: State, facts: dict[str, float], batches: Sequence[Batch], recipe: Recipe
     ) -> str | None:
@@ -61,6 +66,8 @@ class Recorder:
 
     def _trouble(self, state: State, facts: dict[str, float], recipe: Recipe) -> str | None:
         loss, norm = facts["loss"], facts["norm"]
+        if math.isnan(loss) and math.isnan(norm) and not self._norms:
+            return "there are no targets"
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(norm):

@@ -30,6 +30,10 @@ class Schedule:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} {getattr(self, name)} must be between 0 and 1")
 
+    def falls(self, steps: int) -> int | None:
+        """The step from which the rate falls off its plateau; None where there is no plateau."""
+        return round((1 - self.decay) * steps) if self.kind == "stable" else None
+
     def share(self, step: int, steps: int | None) -> float:
         """Of the largest rate, in a step (counted from 0) of ``steps``."""
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0

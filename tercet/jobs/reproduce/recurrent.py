@@ -129,8 +129,8 @@ def _speed(run: Run, steps: int, bfloat16: bool) -> float:
     """Tokens a second of whole training steps, the median behind one that warms up."""
     from dataclasses import replace
 
+    from tercet.kernels.memory import keep_pages
     from tercet.train.loop import World, accumulate, count_targets
-    from tercet.train.memory import keep_pages
 
     network = run.network()
     network.train()
