@@ -54,10 +54,10 @@ def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
     return pick
 
 
-def grow(text: Text, logits: Tensor, pick: Pick) -> int:
-    """One text by one token, chosen from logits (1, V)."""
+def grow(text: Text, logits: Tensor, pick: Pick, log_sum: Tensor | None = None) -> int:
+    """One text by one token, chosen from logits (1, V). log_sum (1,): theirs, where it is known."""
     ids = pick(logits, [text])
-    text.append(int(ids), float(log_probabilities(logits, ids)))
+    text.append(int(ids), float(log_probabilities(logits, ids, log_sum)))
     return text.ids[-1]
 
 
