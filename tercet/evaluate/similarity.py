@@ -28,7 +28,7 @@ def similarity(
     return spearman((vectors[::2] * vectors[1::2]).sum(1), scores)
 
 
-def spearman(values: Sequence[float] | np.ndarray, scores: Sequence[float]) -> float:
+def spearman(values: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
     """The correlation of the ranks; equal values share the mean of theirs."""
     if len(values) != len(scores):
         raise InputError(f"{len(values):,} values for {len(scores):,} scores; give one for each")
@@ -36,6 +36,12 @@ def spearman(values: Sequence[float] | np.ndarray, scores: Sequence[float]) -> f
     if any(len(np.unique(rank)) < 2 for rank in ranks):
         raise InputError(f"{len(scores):,} pairs without two different values have no order")
     return float(np.corrcoef(*ranks)[0, 1])
+
+
+def pearson(values: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
+    """The correlation of the values themselves. Raises as ``spearman`` does."""
+    spearman(values, scores)
+    return float(np.corrcoef(values, scores)[0, 1])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

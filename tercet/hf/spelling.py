@@ -10,11 +10,10 @@ from typing import Any
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
-from tercet.hf.configs import ACTIVATIONS, IRRELEVANT, MUST, NARROW_GELU, ROWS, TRAINING, Row
+from tercet.hf.configs import ACTIVATIONS, IRRELEVANT, MUST, NARROW_GELU, OURS, ROWS, TRAINING, Row
 from tercet.hf.special import SPECIAL, Refused, Values
 
 IDS = ("bos_id", "eos_ids", "pad_id", "start_id")
-OURS = "tercet"  # the model_type of networks that have no row, and the key of training's fields
 
 
 def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:
@@ -50,6 +49,8 @@ def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:
         )
     if {"classifier", "tagger"} & set(heads):
         fields["n_labels"] = n_labels(values)
+    if "classifier" in heads and fields.get("decoder_layers"):
+        fields["pool"] = "last"  # in all of them
     kept = values.get(OURS, {})
     own = {name: kept[name] for name in (*TRAINING, "pool") if name in kept}
     try:
@@ -119,7 +120,7 @@ def write_config(config: TransformerConfig, model_type: str) -> Values | None:
 
 def pools_freely(config: TransformerConfig) -> bool:
     """No classifier reads the pooled vector, so that `transformers` need not know of it."""
-    return "classifier" not in config.heads or "pooler" in config.heads
+    return "classifier" not in config.heads
 
 
 def essential(config: TransformerConfig) -> TransformerConfig:
@@ -131,6 +132,8 @@ def essential(config: TransformerConfig) -> TransformerConfig:
         unread["transform_bias"] = True
     if not {"classifier", "tagger"} & set(config.heads):
         unread["n_labels"] = 2
+    if "pooler" not in config.heads:
+        unread |= dict(pooler_activation="tanh", pooler_bias=True, pooler_norm=False)
     if not config.local_layers or config.rope_theta_local == config.rope_theta:
         unread["rope_theta_local"] = None
     if not config.local_layers:
