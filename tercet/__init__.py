@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tercet.answers import Attention, CutWarning, Fill, Generation, Score
+    from tercet.answers import Answer, Attention, CutWarning, Fill, Generation, Score, Tag
     from tercet.config import TransformerConfig
     from tercet.errors import InputError
     from tercet.generate import Grammar, Sampling
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRESETS",
+    "Answer",
     "Attention",
     "CutWarning",
     "Fill",
@@ -30,6 +31,7 @@ __all__ = [
     "LanguageModel",
     "Sampling",
     "Score",
+    "Tag",
     "Tokenizer",
     "TransformerConfig",
     "load",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "answers": ("Attention", "CutWarning", "Fill", "Generation", "Score"),
+    "answers": ("Answer", "Attention", "CutWarning", "Fill", "Generation", "Score", "Tag"),
     "config": ("TransformerConfig",),
     "errors": ("InputError",),
     "generate": ("Grammar", "Sampling"),

@@ -16,7 +16,17 @@ import numpy as np
 import torch
 
 from tercet import hf
-from tercet.answers import Attention, CutWarning, Fill, Generation, Score, SlowWarning, slides
+from tercet.answers import (
+    Answer,
+    Attention,
+    CutWarning,
+    Fill,
+    Generation,
+    Score,
+    SlowWarning,
+    Tag,
+    slides,
+)
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
@@ -28,15 +38,18 @@ from tercet.model import Network
 from tercet.model.linear import PackedLinear
 from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
+from tercet.represent.answer import answered
 from tercet.represent.fill import fill, marked
 from tercet.represent.look import look
 from tercet.represent.score import score
+from tercet.represent.tag import tagged
 from tercet.represent.texts import TextReader
 from tercet.text import CutReport, Tokenizer
 
 GREEDY = Sampling()
 NOTHING = "no text can be written: what is forbidden, or a network of NaN, leaves no token"
 BITS = {"int8": 8, "int4": 4}
+READS = {"tagger": "tag", "span": "answer"}  # heads, and the methods that they are for
 PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
 
 
@@ -126,6 +139,7 @@ class LanguageModel:
         able = ["embed"]
         if "masked" in self.config.heads:
             able.append("fill")
+        able += [method for head, method in READS.items() if head in self.config.heads]
         if "language" in self.config.heads:
             able += ["generate", "stream"]
             able.append("score" if self.config.family == "decoder" else "translate")
@@ -216,6 +230,56 @@ class LanguageModel:
         parts, spelt = marked(text, self.tokenizer, top_k)
         filled = fill(self.network, self.tokenizer, parts, self.reader.whole(spelt), top_k)
         return filled[0] if len(filled) == 1 else filled
+
+    def tag(self, texts: str | Sequence[str] | Sequence[Sequence[str]]) -> Any:
+        """What a text names: a list of Tags, in order, or a list of such lists.
+
+        Entities where the model's tags are B-..., I-... and O, else every word. A sentence given
+        as a list of words, as in ``[["A", "word"]]``, has a Tag for each of them. Illegal tags
+        are repaired. Long texts are read in windows, and each word where it has most context.
+        """
+        self._must("tag")
+        if isinstance(texts, str):
+            return tagged(self.reader, self.labels, [texts])[0]
+        listed = texts if isinstance(texts, Iterable) else [texts]
+        sentences = [self._sentence(number, item) for number, item in enumerate(listed, 1)]
+        if not sentences:
+            raise InputError("an empty list holds no text; give at least one")
+        return tagged(self.reader, self.labels, sentences)
+
+    def _sentence(self, number: int, item: Any) -> str | list[str]:
+        """A text, or a sentence as its words."""
+        if isinstance(item, str) or not isinstance(item, Iterable) or isinstance(item, bytes):
+            return _text(item)
+        words = [_text(word) for word in item]
+        if not words or not all(word.strip() for word in words):
+            raise InputError(f"sentence {number}: {words} holds no word or an empty one; mend it")
+        return words
+
+    def answer(
+        self, question: str | Sequence[str], context: str | Sequence[str], *, n_best: int = 1
+    ) -> Any:
+        """The stretch of a context that answers a question: an Answer, or the ``n_best`` of them,
+        best first, when that is above 1; a list of either for several questions.
+
+        context: one for all questions, or one for each. Beyond the model's context it is read in
+        windows that overlap by half.
+        """
+        self._must("answer")
+        if type(n_best) is not int or n_best < 1:
+            raise InputError(f"n_best {n_best!r} must be a whole number of 1 or more")
+        asked, one = self._listed(question)
+        contexts, same = self._listed(context)
+        if same:
+            contexts *= len(asked)
+        if len(contexts) != len(asked):
+            raise InputError(
+                f"{len(contexts):,} contexts for {len(asked):,} questions; give one for each, or "
+                "one for all"
+            )
+        found = answered(self.reader, list(zip(asked, contexts)), n_best)
+        answers: list[Any] = [best if n_best > 1 else best[0] for best in found]
+        return answers[0] if one else answers
 
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
         """The exact attention weights over a text: "encoder", "decoder", "cross", as the family
@@ -406,6 +470,11 @@ class LanguageModel:
         """Tokens of the longest text that the model states it reads."""
         stated = (self.extras.embedding.max_length, self.tokenizer.max_length)
         return min([self.config.context_length, *(n for n in stated if n)])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the classes are called, of texts or of words."""
+        return self.extras.labels or tuple(f"LABEL_{i}" for i in range(self.config.n_labels))
 
     def _must(self, method: str) -> None:
         if method not in self.can:

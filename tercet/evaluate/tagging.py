@@ -55,7 +55,8 @@ class TagScores:
     repaired: int = 0
 
     def __str__(self) -> str:
-        accuracy = f"accuracy {self.accuracy:.2%} ({self.low:.2%} to {self.high:.2%}; {self.words:,} words)"
+        interval = f"{self.low:.2%} to {self.high:.2%}"
+        accuracy = f"accuracy {self.accuracy:.2%} ({interval}; {self.words:,} words)"
         if self.entities is None:
             return accuracy
         found = self.entities

@@ -1,0 +1,171 @@
+"""Sentences as words with a tag each: columns of CoNLL's kind, CoNLL-U, or .jsonl with two lists.
+
+A file of columns has a word a line and an empty line between sentences. Its columns are separated
+by tabs, or by spaces where it has no tab. Knows nothing of what the tags mean, but that it looks
+for entities first where it must guess which column is meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tercet.data.sources import Tally, kind_of, nearest
+from tercet.data.tables import lines_of, rows, value
+from tercet.errors import InputError
+from tercet.text.tags import is_bio
+
+# What the two lists of a .jsonl row are called, the first that is there.
+WORDS, TAGS = ("words", "tokens"), ("tags", "labels", "ner_tags", "pos_tags")
+CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+NUMBER = re.compile(r"\d+([-.]\d+)?")  # of a word; a range of words; an empty node
+DOCUMENT = "-DOCSTART-"  # begins a text in CoNLL-2003's files; no word
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A sentence of at least one word. where: its file and line."""
+
+    words: list[str]
+    tags: list[str]
+    where: str
+
+
+@dataclass(frozen=True)
+class TaggedFile:
+    """The sentences of a file, and in words where its tags were found."""
+
+    sentences: list[Tagged]
+    columns: str
+
+
+def tagged(name: str, *, column: str | None = None, tally: Tally | None = None) -> TaggedFile:
+    """All sentences of a file (each kind also .gz).
+
+    column: where the tags stand: a column's number, its name in CoNLL-U (upos, xpos ...) or of
+    .jsonl. None: in CoNLL-U upos; in columns the last if it names entities (BIO), else the second;
+    in .jsonl tags, labels, ner_tags or pos_tags. Raises InputError for words without a tag,
+    unequal numbers of the two, and a column that is not there, naming file and line.
+    """
+    tally = tally or Tally()
+    found = _listed(name, column, tally) if kind_of(name) == ".jsonl" else _columns(name, column)
+    if not found.sentences:
+        raise InputError(f"{name}: holds no sentence; give a word and its tag a line")
+    return found
+
+
+# two lists a row ----------------------------------------------------------------------------------
+
+
+def _listed(name: str, column: str | None, tally: Tally) -> TaggedFile:
+    sentences, said = [], ""
+    for number, row in rows(name, (), tally):
+        where = f"{name}, line {number}"
+        word_key, tag_key = _key(row, WORDS, where), column or _key(row, TAGS, where)
+        words, tags = (_texts(value(row, key, where), key, where) for key in (word_key, tag_key))
+        if len(words) != len(tags):
+            raise InputError(
+                f"{where} ({' '.join(words)[:40]!r}): has {len(words)} words and {len(tags)} tags; "
+                "give a tag for each word"
+            )
+        said = said or f"words in {word_key!r}, tags in {tag_key!r}"
+        if words:
+            sentences.append(Tagged(words, tags, where))
+        else:
+            tally.skipped["empty sentence"] += 1
+    return TaggedFile(sentences, said)
+
+
+def _key(row: dict[str, Any], names: tuple[str, ...], where: str) -> str:
+    """The first of some names that a row has; the error names the nearest to the first."""
+    found = next((key for key in names if key in row), None)
+    if found is None:
+        raise InputError(f"{where}: has no column {names[0]!r}; {nearest(names[0], list(row))}")
+    return found
+
+
+def _texts(found: Any, key: str, where: str) -> list[str]:
+    """A list of texts; whole numbers, by which some files name their tags, are taken as such."""
+    if not isinstance(found, list):
+        kind = type(found).__name__
+        raise InputError(f"{where}: {key!r} is {kind} {found!r:.40}, not a list; give a list")
+    for item in found:
+        if isinstance(item, bool) or not isinstance(item, str | int) or item == "":
+            raise InputError(f"{where}: {key!r} holds {item!r}, which is no word; give texts")
+    return [str(item) for item in found]
+
+
+# a word a line ------------------------------------------------------------------------------------
+
+
+def _columns(name: str, column: str | None) -> TaggedFile:
+    blocks = list(_blocks(name))
+    if not blocks:
+        return TaggedFile([], "")
+    first = blocks[0][0][1]
+    if len(first) == len(CONLLU) and NUMBER.fullmatch(first[0]):
+        return _conllu(name, blocks, column or "upos")
+    width = len(first)
+    if column is not None and not (column.isdigit() and 1 <= int(column) <= width):
+        raise InputError(f"{name}: has no column {column!r}; give a number from 1 to {width}")
+    for number, cells in (line for block in blocks for line in block):
+        if len(cells) != width or width < 2:
+            raise InputError(
+                f"{name}, line {number} ({cells[0]!r}): has {len(cells)} columns where there "
+                f"should be {max(2, width)}; give each word its tag"
+            )
+    place = int(column) - 1 if column else _guessed(blocks, width)
+    sentences = [_sentence(name, block, 0, place) for block in blocks]
+    return TaggedFile(sentences, f"words in column 1, tags in column {place + 1} of {width}")
+
+
+def _guessed(blocks: list[list[tuple[int, list[str]]]], width: int) -> int:
+    """The place of the tags: the last column where that names entities, else the second."""
+    last = (cells[-1] for block in blocks for _, cells in block)
+    return width - 1 if is_bio(last) else 1
+
+
+def _blocks(name: str) -> Iterator[list[tuple[int, list[str]]]]:
+    """The lines of each sentence: (number, cells). Where there are tabs, a line without one that
+    begins with # is a comment."""
+    lines = list(lines_of(name, Tally()))
+    tab = "\t" if any("\t" in line for line in lines) else None
+    block: list[tuple[int, list[str]]] = []
+    for number, line in enumerate([*lines, ""], 1):
+        cells = line.split(tab) if line.strip() else []
+        note = line.startswith(DOCUMENT) or (tab and line.startswith("#") and tab not in line)
+        if cells and not note:
+            block.append((number, cells))
+        elif block and not cells:
+            yield block
+            block = []
+
+
+def _conllu(name: str, blocks: list[list[tuple[int, list[str]]]], column: str) -> TaggedFile:
+    """Of the words alone: ranges (1-2 don't) and empty nodes (8.1) are no words of a sentence."""
+    names = {str(i): key for i, key in enumerate(CONLLU, 1)}
+    key = names.get(column, column.lower())
+    if key not in CONLLU:
+        raise InputError(f"{name}: has no column {column!r}; {nearest(column, CONLLU)}")
+    sentences = []
+    for block in blocks:
+        for number, cells in block:
+            if len(cells) != len(CONLLU) or not NUMBER.fullmatch(cells[0]):
+                raise InputError(
+                    f"{name}, line {number}: not a line of CoNLL-U, a number and nine more columns "
+                    "between tabs; mend the line"
+                )
+        words = [line for line in block if line[1][0].isdigit()]
+        if words:
+            sentences.append(_sentence(name, words, CONLLU.index("form"), CONLLU.index(key)))
+    return TaggedFile(sentences, f"words in form, tags in {key} (CoNLL-U)")
+
+
+def _sentence(name: str, block: list[tuple[int, list[str]]], word: int, tag: int) -> Tagged:
+    for number, cells in block:
+        if not cells[word].strip() or not cells[tag].strip():
+            raise InputError(f"{name}, line {number}: a word or its tag is empty; give both")
+    words, tags = ([cells[place] for _, cells in block] for place in (word, tag))
+    return Tagged(words, tags, f"{name}, line {block[0][0]}")
