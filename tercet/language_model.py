@@ -17,14 +17,12 @@ import torch
 
 from tercet import hf
 from tercet.answers import (
-    Answer,
     Attention,
     CutWarning,
     Fill,
     Generation,
     Score,
     SlowWarning,
-    Tag,
     slides,
 )
 from tercet.config import TransformerConfig
@@ -241,20 +239,7 @@ class LanguageModel:
         self._must("tag")
         if isinstance(texts, str):
             return tagged(self.reader, self.labels, [texts])[0]
-        listed = texts if isinstance(texts, Iterable) else [texts]
-        sentences = [self._sentence(number, item) for number, item in enumerate(listed, 1)]
-        if not sentences:
-            raise InputError("an empty list holds no text; give at least one")
-        return tagged(self.reader, self.labels, sentences)
-
-    def _sentence(self, number: int, item: Any) -> str | list[str]:
-        """A text, or a sentence as its words."""
-        if isinstance(item, str) or not isinstance(item, Iterable) or isinstance(item, bytes):
-            return _text(item)
-        words = [_text(word) for word in item]
-        if not words or not all(word.strip() for word in words):
-            raise InputError(f"sentence {number}: {words} holds no word or an empty one; mend it")
-        return words
+        return tagged(self.reader, self.labels, list(texts))
 
     def answer(
         self, question: str | Sequence[str], context: str | Sequence[str], *, n_best: int = 1
@@ -266,18 +251,10 @@ class LanguageModel:
         windows that overlap by half.
         """
         self._must("answer")
-        if type(n_best) is not int or n_best < 1:
-            raise InputError(f"n_best {n_best!r} must be a whole number of 1 or more")
         asked, one = self._listed(question)
         contexts, same = self._listed(context)
-        if same:
-            contexts *= len(asked)
-        if len(contexts) != len(asked):
-            raise InputError(
-                f"{len(contexts):,} contexts for {len(asked):,} questions; give one for each, or "
-                "one for all"
-            )
-        found = answered(self.reader, list(zip(asked, contexts)), n_best)
+        pairs = contexts * len(asked) if same else contexts
+        found = answered(self.reader, asked, pairs, n_best)
         answers: list[Any] = [best if n_best > 1 else best[0] for best in found]
         return answers[0] if one else answers
 

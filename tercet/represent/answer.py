@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tercet.answers import Answer
+from tercet.errors import InputError
 from tercet.model import Network, batches, flatten
 from tercet.represent.texts import TextReader
 from tercet.text.windows import ContextWindow, context_windows
@@ -22,20 +23,27 @@ LONGEST = 30  # tokens of an answer, as in the published code
 
 
 def answered(
-    reader: TextReader, asked: Sequence[tuple[str, str]], n_best: int
+    reader: TextReader, asked: Sequence[str], contexts: Sequence[str], n_best: int
 ) -> list[list[Answer]]:
     """Of each question and its context at most ``n_best`` different answers, at least one, best
     first."""
+    if type(n_best) is not int or n_best < 1:
+        raise InputError(f"n_best {n_best!r} must be a whole number of 1 or more")
+    if len(contexts) != len(asked):
+        raise InputError(
+            f"{len(contexts):,} contexts for {len(asked):,} questions; give one for each, or one "
+            "for all"
+        )
     windows: list[ContextWindow] = []
     bounds = [0]
-    for number, (question, context) in enumerate(asked, 1):
+    for number, (question, context) in enumerate(zip(asked, contexts), 1):
         name = "the question" if len(asked) == 1 else f"question {number}"
         windows += context_windows(reader.tokenizer, question, context, reader.limit, name=name)
         bounds.append(len(windows))
     scored = stretches(reader.network, windows)
     return [
         _best(context, windows[start:stop], scored[start:stop], n_best)
-        for (_, context), start, stop in zip(asked, bounds, bounds[1:])
+        for context, start, stop in zip(contexts, bounds, bounds[1:])
     ]
 
 
@@ -45,10 +53,12 @@ def stretches(network: Network, windows: Sequence[ContextWindow]) -> list[Tensor
     device = network.tokens.weight.device
     read = network.states if network.encoder is None else network.encode
     found: list[Tensor] = [torch.empty(0)] * len(windows)
+    two = network.config.token_types > 1
     for rows in batches([len(window.ids) for window in windows], BATCH_TOKENS):
         tokens, layout = flatten([windows[i].ids for i in rows], device)
-        types = torch.tensor([kind for i in rows for kind in windows[i].types], device=device)
-        states = read(tokens, layout, types=types)
+        types = [kind for i in rows for kind in windows[i].types] if two else None
+        given = None if types is None else torch.tensor(types, device=device)
+        states = read(tokens, layout, types=given)
         logits = network.heads.spans(states).float().cpu()  # (N, 2)
         for i, own in zip(rows, layout.split(logits)):
             found[i] = _scores(own, windows[i])

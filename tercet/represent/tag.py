@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -20,11 +21,12 @@ BATCH_TOKENS = 4_096
 Named = list[tuple[int, float]]  # of each word: the number of its tag, and the probability of that
 
 
-def tagged(
-    reader: TextReader, labels: Sequence[str], sentences: Sequence[str | list[str]]
-) -> list[list[Tag]]:
+def tagged(reader: TextReader, labels: Sequence[str], given: Sequence[Any]) -> list[list[Tag]]:
     """Of texts the entities, where the labels name some, else the words; of sentences given as
     words a Tag for each word."""
+    if not given:
+        raise InputError("an empty list holds no text; give at least one")
+    sentences = [_sentence(number, item) for number, item in enumerate(given, 1)]
     texts, places = [], []
     for number, sentence in enumerate(sentences, 1):
         text = sentence if isinstance(sentence, str) else " ".join(sentence)
@@ -84,6 +86,19 @@ def named_in(network: Network, windows: Sequence[WordWindow]) -> list[Named]:
         for i in rows:
             found[i] = [next(pairs) for _ in windows[i].places]
     return found
+
+
+def _sentence(number: int, item: Any) -> str | list[str]:
+    """A text, or a sentence as its words."""
+    if isinstance(item, str):
+        return item
+    words = list(item) if isinstance(item, list | tuple) else [item]
+    for word in words:
+        if not isinstance(word, str):
+            raise InputError(f"a text must be a string, not {word!r} ({type(word).__name__})")
+    if not words or not all(word.strip() for word in words):
+        raise InputError(f"sentence {number}: {words} holds no word or an empty one; mend it")
+    return words
 
 
 def _joined(words: Sequence[str]) -> list[tuple[int, int]]:

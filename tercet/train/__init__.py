@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tercet.train.objectives import Classification, CrossEntropy, NextSentence, accuracy
     from tercet.train.optimizers import Optimizer
     from tercet.train.parallel import World, world
+    from tercet.train.places import Span, Tagging
     from tercet.train.recorder import Recorder
     from tercet.train.schedules import Schedule
     from tercet.train.state import Recipe, State
@@ -32,7 +33,9 @@ __all__ = [
     "Recipe",
     "Recorder",
     "Schedule",
+    "Span",
     "State",
+    "Tagging",
     "World",
     "accuracy",
     "fit",
@@ -47,6 +50,7 @@ _HOMES = {
     "objectives": ("Classification", "CrossEntropy", "NextSentence", "accuracy"),
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),
+    "places": ("Span", "Tagging"),
     "recorder": ("Recorder",),
     "schedules": ("Schedule",),
     "state": ("Recipe", "State"),
