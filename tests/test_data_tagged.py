@@ -53,11 +53,11 @@ def test_the_column_of_the_tags_is_guessed_and_said_or_named(tmp_path: Path) -> 
     assert found.columns == "words in column 1, tags in column 4 of 4"
     assert found.sentences[0].words == ["Ada", "#"]
     assert found.sentences[0].tags == ["B-PER", "O"]
-    assert tagged(name, column="2").sentences[0].tags == ["NNP", "SYM"]
+    assert tagged(name, tags="2").sentences[0].tags == ["NNP", "SYM"]
     speech = written(tmp_path, "b.tsv", "Go\tVERB\tVB\t0\n!\tPUNCT\t.\t1\n")
     assert tagged(speech).sentences[0].tags == ["VERB", "PUNCT"]
     with pytest.raises(InputError, match=r"has no column '5'; give a number from 1 to 4"):
-        tagged(name, column="5")
+        tagged(name, tags="5")
 
 
 def test_conllu_has_ranges_and_nodes_that_are_no_words(tmp_path: Path) -> None:
@@ -67,10 +67,10 @@ def test_conllu_has_ranges_and_nodes_that_are_no_words(tmp_path: Path) -> None:
     assert [s.words for s in found.sentences] == [["They", "do", "n't"], ["#"]]
     assert [s.tags for s in found.sentences] == [["PRON", "AUX", "PART"], ["SYM"]]
     assert found.sentences[0].where == f"{name}, line 3"
-    assert tagged(name, column="XPOS").sentences[1].tags == ["NFP"]
-    assert tagged(name, column="8").sentences[1].tags == ["root"]
+    assert tagged(name, tags="XPOS").sentences[1].tags == ["NFP"]
+    assert tagged(name, tags="8").sentences[1].tags == ["root"]
     with pytest.raises(InputError, match=r"no column 'xpo'; did you mean 'xpos'\?"):
-        tagged(name, column="xpo")
+        tagged(name, tags="xpo")
     broken = CONLLU.replace("3\tn't\tnot", "3\tn't not")
     with pytest.raises(InputError, match="line 6: not a line of CoNLL-U"):
         tagged(written(tmp_path, "b.conllu", broken))
@@ -85,7 +85,7 @@ def test_two_lists_a_row(tmp_path: Path) -> None:
     assert found.sentences == [Tagged(["a", "b"], ["0", "3"], f"{name}, line 1")]
     assert tally.skipped == {"empty sentence": 1}
     own = written(tmp_path, "b.jsonl", '{"words": ["a"], "kinds": ["X"]}')
-    assert tagged(own, column="kinds").sentences[0].tags == ["X"]
+    assert tagged(own, tags="kinds").sentences[0].tags == ["X"]
 
 
 @pytest.mark.parametrize(

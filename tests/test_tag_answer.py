@@ -34,13 +34,19 @@ TAGGERS = {
     "roberta": "RobertaForTokenClassification",
     "distilbert": "DistilBertForTokenClassification",
     "eurobert": "EuroBertForTokenClassification",
+    "gpt2": "GPT2ForTokenClassification",
+    "llama": "LlamaForTokenClassification",
+    "mistral": "MistralForTokenClassification",
+    "qwen2": "Qwen2ForTokenClassification",
+    "qwen3": "Qwen3ForTokenClassification",
 }
 ANSWERERS = {
     "bert": "BertForQuestionAnswering",
     "roberta": "RobertaForQuestionAnswering",
     "distilbert": "DistilBertForQuestionAnswering",
+    "gpt2": "GPT2ForQuestionAnswering",
 }
-KINDS = {"roberta": "bpe", "eurobert": "bpe"}
+WORD_PIECES = ("bert", "distilbert")
 
 
 @functools.cache
@@ -50,7 +56,7 @@ def tokenizer_of(kind: str) -> Tokenizer:
 
 def theirs(architecture: str, model_class: str, folder: Path, labels: tuple[str, ...] = ()):
     """A random model of theirs, saved with a tokenizer of ours."""
-    tokenizer = tokenizer_of(KINDS.get(architecture, "wordpiece"))
+    tokenizer = tokenizer_of("wordpiece" if architecture in WORD_PIECES else "bpe")
     settings = SIZES[architecture] | {"vocab_size": tokenizer.vocab_size}
     if labels:
         settings |= {"id2label": dict(enumerate(labels))}
@@ -60,7 +66,8 @@ def theirs(architecture: str, model_class: str, folder: Path, labels: tuple[str,
     if labels:  # so that no label is the likeliest of nearly all words
         with torch.no_grad():
             logits = model(torch.tensor([tokenizer.encode(TEXT)])).logits[0]
-            model.classifier.bias -= logits.mean(0)
+            head = model.score if hasattr(model, "score") else model.classifier
+            head.bias -= logits.mean(0)
     model.save_pretrained(folder)
     tokenizer.save(folder)
     return model
@@ -85,7 +92,7 @@ def test_tags_are_those_of_transformers(taggers, tmp_path: Path) -> None:
     found = ours.tag([words])[0]
     assert [tag.text for tag in found] == words
     pieces = [
-        ours.tokenizer.encode(f" {w}" if model.config.model_type in KINDS else w, special=False)
+        ours.tokenizer.encode(w if model.config.model_type in WORD_PIECES else f" {w}", special=False)
         for w in words
     ]
     before, after = ours.tokenizer.around

@@ -25,6 +25,11 @@ class Answered:
     answers: list[tuple[str, int]]
 
     @property
+    def group(self) -> str:
+        """Questions on one context belong together."""
+        return self.context
+
+    @property
     def usual(self) -> tuple[str, int]:
         """The answer that most people gave; of equals the first."""
         return Counter(self.answers).most_common(1)[0][0]

@@ -32,6 +32,11 @@ class Tagged:
     tags: list[str]
     where: str
 
+    @property
+    def group(self) -> str:
+        """Equal sentences are one, wherever they stand."""
+        return " ".join(self.words)
+
 
 @dataclass(frozen=True)
 class TaggedFile:
@@ -41,16 +46,24 @@ class TaggedFile:
     columns: str
 
 
-def tagged(name: str, *, column: str | None = None, tally: Tally | None = None) -> TaggedFile:
+def tagged(
+    name: str,
+    *,
+    words: str | None = None,
+    tags: str | None = None,
+    tally: Tally | None = None,
+) -> TaggedFile:
     """All sentences of a file (each kind also .gz).
 
-    column: where the tags stand: a column's number, its name in CoNLL-U (upos, xpos ...) or of
-    .jsonl. None: in CoNLL-U upos; in columns the last if it names entities (BIO), else the second;
-    in .jsonl tags, labels, ner_tags or pos_tags. Raises InputError for words without a tag,
-    unequal numbers of the two, and a column that is not there, naming file and line.
+    words, tags: where the two stand: a column's number, its name in CoNLL-U (upos, xpos ...) or in
+    .jsonl. None: words in form, in column 1, or in words or tokens; tags in upos, in the last column
+    if that names entities (BIO), else in the second, or in tags, labels, ner_tags or pos_tags.
+    Raises InputError for words without a tag, unequal numbers of the two, and a column that is not
+    there, naming file and line.
     """
     tally = tally or Tally()
-    found = _listed(name, column, tally) if kind_of(name) == ".jsonl" else _columns(name, column)
+    read = _listed if kind_of(name) == ".jsonl" else _columns
+    found = read(name, words, tags, tally)
     if not found.sentences:
         raise InputError(f"{name}: holds no sentence; give a word and its tag a line")
     return found
@@ -59,11 +72,14 @@ def tagged(name: str, *, column: str | None = None, tally: Tally | None = None) 
 # two lists a row ----------------------------------------------------------------------------------
 
 
-def _listed(name: str, column: str | None, tally: Tally) -> TaggedFile:
+def _listed(
+    name: str, words_in: str | None, tags_in: str | None, tally: Tally
+) -> TaggedFile:
     sentences, said = [], ""
     for number, row in rows(name, (), tally):
         where = f"{name}, line {number}"
-        word_key, tag_key = _key(row, WORDS, where), column or _key(row, TAGS, where)
+        word_key = words_in or _key(row, WORDS, where)
+        tag_key = tags_in or _key(row, TAGS, where)
         words, tags = (_texts(value(row, key, where), key, where) for key in (word_key, tag_key))
         if len(words) != len(tags):
             raise InputError(
@@ -100,25 +116,29 @@ def _texts(found: Any, key: str, where: str) -> list[str]:
 # a word a line ------------------------------------------------------------------------------------
 
 
-def _columns(name: str, column: str | None) -> TaggedFile:
-    blocks = list(_blocks(name))
+def _columns(
+    name: str, words_in: str | None, tags_in: str | None, tally: Tally
+) -> TaggedFile:
+    blocks = list(_blocks(name, tally))
     if not blocks:
         return TaggedFile([], "")
     first = blocks[0][0][1]
     if len(first) == len(CONLLU) and NUMBER.fullmatch(first[0]):
-        return _conllu(name, blocks, column or "upos")
+        return _conllu(name, blocks, words_in or "form", tags_in or "upos")
     width = len(first)
-    if column is not None and not (column.isdigit() and 1 <= int(column) <= width):
-        raise InputError(f"{name}: has no column {column!r}; give a number from 1 to {width}")
+    for column in (words_in, tags_in):
+        if column is not None and not (column.isdigit() and 1 <= int(column) <= width):
+            raise InputError(f"{name}: has no column {column!r}; give a number from 1 to {width}")
     for number, cells in (line for block in blocks for line in block):
         if len(cells) != width or width < 2:
             raise InputError(
                 f"{name}, line {number} ({cells[0]!r}): has {len(cells)} columns where there "
                 f"should be {max(2, width)}; give each word its tag"
             )
-    place = int(column) - 1 if column else _guessed(blocks, width)
-    sentences = [_sentence(name, block, 0, place) for block in blocks]
-    return TaggedFile(sentences, f"words in column 1, tags in column {place + 1} of {width}")
+    word = int(words_in) - 1 if words_in else 0
+    tag = int(tags_in) - 1 if tags_in else _guessed(blocks, width)
+    sentences = [_sentence(name, block, word, tag) for block in blocks]
+    return TaggedFile(sentences, f"words in column {word + 1}, tags in column {tag + 1} of {width}")
 
 
 def _guessed(blocks: list[list[tuple[int, list[str]]]], width: int) -> int:
@@ -127,10 +147,10 @@ def _guessed(blocks: list[list[tuple[int, list[str]]]], width: int) -> int:
     return width - 1 if is_bio(last) else 1
 
 
-def _blocks(name: str) -> Iterator[list[tuple[int, list[str]]]]:
+def _blocks(name: str, tally: Tally) -> Iterator[list[tuple[int, list[str]]]]:
     """The lines of each sentence: (number, cells). Where there are tabs, a line without one that
     begins with # is a comment."""
-    lines = list(lines_of(name, Tally()))
+    lines = list(lines_of(name, tally))
     tab = "\t" if any("\t" in line for line in lines) else None
     block: list[tuple[int, list[str]]] = []
     for number, line in enumerate([*lines, ""], 1):
@@ -143,12 +163,16 @@ def _blocks(name: str) -> Iterator[list[tuple[int, list[str]]]]:
             block = []
 
 
-def _conllu(name: str, blocks: list[list[tuple[int, list[str]]]], column: str) -> TaggedFile:
+def _conllu(
+    name: str, blocks: list[list[tuple[int, list[str]]]], words_in: str, tags_in: str
+) -> TaggedFile:
     """Of the words alone: ranges (1-2 don't) and empty nodes (8.1) are no words of a sentence."""
     names = {str(i): key for i, key in enumerate(CONLLU, 1)}
-    key = names.get(column, column.lower())
-    if key not in CONLLU:
-        raise InputError(f"{name}: has no column {column!r}; {nearest(column, CONLLU)}")
+    keys = [names.get(column, column.lower()) for column in (words_in, tags_in)]
+    for column, key in zip((words_in, tags_in), keys):
+        if key not in CONLLU:
+            raise InputError(f"{name}: has no column {column!r}; {nearest(column, CONLLU)}")
+    word, tag = map(CONLLU.index, keys)
     sentences = []
     for block in blocks:
         for number, cells in block:
@@ -159,8 +183,8 @@ def _conllu(name: str, blocks: list[list[tuple[int, list[str]]]], column: str) -
                 )
         words = [line for line in block if line[1][0].isdigit()]
         if words:
-            sentences.append(_sentence(name, words, CONLLU.index("form"), CONLLU.index(key)))
-    return TaggedFile(sentences, f"words in form, tags in {key} (CoNLL-U)")
+            sentences.append(_sentence(name, words, word, tag))
+    return TaggedFile(sentences, f"words in {keys[0]}, tags in {keys[1]} (CoNLL-U)")
 
 
 def _sentence(name: str, block: list[tuple[int, list[str]]], word: int, tag: int) -> Tagged:
