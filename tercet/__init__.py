@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tercet.answers import Answer, Attention, CutWarning, Fill, Generation, Score, Tag
+    from tercet.answers import (
+        Answer,
+        Attention,
+        CutWarning,
+        Fill,
+        Generation,
+        Label,
+        Labels,
+        Score,
+        Tag,
+        Value,
+    )
     from tercet.config import TransformerConfig
     from tercet.errors import InputError
     from tercet.generate import Grammar, Sampling
@@ -28,19 +39,25 @@ __all__ = [
     "Generation",
     "Grammar",
     "InputError",
+    "Label",
+    "Labels",
     "LanguageModel",
     "Sampling",
     "Score",
     "Tag",
     "Tokenizer",
     "TransformerConfig",
+    "Value",
     "load",
     "preset",
     "train_tokenizer",
 ]
 
 _HOMES = {
-    "answers": ("Answer", "Attention", "CutWarning", "Fill", "Generation", "Score", "Tag"),
+    "answers": (
+        *("Answer", "Attention", "CutWarning", "Fill", "Generation", "Label", "Labels", "Score"),
+        *("Tag", "Value"),
+    ),
     "config": ("TransformerConfig",),
     "errors": ("InputError",),
     "generate": ("Grammar", "Sampling"),

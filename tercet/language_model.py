@@ -36,6 +36,7 @@ from tercet.model import Network
 from tercet.model.linear import PackedLinear
 from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
+from tercet.represent import classify as classifying
 from tercet.represent.answer import answered
 from tercet.represent.fill import fill, marked
 from tercet.represent.look import look
@@ -47,7 +48,11 @@ from tercet.text import CutReport, Tokenizer
 GREEDY = Sampling()
 NOTHING = "no text can be written: what is forbidden, or a network of NaN, leaves no token"
 BITS = {"int8": 8, "int4": 4}
-READS = {"tagger": "tag", "span": "answer"}  # heads, and the methods that they are for
+READS = {
+    "classifier": "classify",
+    "tagger": "tag",
+    "span": "answer",
+}  # heads, and the methods that they are for
 PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
 
 
@@ -216,6 +221,31 @@ class LanguageModel:
             raise InputError(f"pool {how!r} is unknown; use first, mean or last")
         dressed = (before + _text(text) for text in texts)
         return (text.lower() for text in dressed) if settings.lower_case else dressed, how
+
+    def classify(
+        self, texts: str | tuple[str, str] | Sequence[Any], *, overflow: str | None = None
+    ) -> Any:
+        """What a fine-tuned head says of a text: a Label with calibrated probabilities, Labels, or
+        a Value, as the model was taught; a list of them for a list.
+
+        texts: a text, or a pair of them as a tuple; or a list of either. overflow: None keeps the
+        start of the texts in a list and refuses a single one beyond the context.
+        """
+        self._must("classify")
+        one = isinstance(texts, str | tuple)
+        listed = [texts] if one else [*texts] if isinstance(texts, Iterable) else [texts]
+        if not listed:
+            raise InputError("an empty list holds no text; give at least one")
+        for number, text in enumerate(listed, 1):
+            _check_classified(text, "the text" if one else f"text {number}")
+        policy, report = overflow or ("error" if one else "keep-start"), CutReport()
+        if policy == "slide":
+            raise InputError("overflow 'slide' is not for labels: choose keep-start or middle-out")
+        read = classifying.read(self.tokenizer, listed, self.limit, policy, report)
+        _warn_of_cuts(report, policy)
+        logits, extras = classifying.logits(self.network, read), self.extras
+        found = classifying.answers(logits, self.labels, extras.problem, extras.temperature)
+        return found[0] if one else found
 
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
         """The likeliest tokens for ``[MASK]``, best first; a list for each mask when there are
@@ -478,6 +508,16 @@ def _text(text: Any) -> str:
     if not isinstance(text, str):
         raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")
     return text
+
+
+def _check_classified(text: Any, name: str) -> None:
+    """A text, or a pair of them, that is not empty."""
+    parts = text if isinstance(text, tuple) else (text,)
+    if isinstance(text, tuple) and len(text) != 2:
+        raise InputError(f"{name} is a tuple of {len(text)}; a pair has two texts")
+    for part in parts:
+        if not _text(part).strip():
+            raise InputError(f"{name} is empty ({part!r}); give at least one word")
 
 
 def _warn_of_cuts(report: CutReport, policy: str) -> None:

@@ -36,7 +36,7 @@ def written(folder: Path, name: str, text: str) -> str:
 def test_a_word_and_its_tag_a_line(tmp_path: Path) -> None:
     name = written(tmp_path, "a.conll", "\n\nAda\tB-x\nLovelace\tI-x\n\n\n#\tO\n# note\nhi\tO")
     found = tagged(name)
-    assert found.columns == "words in column 1, tags in column 2 of 2"
+    assert str(found) == "2 sentences, words from column '1', tags from column '2'"
     assert found.sentences == [
         Tagged(["Ada", "Lovelace"], ["B-x", "I-x"], f"{name}, line 3"),
         Tagged(["#", "hi"], ["O", "O"], f"{name}, line 7"),
@@ -50,7 +50,7 @@ def test_the_column_of_the_tags_is_guessed_and_said_or_named(tmp_path: Path) -> 
     text = "-DOCSTART- -X- -X- O\n\nAda NNP I-NP B-PER\n# SYM O O\n"
     name = written(tmp_path, "a.txt", text)
     found = tagged(name)
-    assert found.columns == "words in column 1, tags in column 4 of 4"
+    assert found.columns == {"text": "1", "label": "4"}
     assert found.sentences[0].words == ["Ada", "#"]
     assert found.sentences[0].tags == ["B-PER", "O"]
     assert tagged(name, tags="2").sentences[0].tags == ["NNP", "SYM"]
@@ -63,7 +63,7 @@ def test_the_column_of_the_tags_is_guessed_and_said_or_named(tmp_path: Path) -> 
 def test_conllu_has_ranges_and_nodes_that_are_no_words(tmp_path: Path) -> None:
     name = written(tmp_path, "a.conllu", CONLLU)
     found = tagged(name)
-    assert found.columns == "words in form, tags in upos (CoNLL-U)"
+    assert found.columns == {"text": "form", "label": "upos"}
     assert [s.words for s in found.sentences] == [["They", "do", "n't"], ["#"]]
     assert [s.tags for s in found.sentences] == [["PRON", "AUX", "PART"], ["SYM"]]
     assert found.sentences[0].where == f"{name}, line 3"
@@ -81,7 +81,7 @@ def test_two_lists_a_row(tmp_path: Path) -> None:
     name = written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
     tally = Tally()
     found = tagged(name, tally=tally)
-    assert found.columns == "words in 'tokens', tags in 'ner_tags'"
+    assert found.columns == {"text": "tokens", "label": "ner_tags"}
     assert found.sentences == [Tagged(["a", "b"], ["0", "3"], f"{name}, line 1")]
     assert tally.skipped == {"empty sentence": 1}
     own = written(tmp_path, "b.jsonl", '{"words": ["a"], "kinds": ["X"]}')

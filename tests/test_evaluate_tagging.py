@@ -33,10 +33,11 @@ def test_scores_are_those_of_seqeval_on_1000_random_cases() -> None:
     seqeval = pytest.importorskip("seqeval.metrics", reason="the package seqeval is not installed")
     for number in range(1000):
         truth, guesses = case(number)
-        scores = tag_scores(truth, guesses)
+        scores = tag_scores(truth, guesses, bio=True)
         assert scores.accuracy == pytest.approx(seqeval.accuracy_score(truth, guesses))
-        if scores.entities is None:  # seqeval too divides by the number of no entities: 0
-            assert not any(tag != "O" for tags in (*truth, *guesses) for tag in tags)
+        assert scores.entities is not None
+        if not scores.kinds:
+            assert seqeval.f1_score(truth, guesses, zero_division=0) == scores.entities.f1 == 0
             continue
         theirs = seqeval.classification_report(truth, guesses, output_dict=True, zero_division=0)
         for name, found in {**scores.kinds, "micro avg": scores.entities}.items():
@@ -72,6 +73,8 @@ def test_an_entity_is_found_whole_or_not_at_all() -> None:
     guesses = [["B-a", "O", "O", "B-b"], ["B-b", "I-b"]]
     scores = tag_scores(truth, guesses)
     assert scores.entities == Found(truth=3, said=3, right=1)
+    assert tag_scores([["O"]], [["O"]], bio=True).entities == Found(0, 0, 0)
+    assert tag_scores([["O"]], [["O"]]).entities is None
     assert scores.kinds == {"a": Found(1, 1, 0), "b": Found(2, 2, 1)}
     assert (scores.entities.f1, scores.accuracy) == (1 / 3, 0.5)
     assert "F1 33.33% (precision 33.33%, recall 33.33%; 3 entities)" in str(scores)

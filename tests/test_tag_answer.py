@@ -92,7 +92,9 @@ def test_tags_are_those_of_transformers(taggers, tmp_path: Path) -> None:
     found = ours.tag([words])[0]
     assert [tag.text for tag in found] == words
     pieces = [
-        ours.tokenizer.encode(w if model.config.model_type in WORD_PIECES else f" {w}", special=False)
+        ours.tokenizer.encode(
+            w if model.config.model_type in WORD_PIECES else f" {w}", special=False
+        )
         for w in words
     ]
     before, after = ours.tokenizer.around

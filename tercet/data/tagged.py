@@ -40,10 +40,17 @@ class Tagged:
 
 @dataclass(frozen=True)
 class TaggedFile:
-    """The sentences of a file, and in words where its tags were found."""
+    """The sentences of a file, and the columns that they came from: text and label."""
 
     sentences: list[Tagged]
-    columns: str
+    columns: dict[str, str]
+
+    def __str__(self) -> str:
+        columns = self.columns
+        return (
+            f"{len(self.sentences):,} sentences, words from column {columns['text']!r}, tags from "
+            f"column {columns['label']!r}"
+        )
 
 
 def tagged(
@@ -56,10 +63,10 @@ def tagged(
     """All sentences of a file (each kind also .gz).
 
     words, tags: where the two stand: a column's number, its name in CoNLL-U (upos, xpos ...) or in
-    .jsonl. None: words in form, in column 1, or in words or tokens; tags in upos, in the last column
-    if that names entities (BIO), else in the second, or in tags, labels, ner_tags or pos_tags.
-    Raises InputError for words without a tag, unequal numbers of the two, and a column that is not
-    there, naming file and line.
+    .jsonl. None: words in form, in column 1, or in words or tokens; tags in upos, in the last
+    column if that names entities (BIO), else in the second, or in tags, labels, ner_tags or
+    pos_tags. Raises InputError for words without a tag, unequal numbers of the two, and a column
+    that is not there, naming file and line.
     """
     tally = tally or Tally()
     read = _listed if kind_of(name) == ".jsonl" else _columns
@@ -72,10 +79,8 @@ def tagged(
 # two lists a row ----------------------------------------------------------------------------------
 
 
-def _listed(
-    name: str, words_in: str | None, tags_in: str | None, tally: Tally
-) -> TaggedFile:
-    sentences, said = [], ""
+def _listed(name: str, words_in: str | None, tags_in: str | None, tally: Tally) -> TaggedFile:
+    sentences, columns = [], {}
     for number, row in rows(name, (), tally):
         where = f"{name}, line {number}"
         word_key = words_in or _key(row, WORDS, where)
@@ -86,12 +91,12 @@ def _listed(
                 f"{where} ({' '.join(words)[:40]!r}): has {len(words)} words and {len(tags)} tags; "
                 "give a tag for each word"
             )
-        said = said or f"words in {word_key!r}, tags in {tag_key!r}"
+        columns = columns or {"text": word_key, "label": tag_key}
         if words:
             sentences.append(Tagged(words, tags, where))
         else:
             tally.skipped["empty sentence"] += 1
-    return TaggedFile(sentences, said)
+    return TaggedFile(sentences, columns)
 
 
 def _key(row: dict[str, Any], names: tuple[str, ...], where: str) -> str:
@@ -116,12 +121,10 @@ def _texts(found: Any, key: str, where: str) -> list[str]:
 # a word a line ------------------------------------------------------------------------------------
 
 
-def _columns(
-    name: str, words_in: str | None, tags_in: str | None, tally: Tally
-) -> TaggedFile:
+def _columns(name: str, words_in: str | None, tags_in: str | None, tally: Tally) -> TaggedFile:
     blocks = list(_blocks(name, tally))
     if not blocks:
-        return TaggedFile([], "")
+        return TaggedFile([], {})
     first = blocks[0][0][1]
     if len(first) == len(CONLLU) and NUMBER.fullmatch(first[0]):
         return _conllu(name, blocks, words_in or "form", tags_in or "upos")
@@ -138,7 +141,7 @@ def _columns(
     word = int(words_in) - 1 if words_in else 0
     tag = int(tags_in) - 1 if tags_in else _guessed(blocks, width)
     sentences = [_sentence(name, block, word, tag) for block in blocks]
-    return TaggedFile(sentences, f"words in column {word + 1}, tags in column {tag + 1} of {width}")
+    return TaggedFile(sentences, {"text": str(word + 1), "label": str(tag + 1)})
 
 
 def _guessed(blocks: list[list[tuple[int, list[str]]]], width: int) -> int:
@@ -184,7 +187,7 @@ def _conllu(
         words = [line for line in block if line[1][0].isdigit()]
         if words:
             sentences.append(_sentence(name, words, word, tag))
-    return TaggedFile(sentences, f"words in {keys[0]}, tags in {keys[1]} (CoNLL-U)")
+    return TaggedFile(sentences, {"text": keys[0], "label": keys[1]})
 
 
 def _sentence(name: str, block: list[tuple[int, list[str]]], word: int, tag: int) -> Tagged:

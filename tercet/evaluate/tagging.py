@@ -66,9 +66,10 @@ class TagScores:
         )
 
 
-def tag_scores(truth: Tags, guesses: Tags) -> TagScores:
+def tag_scores(truth: Tags, guesses: Tags, *, bio: bool | None = None) -> TagScores:
     """Of the guesses against the true tags, sentence by sentence.
 
+    bio: whether the tags name entities; None: as they look, which is no where none is named.
     Raises InputError for other sentences or words than those of the truth, and for none.
     """
     if len(truth) != len(guesses):
@@ -84,12 +85,17 @@ def tag_scores(truth: Tags, guesses: Tags) -> TagScores:
         raise InputError("there is no word to score; give at least one sentence")
     right = sum(t == g for true, guess in zip(truth, guesses) for t, g in zip(true, guess))
     shares = (right / words, *wilson(right, words), words)
-    if not is_bio(tag for tags in (*truth, *guesses) for tag in tags):
+    if bio is None:
+        bio = is_bio(tag for tags in (*truth, *guesses) for tag in tags)
+    if not bio:
         return TagScores(*shares)
     kinds = _kinds(truth, guesses)
-    parts = ((found.truth, found.said, found.right) for found in kinds.values())
-    mended = sum(repaired(guess)[1] for guess in guesses)
-    return TagScores(*shares, Found(*map(sum, zip(*parts))), kinds, mended)
+    whole = Found(
+        sum(found.truth for found in kinds.values()),
+        sum(found.said for found in kinds.values()),
+        sum(found.right for found in kinds.values()),
+    )
+    return TagScores(*shares, whole, kinds, sum(repaired(guess)[1] for guess in guesses))
 
 
 def _kinds(truth: Tags, guesses: Tags) -> dict[str, Found]:

@@ -34,7 +34,7 @@ def run(
         file: a file with that text instead; - for standard input
         n_best: this many answers, best first
         precision: fewer bits are faster: bfloat16 loses next to nothing, int8 little, int4 more
-        allow_pickle: read *.bin weights where there are no others; only from an owner whom you trust
+        allow_pickle: read *.bin weights where there are no others; only from whom you trust
         json: a JSON object: for each answer, its text, characters and probability
     """
     if (context is None) == (file is None):
