@@ -220,7 +220,7 @@ def test_where_an_answer_stands_in_a_window(encoder: str) -> None:
             at, end = (place - window.context.start for place in (first, last))
             assert (window.characters[at][0], window.characters[end][1]) == (start, start + 5)
     assert sum(place != (0, 0) for place in places) in (1, 2)
-    assert places_of(windows[0], (" Ada ", 0)) == (windows[0].context.start,) * 2
+    assert places_of(windows[0], (" met ", 3)) == (windows[0].context.start + 1,) * 2
     assert Answered("1", "q", "c", [("b", 1), ("a", 0), ("a", 0)]).usual == ("a", 0)
 
 

@@ -145,14 +145,14 @@ def _repair(sentences: list[Tagged]) -> int:
 def _check(parts: dict[str, list[Tagged]], labels: tuple[str, ...], say: Say) -> None:
     """Raises for tags of which nothing can be learned, and says what is odd about them."""
     counts = counted(parts[TRAIN])
+    usual, most = counts.most_common(1)[0]
     if len(labels) < 2:
-        raise InputError(f"all words have the one tag {labels[0]!r}; there is nothing to learn")
+        raise InputError(f"all words have the one tag {usual!r}; there is nothing to learn")
     if len(labels) > MOST_TAGS:
         raise InputError(
             f"there are {len(labels):,} different tags in {counts.total():,} words: is this their "
             "column? Name it with --label COLUMN"
         )
-    usual, most = counts.most_common(1)[0]
     if most > NEARLY_ALL * counts.total():
         say(
             f"{most / counts.total():.1%} of the words have the tag {usual!r}; "
