@@ -161,7 +161,7 @@ class LanguageModel:
             )
         with written_folder(folder) as place:
             hf.save(self.network, place, self.extras)
-            self.tokenizer.save(place)
+            self.tokenizer.save(place, types=self.config.token_types > 1)
 
     # representation ------------------------------------------------------------------------------
 

@@ -183,13 +183,17 @@ class Tokenizer:
 
     # The folder
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, *, types: bool = False) -> None:
         """Write the tokenizer's files and `tokenizer_config.json` into a folder, which is made.
 
+        types: the model tells the two texts of a pair apart, so `transformers` must hand it types.
         `transformers.AutoTokenizer.from_pretrained(folder)` opens it with the same ids. Old
         files stay until the new ones are whole. Raises InputError where it cannot be written.
         """
-        config = json.dumps(self._saved_settings(), indent=2, ensure_ascii=False) + "\n"
+        settings = self._saved_settings()
+        if types:
+            settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+        config = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         files = self._engine.files() | {"tokenizer_config.json": config.encode()}
         with written_folder(folder, instead_of=FILES) as scratch:
             for name, content in files.items():
