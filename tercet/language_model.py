@@ -37,15 +37,22 @@ from tercet.model.linear import PackedLinear
 from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
 from tercet.represent import classify as classifying
+from tercet.represent.answer import answered
 from tercet.represent.fill import fill, marked
 from tercet.represent.look import look
 from tercet.represent.score import score
+from tercet.represent.tag import tagged
 from tercet.represent.texts import TextReader
 from tercet.text import CutReport, Tokenizer
 
 GREEDY = Sampling()
 NOTHING = "no text can be written: what is forbidden, or a network of NaN, leaves no token"
 BITS = {"int8": 8, "int4": 4}
+READS = {
+    "classifier": "classify",
+    "tagger": "tag",
+    "span": "answer",
+}  # heads, and the methods that they are for
 PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
 
 
@@ -135,8 +142,7 @@ class LanguageModel:
         able = ["embed"]
         if "masked" in self.config.heads:
             able.append("fill")
-        if "classifier" in self.config.heads:
-            able.append("classify")
+        able += [method for head, method in READS.items() if head in self.config.heads]
         if "language" in self.config.heads:
             able += ["generate", "stream"]
             able.append("score" if self.config.family == "decoder" else "translate")
@@ -237,10 +243,8 @@ class LanguageModel:
             raise InputError("overflow 'slide' is not for labels: choose keep-start or middle-out")
         read = classifying.read(self.tokenizer, listed, self.limit, policy, report)
         _warn_of_cuts(report, policy)
-        extras, n_labels = self.extras, self.config.n_labels
-        names = extras.labels or tuple(f"LABEL_{i}" for i in range(n_labels))
-        logits = classifying.logits(self.network, read)
-        found = classifying.answers(logits, names, extras.problem, extras.temperature)
+        logits, extras = classifying.logits(self.network, read), self.extras
+        found = classifying.answers(logits, self.labels, extras.problem, extras.temperature)
         return found[0] if one else found
 
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
@@ -254,6 +258,35 @@ class LanguageModel:
         parts, spelt = marked(text, self.tokenizer, top_k)
         filled = fill(self.network, self.tokenizer, parts, self.reader.whole(spelt), top_k)
         return filled[0] if len(filled) == 1 else filled
+
+    def tag(self, texts: str | Sequence[str] | Sequence[Sequence[str]]) -> Any:
+        """What a text names: a list of Tags, in order, or a list of such lists.
+
+        Entities where the model's tags are B-..., I-... and O, else every word. A sentence given
+        as a list of words, as in ``[["A", "word"]]``, has a Tag for each of them. Illegal tags
+        are repaired. Long texts are read in windows, and each word where it has most context.
+        """
+        self._must("tag")
+        if isinstance(texts, str):
+            return tagged(self.reader, self.labels, [texts])[0]
+        return tagged(self.reader, self.labels, list(texts))
+
+    def answer(
+        self, question: str | Sequence[str], context: str | Sequence[str], *, n_best: int = 1
+    ) -> Any:
+        """The stretch of a context that answers a question: an Answer, or the ``n_best`` of them,
+        best first, when that is above 1; a list of either for several questions.
+
+        context: one for all questions, or one for each. Beyond the model's context it is read in
+        windows that overlap by half.
+        """
+        self._must("answer")
+        asked, one = self._listed(question)
+        contexts, same = self._listed(context)
+        pairs = contexts * len(asked) if same else contexts
+        found = answered(self.reader, asked, pairs, n_best)
+        answers: list[Any] = [best if n_best > 1 else best[0] for best in found]
+        return answers[0] if one else answers
 
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
         """The exact attention weights over a text: "encoder", "decoder", "cross", as the family
@@ -444,6 +477,11 @@ class LanguageModel:
         """Tokens of the longest text that the model states it reads."""
         stated = (self.extras.embedding.max_length, self.tokenizer.max_length)
         return min([self.config.context_length, *(n for n in stated if n)])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the classes are called, of texts or of words."""
+        return self.extras.labels or tuple(f"LABEL_{i}" for i in range(self.config.n_labels))
 
     def _must(self, method: str) -> None:
         if method not in self.can:

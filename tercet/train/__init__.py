@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from tercet.train.optimizers import Optimizer
     from tercet.train.parallel import World, world
+    from tercet.train.places import Span, Tagging
     from tercet.train.recorder import Recorder
     from tercet.train.schedules import Schedule
     from tercet.train.state import Recipe, State
@@ -41,7 +42,9 @@ __all__ = [
     "Regression",
     "SeveralLabels",
     "Schedule",
+    "Span",
     "State",
+    "Tagging",
     "World",
     "accuracy",
     "fit",
@@ -59,6 +62,7 @@ _HOMES = {
     ),
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),
+    "places": ("Span", "Tagging"),
     "recorder": ("Recorder",),
     "schedules": ("Schedule",),
     "state": ("Recipe", "State"),
