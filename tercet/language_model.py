@@ -16,7 +16,16 @@ import numpy as np
 import torch
 
 from tercet import hf
-from tercet.answers import Attention, CutWarning, Fill, Generation, Score, SlowWarning, slides
+from tercet.answers import (
+    Attention,
+    CutWarning,
+    Fill,
+    Generation,
+    Ranked,
+    Score,
+    SlowWarning,
+    slides,
+)
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
@@ -30,6 +39,7 @@ from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
 from tercet.represent.fill import fill, marked
 from tercet.represent.look import look
+from tercet.represent.rank import rank
 from tercet.represent.score import score
 from tercet.represent.texts import TextReader
 from tercet.text import CutReport, Tokenizer
@@ -126,6 +136,8 @@ class LanguageModel:
         able = ["embed"]
         if "masked" in self.config.heads:
             able.append("fill")
+        if self.config.family == "encoder" and "classifier" in self.config.heads:
+            able += ["rank"] if self.config.n_labels == 1 else []
         if "language" in self.config.heads:
             able += ["generate", "stream"]
             able.append("score" if self.config.family == "decoder" else "translate")
@@ -144,7 +156,7 @@ class LanguageModel:
             )
         with written_folder(folder) as place:
             hf.save(self.network, place, self.extras)
-            self.tokenizer.save(place)
+            self.tokenizer.save(place, types=self.config.token_types > 1)
 
     # representation ------------------------------------------------------------------------------
 
@@ -216,6 +228,23 @@ class LanguageModel:
         parts, spelt = marked(text, self.tokenizer, top_k)
         filled = fill(self.network, self.tokenizer, parts, self.reader.whole(spelt), top_k)
         return filled[0] if len(filled) == 1 else filled
+
+    def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
+        """The texts in the order in which they answer the query, best first, each with its score.
+
+        For an encoder with one label that reads both together: a cross-encoder. The scores are the
+        sigmoid of what the head says. Of texts too long to stand beside the query the end is cut,
+        with a warning.
+        """
+        self._must("rank")
+        self._single(query)
+        listed, one = self._listed(texts)
+        if one:
+            raise InputError(f"texts {texts!r}: give a list of texts to put into order")
+        report = CutReport()
+        found = rank(self.network, self.tokenizer, query, listed, self.limit, report)
+        _warn_of_cuts(report, "keep-start")
+        return found
 
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
         """The exact attention weights over a text: "encoder", "decoder", "cross", as the family

@@ -46,13 +46,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "represent.texts": {"model", "text", "represent.encode"},
     "represent.fill": {"answers", "model", "text"},
     "represent.look": {"answers", "model", "text"},
+    "represent.rank": {"answers", "model", "text"},
     "represent.score": {"model", "text"},
     "represent.collection": {"text", "data", "represent.encode", "language_model"},
     "represent.topics": {"text", "data", "represent.encode", "language_model"},
     "answers": set(),  # what the methods of a LanguageModel return: plain data
     "language_model": {
         *("answers", "config", "model", "text", "hf", "generate"),
-        *(f"represent.{name}" for name in ("fill", "look", "score", "texts")),
+        *(f"represent.{name}" for name in ("fill", "look", "rank", "score", "texts")),
     },
     "evaluate": {"text", "train.objectives", "data", "represent", "language_model"},
     "plan": {"config", "model"},

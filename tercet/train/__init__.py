@@ -12,8 +12,15 @@ if TYPE_CHECKING:
     from tercet.train.averages import Average, Averages
     from tercet.train.checkpoint import Checkpoints
     from tercet.train.log import Log
+    from tercet.train.contrastive import InBatch, Ordered
     from tercet.train.loop import fit
-    from tercet.train.objectives import Classification, CrossEntropy, NextSentence, accuracy
+    from tercet.train.objectives import (
+        Classification,
+        CrossEntropy,
+        NextSentence,
+        Ranking,
+        accuracy,
+    )
     from tercet.train.optimizers import Optimizer
     from tercet.train.parallel import World, world
     from tercet.train.recorder import Recorder
@@ -26,9 +33,12 @@ __all__ = [
     "Checkpoints",
     "Classification",
     "CrossEntropy",
+    "InBatch",
     "Log",
     "NextSentence",
     "Optimizer",
+    "Ordered",
+    "Ranking",
     "Recipe",
     "Recorder",
     "Schedule",
@@ -42,9 +52,10 @@ __all__ = [
 _HOMES = {
     "averages": ("Average", "Averages"),
     "checkpoint": ("Checkpoints",),
+    "contrastive": ("InBatch", "Ordered"),
     "log": ("Log",),
     "loop": ("fit",),
-    "objectives": ("Classification", "CrossEntropy", "NextSentence", "accuracy"),
+    "objectives": ("Classification", "CrossEntropy", "NextSentence", "Ranking", "accuracy"),
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),
     "recorder": ("Recorder",),
