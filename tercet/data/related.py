@@ -73,7 +73,7 @@ def number_of(found_value: Any, column: str, where: str) -> float:
         number = math.nan
     if not math.isfinite(number) or isinstance(found_value, bool):
         raise InputError(
-            f"{where}: {column!r} is {found_value!r:.40}, not a finite number; mend or remove the row"
+            f"{where}: {column!r} is {found_value!r:.40}, not a finite number; mend the row"
         )
     return number
 

@@ -19,7 +19,7 @@ def rank(
     network: Network,
     tokenizer: Tokenizer,
     query: str,
-    texts: Sequence[str],
+    texts: list[str],
     limit: int,
     report: CutReport,
 ) -> list[Ranked]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tercet.train.averages import Average, Averages
     from tercet.train.checkpoint import Checkpoints
-    from tercet.train.log import Log
     from tercet.train.contrastive import InBatch, Ordered
+    from tercet.train.log import Log
     from tercet.train.loop import fit
     from tercet.train.objectives import (
         Classification,
