@@ -206,6 +206,13 @@ class LanguageModel:
 
         return stream()
 
+    def read(self, texts: Sequence[str], report: CutReport) -> list[list[int]]:
+        """The ids of texts as ``embed`` reads them, with the default prompt; of those beyond the
+        context the start, and the report counts what was cut."""
+        asked, _ = self._asked(texts, None, None)
+        windows, _ = self.reader.windows(list(asked), "keep-start", report)
+        return [window.ids for window in windows]
+
     def _asked(
         self, texts: Iterable[str], pool: str | None, prompt: str | None
     ) -> tuple[Iterator[str], str]:

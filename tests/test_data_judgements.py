@@ -1,4 +1,4 @@
-"""Rows of related texts out of tables and retrieval folders, and mined negatives."""
+"""Retrieval folders, and negatives that are mined among vectors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from tercet.data.judgements import Judgements, is_retrieval_folder
-from tercet.data.related import Related, related_pairs, scored_pairs, single_texts
-from tercet.data.sources import Tally
+from tercet.data.related import Related
 from tercet.errors import InputError
 from tercet.represent.mine import near_negatives
 
@@ -19,42 +18,6 @@ from tercet.represent.mine import near_negatives
 def written(path: Path, *lines: str) -> str:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
-
-
-def test_pairs_with_and_without_a_negative(tmp_path: Path):
-    name = written(
-        tmp_path / "a.tsv",
-        "q\tp\tn",
-        "one\ttwo\tthree",
-        "four\tfive\t",
-        "\tsix\tseven",
-        "one\ttwo\tthree",
-    )
-    tally = Tally()
-    found = related_pairs(name, ["q", "p", "n"], tally=tally)
-    assert found == [Related(("one", "two", "three")), Related(("four", "five"))]
-    assert dict(tally.skipped) == {"empty": 1, "there already": 1}
-    assert related_pairs(name, ["p", "q"])[0] == Related(("two", "one"))
-    assert single_texts(name, "q") == [Related(("one", "one")), Related(("four", "four"))]
-    with pytest.raises(InputError, match="no column 'pp'; did you mean 'p'"):
-        related_pairs(name, ["q", "pp"])
-    with pytest.raises(InputError, match="no row has texts on both sides"):
-        related_pairs(written(tmp_path / "b.tsv", "q\tp", "one\t"), ["q", "p"])
-
-
-def test_scores(tmp_path: Path):
-    name = written(tmp_path / "a.csv", "a,b,s", "one,two,2.5", "three,four,1")
-    assert scored_pairs(name, ["a", "b"], "s") == [
-        Related(("one", "two"), 2.5),
-        Related(("three", "four"), 1.0),
-    ]
-    for bad in ("nan", "much", "", "inf"):
-        name = written(tmp_path / "b.csv", "a,b,s", "one,two,2.5", f"three,four,{bad}")
-        with pytest.raises(InputError, match=f"row 2: 's' is '{bad}', not a finite number"):
-            scored_pairs(name, ["a", "b"], "s")
-    name = written(tmp_path / "c.csv", "a,b,s", "one,two,1", "three,four,1.0")
-    with pytest.raises(InputError, match="every 's' is 1; pairs that are all equally alike"):
-        scored_pairs(name, ["a", "b"], "s")
 
 
 def folder(place: Path, *, packed: bool = False) -> Path:
