@@ -37,9 +37,9 @@ from tercet.model import Network
 from tercet.model.linear import PackedLinear
 from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
+from tercet.represent import classify as classifying
 from tercet.represent.fill import fill, marked
 from tercet.represent.look import look
-from tercet.represent.rank import rank
 from tercet.represent.score import score
 from tercet.represent.texts import TextReader
 from tercet.text import CutReport, Tokenizer
@@ -136,8 +136,10 @@ class LanguageModel:
         able = ["embed"]
         if "masked" in self.config.heads:
             able.append("fill")
-        if self.config.family == "encoder" and "classifier" in self.config.heads:
-            able += ["rank"] if self.config.n_labels == 1 else []
+        if "classifier" in self.config.heads:
+            able.append("classify")
+            if self.config.family == "encoder" and self.config.n_labels == 1:
+                able.append("rank")
         if "language" in self.config.heads:
             able += ["generate", "stream"]
             able.append("score" if self.config.family == "decoder" else "translate")
@@ -224,6 +226,33 @@ class LanguageModel:
         dressed = (before + _text(text) for text in texts)
         return (text.lower() for text in dressed) if settings.lower_case else dressed, how
 
+    def classify(
+        self, texts: str | tuple[str, str] | Sequence[Any], *, overflow: str | None = None
+    ) -> Any:
+        """What a fine-tuned head says of a text: a Label with calibrated probabilities, Labels, or
+        a Value, as the model was taught; a list of them for a list.
+
+        texts: a text, or a pair of them as a tuple; or a list of either. overflow: None keeps the
+        start of the texts in a list and refuses a single one beyond the context.
+        """
+        self._must("classify")
+        one = isinstance(texts, str | tuple)
+        listed = [texts] if one else [*texts] if isinstance(texts, Iterable) else [texts]
+        if not listed:
+            raise InputError("an empty list holds no text; give at least one")
+        for number, text in enumerate(listed, 1):
+            _check_classified(text, "the text" if one else f"text {number}")
+        policy, report = overflow or ("error" if one else "keep-start"), CutReport()
+        if policy == "slide":
+            raise InputError("overflow 'slide' is not for labels: choose keep-start or middle-out")
+        read = classifying.read(self.tokenizer, listed, self.limit, policy, report)
+        _warn_of_cuts(report, policy)
+        extras, n_labels = self.extras, self.config.n_labels
+        names = extras.labels or tuple(f"LABEL_{i}" for i in range(n_labels))
+        logits = classifying.logits(self.network, read)
+        found = classifying.answers(logits, names, extras.problem, extras.temperature)
+        return found[0] if one else found
+
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
         """The likeliest tokens for ``[MASK]``, best first; a list for each mask when there are
         several.
@@ -239,19 +268,26 @@ class LanguageModel:
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
         """The texts in the order in which they answer the query, best first, each with its score.
 
-        For an encoder with one label that reads both together: a cross-encoder. The scores are the
-        sigmoid of what the head says. Of texts too long to stand beside the query the end is cut,
-        with a warning.
+        For an encoder with one label that reads both together: a cross-encoder (Nogueira and Cho
+        2019). The scores are the sigmoid of what the head says; of equal ones the earlier text
+        stands first. Of what is too long to be read together the longer's end is cut, with a
+        warning.
         """
         self._must("rank")
         self._single(query)
         listed, one = self._listed(texts)
         if one:
             raise InputError(f"texts {texts!r}: give a list of texts to put into order")
-        report = CutReport()
-        found = rank(self.network, self.tokenizer, query, listed, self.limit, report)
+        for name, text in (
+            ("the query", query),
+            *((f"text {i}", t) for i, t in enumerate(listed, 1)),
+        ):
+            if not text.strip():
+                raise InputError(f"{name} is empty ({text!r}); give at least one word")
+        pairs, report = [(query, text) for text in listed], CutReport()
+        read = classifying.read(self.tokenizer, pairs, self.limit, "keep-start", report)
         _warn_of_cuts(report, "keep-start")
-        return found
+        return classifying.ranked(listed, classifying.logits(self.network, read)[:, 0])
 
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
         """The exact attention weights over a text: "encoder", "decoder", "cross", as the family
@@ -468,6 +504,16 @@ def _text(text: Any) -> str:
     if not isinstance(text, str):
         raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")
     return text
+
+
+def _check_classified(text: Any, name: str) -> None:
+    """A text, or a pair of them, that is not empty."""
+    parts = text if isinstance(text, tuple) else (text,)
+    if isinstance(text, tuple) and len(text) != 2:
+        raise InputError(f"{name} is a tuple of {len(text)}; a pair has two texts")
+    for part in parts:
+        if not _text(part).strip():
+            raise InputError(f"{name} is empty ({part!r}); give at least one word")
 
 
 def _warn_of_cuts(report: CutReport, policy: str) -> None:

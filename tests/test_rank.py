@@ -11,13 +11,14 @@ import torch
 import tercet
 from tercet import cli
 from tercet.data import Stream
-from tercet.data.groups import Group, Grouped, Groups
+from tercet.data.groups import Grouped, Groups
+from tercet.data.related import Related
 from tercet.errors import InputError
+from tercet.jobs.related import groups_of_pairs
 from tercet.language_model import LanguageModel
 from tercet.model import build
 from tercet.presets import preset
 from tercet.text import CutReport, Tokenizer, train_tokenizer
-from tercet.text.pairs import fitted_pair
 from tercet.train import Ranking
 
 SAID = [
@@ -71,21 +72,14 @@ def test_each_text_alone_scores_the_same(model: LanguageModel):
         assert alone.score == pytest.approx(one.score, abs=1e-6)
 
 
-def test_of_long_texts_the_end_is_cut(model: LanguageModel, tokenizer: Tokenizer):
-    report = CutReport()
-    whole = fitted_pair(tokenizer, QUERY, SAID[2], 1000, report)
-    cut = fitted_pair(tokenizer, QUERY, SAID[2], 30, report)
-    assert report.cut_texts == 1 and report.lost_tokens == len(whole.ids) - 30
-    assert cut.ids == whole.ids[:29] + whole.ids[-1:] and cut.types == whole.types[:29] + [1]
+def test_of_long_texts_the_end_is_cut(model: LanguageModel):
     with pytest.warns(tercet.CutWarning, match="lost"):
         model.rank(QUERY, [SAID[0] * 20])
-    with pytest.raises(InputError, match="none of the second fits into 64"):
-        model.rank(QUERY * 20, SAID)
 
 
 def pairs_of(model: LanguageModel, query: str, texts: list[str], label: float | None = None):
-    found = [fitted_pair(model.tokenizer, query, text, 64, CutReport()) for text in texts]
-    return Group(tuple(pair.ids for pair in found), label, tuple(pair.types for pair in found))
+    (group,) = groups_of_pairs(model, [Related((query, *texts), label)], CutReport())
+    return group
 
 
 def test_what_the_head_learns(model: LanguageModel):

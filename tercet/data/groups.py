@@ -70,7 +70,7 @@ class Grouped:
         return 0
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        scores = [sample.label for sample in samples if sample.label is not None]
+        scores = [float(sample.label) for sample in samples if sample.label is not None]
         types = [sample.types for sample in samples if sample.types is not None]
         assert len(scores) in (0, len(samples)) and len(types) in (0, len(samples))
         return Batch(

@@ -42,7 +42,7 @@ class Batch:
     source: Tensor | None = None  # (M,)
     source_layout: Layout | None = None
     types: Tensor | None = None  # (N,)
-    labels: Tensor | None = None  # (B,), or (groups,)
+    labels: Tensor | None = None  # (B,), or (B, labels), or (groups,)
     groups: tuple[int, ...] = ()
     keys: tuple[tuple[int, ...], ...] = ()  # the key of each sample
 

@@ -40,6 +40,12 @@ def spearman(values: Sequence[float] | np.ndarray, scores: Sequence[float]) -> f
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def pearson(values: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
+    """The correlation of the values themselves. Raises as ``spearman`` does."""
+    spearman(values, scores)  # type: ignore[arg-type]
+    return float(np.corrcoef(values, scores)[0, 1])
+
+
 def uniformity(vectors: np.ndarray) -> float:
     """How evenly vectors (n, D) cover the sphere: the logarithm of the mean over all pairs of
     exp(-2 times their squared distance), 0 where all are one, lower is better (Wang and Isola 2020,

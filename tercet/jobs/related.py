@@ -8,17 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from tercet.data.groups import Group
 from tercet.data.related import Related
 from tercet.errors import InputError
-from tercet.evaluate.retrieval import Judged, RetrievalScores, retrieval
-from tercet.evaluate.similarity import spearman
+from tercet.evaluate.retrieval import Judged
+from tercet.evaluate.similarity import similarity, spearman
 from tercet.language_model import LanguageModel
+from tercet.represent import classify as classifying
 from tercet.represent.mine import near_negatives
-from tercet.represent.rank import pair_logits
 from tercet.text import CutReport
-from tercet.text.pairs import TextPair, fitted_pair
 
 DEPTH = 50  # texts that are put into order again, out of the nearest by vectors
 
@@ -82,20 +82,20 @@ def groups_of_pairs(
     model: LanguageModel, rows: Sequence[Related], report: CutReport
 ) -> list[Group]:
     """The first text together with each of the others, for a cross-encoder."""
-    return [_paired(model, row, report) for row in rows]
+    found = []
+    for row in rows:
+        read = _together(model, row.texts[0], row.texts[1:], report)
+        typed = model.config.token_types > 1
+        types = tuple(one.types or [0] * len(one.ids) for one in read) if typed else ()
+        found.append(Group(tuple(one.ids for one in read), row.score, types))
+    return found
 
 
-def _paired(model: LanguageModel, row: Related, report: CutReport) -> Group:
-    query, *texts = row.texts
-    pairs = _pairs(model, query, texts, report)
-    types = tuple(pair.types for pair in pairs) if model.config.token_types > 1 else ()
-    return Group(tuple(pair.ids for pair in pairs), row.score, types)
-
-
-def _pairs(
+def _together(
     model: LanguageModel, query: str, texts: Sequence[str], report: CutReport
-) -> list[TextPair]:
-    return [fitted_pair(model.tokenizer, query, text, model.limit, report) for text in texts]
+) -> list[classifying.Read]:
+    pairs = [(query, text) for text in texts]
+    return classifying.read(model.tokenizer, pairs, model.limit, "keep-start", report)
 
 
 # how good it is ----------------------------------------------------------------------------------
@@ -141,23 +141,28 @@ def reranked(
     found = {}
     for query, ranking in rankings.items():
         texts = [documents[document] for document in ranking]
-        logits = pair_logits(model.network, _pairs(model, queries[query], texts, CutReport()))
+        logits = _logits(model, [(queries[query], text) for text in texts])
         order = logits.argsort(descending=True, stable=True).tolist()
         found[query] = [ranking[i] for i in order]
     return found
 
 
-def search_scores(model: LanguageModel, rows: Sequence[Related]) -> RetrievalScores:
-    """Whether each row's first text finds its second by vectors among the second ones of all."""
-    queries, documents, judged = judged_rows(rows)
-    return retrieval(dense_order(model, queries, documents, depth=10), judged)
-
-
-def agreement(model: LanguageModel, rows: Sequence[Related]) -> float:
-    """Spearman's correlation of a cross-encoder's scores with the rows' own."""
-    pairs = [_pairs(model, row.texts[0], row.texts[1:], CutReport())[0] for row in rows]
+def agreement(model: LanguageModel, rows: Sequence[Related], *, together: bool) -> float:
+    """Spearman's correlation of the rows' scores with a cross-encoder's (``together``), or with the
+    cosines of vectors; 0 where all scores are one."""
     scores = [row.score for row in rows if row.score is not None]
-    return spearman(pair_logits(model.network, pairs).numpy(), scores)
+    pairs = [(row.texts[0], row.texts[1]) for row in rows]
+    if len(set(scores)) < 2:
+        return 0.0
+    if together:
+        return spearman(_logits(model, pairs).numpy(), scores)
+    return similarity(model, pairs, scores)
+
+
+def _logits(model: LanguageModel, pairs: Sequence[tuple[str, str]]) -> Tensor:
+    """(n,) of the only label, for each pair."""
+    read = classifying.read(model.tokenizer, pairs, model.limit, "keep-start", CutReport())
+    return classifying.logits(model.network, read)[:, 0]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         CrossEntropy,
         NextSentence,
         Ranking,
+        Regression,
+        SeveralLabels,
         accuracy,
     )
     from tercet.train.optimizers import Optimizer
@@ -41,6 +43,8 @@ __all__ = [
     "Ranking",
     "Recipe",
     "Recorder",
+    "Regression",
+    "SeveralLabels",
     "Schedule",
     "State",
     "World",
@@ -55,7 +59,10 @@ _HOMES = {
     "contrastive": ("InBatch", "Ordered"),
     "log": ("Log",),
     "loop": ("fit",),
-    "objectives": ("Classification", "CrossEntropy", "NextSentence", "Ranking", "accuracy"),
+    "objectives": (
+        *("Classification", "CrossEntropy", "NextSentence", "Ranking", "Regression"),
+        *("SeveralLabels", "accuracy"),
+    ),
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),
     "recorder": ("Recorder",),
