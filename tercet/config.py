@@ -22,6 +22,7 @@ CHOICES = {
     "norm_order": ("pre", "post"),
     "activation": ("relu", "gelu", "gelu_tanh", "silu", "tanh"),
     "transform": (None, "relu", "gelu", "gelu_tanh", "silu", "tanh"),
+    "pooler_activation": ("relu", "gelu", "gelu_tanh", "silu", "tanh"),
     "pool": ("first", "mean", "last"),
 }
 HEADS = ("language", "masked", "pooler", "next_sentence", "classifier", "tagger", "span")
@@ -126,7 +127,10 @@ class TransformerConfig:
     transform: str | None = None  # activation of the masked head's dense layer; None: no such layer
     transform_bias: bool = True
     n_labels: int = 2  # classifier and tagger
-    pool: str = "first"  # what the classifier reads
+    pool: str = "first"  # what the classifier reads, through the pooler where there is one
+    pooler_activation: str = "tanh"
+    pooler_bias: bool = True
+    pooler_norm: bool = False
 
     # dropout and initialisation
     dropout: float = 0.0  # residual branches and embedding

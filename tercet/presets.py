@@ -122,7 +122,9 @@ ROBERTA: Settings = BERT | dict(
     **_special(bos=0, eos=2, pad=1),
 )
 # Sanh et al. 2019.
-DISTILBERT: Settings = BERT | dict(token_types=0, heads=("masked",), head_dropout=0.2)
+DISTILBERT: Settings = BERT | dict(
+    token_types=0, heads=("masked",), head_dropout=0.2, pooler_activation="relu"
+)
 # Warner et al. 2024: every third layer sees everything, the others 64 tokens to each side.
 MODERNBERT: Settings = NO_BIAS | dict(
     vocab_size=50_368,
@@ -139,6 +141,9 @@ MODERNBERT: Settings = NO_BIAS | dict(
     transform="gelu",
     transform_bias=False,
     output_bias=True,
+    pooler_activation="gelu",
+    pooler_bias=False,
+    pooler_norm=True,
     **_special(bos=50_281, eos=50_282, pad=50_283),
 )
 # Boizard et al. 2025.
@@ -152,6 +157,7 @@ EUROBERT: Settings = NO_BIAS | dict(
     gated=True,
     heads=("masked",),
     tie_embeddings=False,
+    pooler_activation="gelu",
     **_special(bos=128_000, eos=128_001, pad=128_001),
 )
 

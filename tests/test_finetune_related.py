@@ -93,9 +93,11 @@ def table(path: Path, lines: list[str]):
 def test_rows_of_tables(tmp_path: Path):
     lines = ["query\tanswer\tnegative", "a\tb\tc", "d\te\t", "\tf\tg", "a\tb\tc"]
     heard: list[str] = []
-    found = rows_of(table(tmp_path / "a.tsv", lines), "a.tsv", heard.append)
+    found = rows_of(table(tmp_path / "a.tsv", lines), "train", heard.append)
     assert found == [Related(("a", "b", "c")), Related(("d", "e"))]
-    assert heard == ["a.tsv: 1 empty rows are left out", "a.tsv: 1 repeated rows are left out"]
+    assert heard == ["train: 1 empty rows are left out", "train: 1 repeated rows are left out"]
+    found = rows_of(table(tmp_path / "a.tsv", lines), "test")  # which is measured as it is
+    assert found == [Related(("a", "b", "c")), Related(("d", "e")), Related(("a", "b", "c"))]
     lines = ["score,sentence1,sentence2", "2.5,a,b", "1,c,d"]
     assert rows_of(table(tmp_path / "b.csv", lines), "b.csv") == [
         Related(("a", "b"), 2.5),

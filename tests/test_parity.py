@@ -249,13 +249,18 @@ HEADS = [
     "DistilBertForTokenClassification",
     "DistilBertForQuestionAnswering",
     "EuroBertForTokenClassification",
+    *(
+        f"{prefix}ForSequenceClassification"
+        for prefix in ("DistilBert", "ModernBert", "EuroBert", "OpenAIGPT", "GPT2", "Llama")
+    ),
+    *(f"{prefix}ForSequenceClassification" for prefix in ("Mistral", "Qwen2", "Qwen3")),
 ]
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("model_class", HEADS)
 def test_heads(model_class: str, tmp_path: Path) -> None:
-    architecture = re.split("For|Model", model_class)[0].lower()
+    architecture = re.split("For|Model", model_class)[0].lower().replace("openaigpt", "gpt1")
     settings = ORACLES[architecture].settings | {"num_labels": 5}
     if not model_class.endswith("Classification"):
         settings["num_labels"] = 2

@@ -30,7 +30,7 @@ def similarity(
     return spearman((vectors[::2] * vectors[1::2]).sum(1), scores)
 
 
-def spearman(values: Sequence[float] | np.ndarray, scores: Sequence[float]) -> float:
+def spearman(values: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
     """The correlation of the ranks; equal values share the mean of theirs."""
     if len(values) != len(scores):
         raise InputError(f"{len(values):,} values for {len(scores):,} scores; give one for each")
@@ -42,7 +42,7 @@ def spearman(values: Sequence[float] | np.ndarray, scores: Sequence[float]) -> f
 
 def pearson(values: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
     """The correlation of the values themselves. Raises as ``spearman`` does."""
-    spearman(values, scores)  # type: ignore[arg-type]
+    spearman(values, scores)
     return float(np.corrcoef(values, scores)[0, 1])
 
 

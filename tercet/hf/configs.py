@@ -133,7 +133,7 @@ ROBERTA = Row(
     special=("token_types", "padded_positions", "classifier_dropout"),
 )
 DISTILBERT = Row(
-    fixed=_MASKED_BERT | {"norm_eps": 1e-12},
+    fixed=_MASKED_BERT | {"norm_eps": 1e-12, "pooler_activation": "relu"},
     keys=_ids(None, None, 0)
     | {
         "vocab_size": Key("vocab_size", 30522),
@@ -177,7 +177,7 @@ MODERNBERT = Row(
         "classifier_dropout": Key("head_dropout", 0.0),
         "tie_word_embeddings": Key("tie_embeddings", True),
     },
-    special=("attention_bias", "global_and_local", "classifier_pooling"),
+    special=("attention_bias", "global_and_local", "classifier_pooling", "prediction_head"),
     must={"causal_mask": False, "is_causal": False},
     irrelevant=frozenset(
         "initializer_cutoff_factor layer_norm_eps deterministic_flash_attn reference_compile "
@@ -211,7 +211,7 @@ def _rotary_keys(
 
 
 EUROBERT = Row(
-    fixed=_ROTARY,
+    fixed=_ROTARY | {"pooler_activation": "gelu"},
     keys=_rotary_keys("encoder_layers", 128256, 768, 3072, 12, 12)
     | _ids(128000, 128001, 128001)
     | {

@@ -88,6 +88,10 @@ _BERT_MASKED = _rules(
 _BERT_NEXT = (*_BERT_POOLER, Rule("cls.seq_relationship.*", "heads.next_sentence.*"))
 _TAGGER = (Rule("classifier.*", TAGGER),)
 _SPAN = (Rule("qa_outputs.*", SPAN),)
+_SCORE = (Rule("score.weight", "heads.classifier.weight"),)  # decoders: without a bias
+_LABELS = _rules(  # encoder-decoders
+    {"classification_head.dense.*": POOLER, "classification_head.out_proj.*": CLASSIFIER}
+)
 
 BERT = Table(
     prefix="bert.",
@@ -173,6 +177,11 @@ DISTILBERT = Table(
                 }
             ),
         ),
+        Form(
+            "DistilBertForSequenceClassification",
+            ("pooler", "classifier"),
+            _rules({"pre_classifier.*": POOLER, "classifier.*": CLASSIFIER}),
+        ),
         Form("DistilBertForTokenClassification", ("tagger",), _TAGGER),
         Form("DistilBertForQuestionAnswering", ("span",), _SPAN),
         Form("DistilBertModel", bare=True),
@@ -215,6 +224,17 @@ MODERNBERT = Table(
                 }
             ),
         ),
+        Form(
+            "ModernBertForSequenceClassification",
+            ("pooler", "classifier"),
+            _rules(
+                {
+                    "head.dense.*": POOLER,
+                    "head.norm.*": "heads.pooler_norm.*",
+                    "classifier.*": CLASSIFIER,
+                }
+            ),
+        ),
         Form("ModernBertModel", bare=True),
     ),
 )
@@ -242,6 +262,7 @@ def _decoder_table(name: str) -> Table:
     return _rotary_table(
         "decoder",
         Form(f"{name}ForCausalLM", ("language",), (Rule("lm_head.weight", OUTPUT),)),
+        Form(f"{name}ForSequenceClassification", ("classifier",), _SCORE),
         Form(f"{name}Model", bare=True),
     )
 
@@ -252,6 +273,11 @@ EUROBERT = _rotary_table(
         "EuroBertForMaskedLM",
         ("masked",),
         _rules({"lm_head.weight": OUTPUT, "lm_head.bias": "heads.output_bias"}),
+    ),
+    Form(
+        "EuroBertForSequenceClassification",
+        ("pooler", "classifier"),
+        _rules({"dense.*": POOLER, "classifier.*": CLASSIFIER}),
     ),
     Form("EuroBertForTokenClassification", ("tagger",), _TAGGER),
     Form("EuroBertModel", bare=True),
@@ -291,6 +317,7 @@ GPT1 = Table(
     ),
     forms=(
         Form("OpenAIGPTLMHeadModel", ("language",), (Rule("lm_head.weight", OUTPUT),)),
+        Form("OpenAIGPTForSequenceClassification", ("classifier",), _SCORE),
         Form("OpenAIGPTModel", bare=True),
     ),
     ignored=(*_MASKS, "position_ids"),
@@ -311,6 +338,7 @@ GPT2 = Table(
     ),
     forms=(
         Form("GPT2LMHeadModel", ("language",), (Rule("lm_head.weight", OUTPUT),)),
+        Form("GPT2ForSequenceClassification", ("classifier",), _SCORE),
         Form("GPT2Model", bare=True),
     ),
     ignored=_MASKS,
@@ -341,14 +369,20 @@ def _t5_rules(side: str, *sublayers: str) -> tuple[Rule, ...]:
 
 
 T5 = Table(
-    prefix="",
+    prefix="transformer.",
     body=(
         Rule("shared.weight", "tokens.weight"),
         *_t5_rules("encoder", "attention", "feed_forward"),
         *_t5_rules("decoder", "attention", "cross", "feed_forward"),
     ),
     forms=(
-        Form("T5ForConditionalGeneration", ("language",), (Rule("lm_head.weight", OUTPUT),)),
+        Form(
+            "T5ForConditionalGeneration",
+            ("language",),
+            (Rule("lm_head.weight", OUTPUT),),
+            bare=True,
+        ),
+        Form("T5ForSequenceClassification", ("pooler", "classifier"), _LABELS),
         Form("T5Model", bare=True),
     ),
     copies={f"{side}.embed_tokens.weight": "shared.weight" for side in ("encoder", "decoder")},
@@ -377,6 +411,9 @@ def _bart_table(architecture: str, bare: str, positions: str, ignored: tuple[str
         f"{side}.embed_positions.weight": f"{side}.embedding.positions.weight"
         for side in ("encoder", "decoder")
     }
+    labelled = ()
+    if positions == "learned":
+        labelled = (Form("BartForSequenceClassification", ("pooler", "classifier"), _LABELS),)
     output = (
         Rule("lm_head.weight", OUTPUT),
         Rule("final_logits_bias", "heads.output_bias", "row", optional=True),
@@ -391,7 +428,7 @@ def _bart_table(architecture: str, bare: str, positions: str, ignored: tuple[str
                 **_bart_rows("decoder"),
             }
         ),
-        forms=(Form(architecture, ("language",), output), Form(bare, bare=True)),
+        forms=(Form(architecture, ("language",), output), *labelled, Form(bare, bare=True)),
         copies={f"{side}.embed_tokens.weight": "shared.weight" for side in ("encoder", "decoder")},
         ignored=ignored + (tuple(places) if positions == "sinusoidal" else ()),
     )

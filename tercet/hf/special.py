@@ -198,6 +198,12 @@ def _write_pooling(config: TransformerConfig, values: Values) -> None:
     values["classifier_pooling"] = "mean" if config.pool == "mean" else first
 
 
+def _read_prediction_head(values: Values, fields: dict[str, Any]) -> None:
+    """One head stands before the masked tokens' output, or before the labels'."""
+    fields["pooler_activation"] = fields.get("transform")
+    fields["pooler_bias"], fields["pooler_norm"] = fields.get("transform_bias"), True
+
+
 def _read_transform(values: Values, fields: dict[str, Any]) -> None:
     fields["transform"] = fields.get("activation")
 
@@ -347,6 +353,7 @@ SPECIAL = {
     "classifier_pooling": Special(("classifier_pooling",), _read_pooling, _write_pooling),
     "one_bias": Special(("mlp_bias",), _read_one_bias, _write_one_bias),
     "token_types": Special(("type_vocab_size",), _read_token_types, _write_token_types),
+    "prediction_head": Special((), _read_prediction_head, _write_nothing),
     "transform": Special((), _read_transform, _write_nothing),
     "classifier_dropout": Special(
         ("classifier_dropout",), _read_classifier_dropout, _write_classifier_dropout

@@ -49,6 +49,8 @@ def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:
         )
     if {"classifier", "tagger"} & set(heads):
         fields["n_labels"] = n_labels(values)
+    if "classifier" in heads and fields.get("decoder_layers"):
+        fields["pool"] = "last"  # in all of them
     kept = values.get(OURS, {})
     own = {name: kept[name] for name in (*TRAINING, "pool") if name in kept}
     try:
@@ -118,7 +120,7 @@ def write_config(config: TransformerConfig, model_type: str) -> Values | None:
 
 def pools_freely(config: TransformerConfig) -> bool:
     """No classifier reads the pooled vector, so that `transformers` need not know of it."""
-    return "classifier" not in config.heads or "pooler" in config.heads
+    return "classifier" not in config.heads
 
 
 def essential(config: TransformerConfig) -> TransformerConfig:
@@ -130,6 +132,8 @@ def essential(config: TransformerConfig) -> TransformerConfig:
         unread["transform_bias"] = True
     if not {"classifier", "tagger"} & set(config.heads):
         unread["n_labels"] = 2
+    if "pooler" not in config.heads:
+        unread |= dict(pooler_activation="tanh", pooler_bias=True, pooler_norm=False)
     if not config.local_layers or config.rope_theta_local == config.rope_theta:
         unread["rope_theta_local"] = None
     if not config.local_layers:

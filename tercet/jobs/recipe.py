@@ -160,8 +160,8 @@ def _value(kind: Any, value: Any, place: str) -> Any:
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for option in options:
         plain: Any = typing.get_origin(option) or option
-        if dataclasses.is_dataclass(plain) and isinstance(value, dict):
-            return _built(typing.cast(type, plain), value, place)
+        if dataclasses.is_dataclass(option) and isinstance(value, dict):
+            return _built(typing.cast(type, option), value, place)
         if plain is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         if plain is float and isinstance(value, str) and number(value) is not None:

@@ -20,6 +20,8 @@ from tyro.conf import Positional, arg
 
 from tercet.errors import undamaged
 from tercet.jobs import recipe as recipes
+from tercet.jobs.finetune import is_finetuning
+from tercet.jobs.finetune.page import page as finetuned
 from tercet.jobs.flags import say
 from tercet.jobs.runs import Summary, short
 from tercet.jobs.story import Story, speed
@@ -50,7 +52,8 @@ VERBS = {"decoder": "generate", "encoder": "fill", "encoder-decoder": "translate
 def run(
     run: Annotated[Positional[Path], arg(metavar="RUN", help_behavior_hint="")],
 ) -> None:
-    """Draw a run: loss, speed, samples, recipe, data and events, in one page without a network.
+    """Draw a run: loss, speed, samples, recipe, data and events, in one page without a network;
+    of a fine-tuning, what it is worth.
 
       tercet report runs/first
 
@@ -62,6 +65,8 @@ def run(
 
 def report(folder: Path) -> Path:
     """Write the page; its path."""
+    if is_finetuning(folder / recipes.RECIPE):
+        return finetuned(folder).write(folder / "report.html")
     story = Story.of(folder)
     return page(story).write(folder / "report.html")
 

@@ -19,7 +19,9 @@ from tyro.conf import Positional, arg
 
 from tercet.errors import InputError
 from tercet.files import holder
+from tercet.jobs import finetune as finetuning
 from tercet.jobs import recipe as recipes
+from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.flags import print_json, say
 from tercet.jobs.settings import RunRecipe
 from tercet.train.log import last_rows, rows
@@ -73,7 +75,7 @@ class Summary:
     """How far a run is. None: not known yet."""
 
     run: str
-    family: str
+    family: str  # of a fine-tuning: its task
     parameters: int | None
     step: int
     steps: int | None
@@ -85,7 +87,7 @@ class Summary:
     state: str  # running, complete, stopped or ended early
     process: str | None  # that works on it
     reason: str | None  # why it ended early
-    recipe: RunRecipe = field(repr=False)
+    recipe: Any = field(repr=False)  # a RunRecipe or a FinetuneRecipe
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -133,7 +135,10 @@ def summary(folder: Path) -> Summary:
     """What the folder of a run tells. Raises InputError where it holds none or is damaged."""
     if not is_run(folder):
         raise InputError(f"{folder} holds no run (no recipe.yaml); tercet runs lists them")
-    recipe = recipes.load(str(folder / "recipe.yaml"))
+    path = folder / recipes.RECIPE
+    if finetuning.is_finetuning(path):
+        return _of_finetuning(folder, finetuning.opened(path))
+    recipe = recipes.load(str(path))
     log = folder / "log.jsonl"
     last = last_rows(log, "step", RECENT)
     now = last[-1] if last else {}
@@ -163,6 +168,36 @@ def summary(folder: Path) -> Summary:
     )
 
 
+def _of_finetuning(folder: Path, recipe: FinetuneRecipe) -> Summary:
+    """All seeds or folds together; the metric that the best is chosen by stands for the loss of a
+    validation split, and the loss is that of the run that came last."""
+    logs = sorted(folder.glob("*/log.jsonl"), key=lambda log: log.stat().st_mtime)
+    last = [last_rows(log, "step", RECENT) for log in logs]
+    ends = [found[-1] for found in last if found]
+    begun = [next(rows(log, "event"), {}) for log in logs]
+    evaluations = [row for log in logs for row in rows(log, "evaluation")]
+    best = max(evaluations, key=lambda row: row[row["chosen_by"]], default=None)
+    losses = [float(row["loss"]) for row in (last[-1] if last else [])]
+    process, ended = holder(folder), (folder / "result.json").exists()
+    runs = recipe.folds or recipe.seeds
+    return Summary(
+        run=str(folder),
+        family=recipe.task,
+        parameters=begun[0].get("parameters") if begun else None,
+        step=sum(row["step"] for row in ends),
+        steps=runs * begun[0]["steps"] if begun else None,
+        tokens=sum(row["tokens"] for row in ends),
+        seconds=sum(row["seconds"] for row in ends),
+        loss=sum(losses) / len(losses) if losses else None,
+        validation=None if best is None else best[best["chosen_by"]],
+        best_step=None if best is None else best["step"],
+        state="running" if process else "complete" if ended else "stopped",
+        process=process,
+        reason=None,
+        recipe=recipe,
+    )
+
+
 def result(folder: Path) -> dict[str, Any]:
     """How the run ended; empty while it has not."""
     path = folder / "result.json"
@@ -174,7 +209,7 @@ def result(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def differences(several: Sequence[RunRecipe]) -> dict[str, list[Any]]:
+def differences(several: Sequence[RunRecipe | FinetuneRecipe]) -> dict[str, list[Any]]:
     """The keys that are not the same in all recipes, with the value in each."""
     flat = [recipes.flat(recipe) for recipe in several]
     keys = dict.fromkeys(key for one in flat for key in one)

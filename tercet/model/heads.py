@@ -59,9 +59,15 @@ class Heads(nn.Module):
                 nn.Parameter(torch.zeros(config.vocab_size)) if config.output_bias else None
             )
         if "pooler" in has:
-            self.pooler = Linear(width, width)
+            self.pooler = Linear(width, width, bias=config.pooler_bias)
+            self.pooler_activation = Activation(config.pooler_activation)
+            self.pooler_norm = norm(config) if config.pooler_norm else nn.Identity()
+        self.pooler_reads = config.pool if "classifier" in has else "first"
         self.next_sentence = Linear(width, 2) if "next_sentence" in has else None
-        self.classifier = Linear(width, config.n_labels) if "classifier" in has else None
+        biased = config.family != "decoder"  # theirs have none, which every folder would need
+        self.classifier = (
+            Linear(width, config.n_labels, bias=biased) if "classifier" in has else None
+        )
         self.tagger = Linear(width, config.n_labels) if "tagger" in has else None
         self.span = Linear(width, 2) if "span" in has else None
         self.dropout = nn.Dropout(config.head_dropout)
@@ -98,7 +104,8 @@ class Heads(nn.Module):
         return pool(states, layout, how or self.how)
 
     def pooler_output(self, states: Tensor, layout: Layout) -> Tensor:  # (N, D) -> (B, D)
-        return self._have(self.pooler, "pooler")(self.pooled(states, layout, "first")).tanh()
+        vectors = self.pooled(states, layout, self.pooler_reads)
+        return self.pooler_norm(self.pooler_activation(self._have(self.pooler, "pooler")(vectors)))
 
     def next_sentence_logits(self, states: Tensor, layout: Layout) -> Tensor:  # (N, D) -> (B, 2)
         return self._have(self.next_sentence, "next_sentence")(self.pooler_output(states, layout))

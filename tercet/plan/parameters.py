@@ -99,8 +99,13 @@ def _heads(config: TransformerConfig) -> dict[str, list[Shape]]:
             output.append((config.vocab_size, config.d_model))
         if config.output_bias:
             output.append((config.vocab_size,))
-    heads = [linear(width, config.d_model, True) for width in head_widths(config).values()]
-    return {"output": output, "heads": sum(heads, [])}
+    unbiased = {"classifier": config.family == "decoder", "pooler": not config.pooler_bias}
+    heads: list[Shape] = []
+    for name, width in head_widths(config).items():
+        heads += linear(width, config.d_model, not unbiased.get(name, False))
+    if "pooler" in config.heads and config.pooler_norm:
+        heads += norm(config)
+    return {"output": output, "heads": heads}
 
 
 def head_widths(config: TransformerConfig) -> dict[str, int]:

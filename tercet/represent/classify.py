@@ -76,7 +76,7 @@ def _pair(
     room = limit - special
     if room < 2:
         raise InputError(f"a limit of {limit} tokens leaves no room for a pair; give {special + 2}")
-    kept = max(room - second, min(first, room - room // 2))  # of the first
+    kept = max(room - second, min(first, room // 2))  # of the first
     begin, end = before + first, len(ids) - after - second  # the special tokens between them
     rows = [
         *range(before + kept),

@@ -173,12 +173,14 @@ class Tokenizer:
     def save(self, folder: Path | str, *, types: bool = False) -> None:
         """Write the tokenizer's files and `tokenizer_config.json` into a folder, which is made.
 
-        types: the folder's model reads which text of a pair a token belongs to; `transformers`
-        gives it that only where the folder says so.
+        types: the model tells the two texts of a pair apart, so `transformers` must hand it types.
         `transformers.AutoTokenizer.from_pretrained(folder)` opens it with the same ids. Old
         files stay until the new ones are whole. Raises InputError where it cannot be written.
         """
-        config = json.dumps(self._saved_settings(types), indent=2, ensure_ascii=False) + "\n"
+        settings = self._saved_settings()
+        if types:
+            settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+        config = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         files = self._engine.files() | {"tokenizer_config.json": config.encode()}
         with written_folder(folder, instead_of=FILES) as scratch:
             for name, content in files.items():
@@ -192,7 +194,7 @@ class Tokenizer:
             digest.update(name.encode() + b"\0" + content)
         return digest.hexdigest()
 
-    def _saved_settings(self, types: bool) -> dict[str, Any]:
+    def _saved_settings(self) -> dict[str, Any]:
         """tokenizer_config.json: what was loaded, the roles written out (null where there is none,
         so that nobody guesses)."""
         settings = {key: value for key, value in self.settings.items() if key not in PRIVATE}
@@ -203,8 +205,6 @@ class Tokenizer:
         settings.pop("model_max_length", None)
         if self.max_length is not None:
             settings["model_max_length"] = self.max_length
-        if types:
-            settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         settings.setdefault("clean_up_tokenization_spaces", False)
         return settings
 

@@ -154,6 +154,11 @@ def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
         draft.write_text(recipes.text(wanted), encoding="utf-8")
 
 
+def is_finetuning(path: Path) -> bool:
+    """Whether a run's recipe is one of ours."""
+    return path.exists() and "task" in recipes.tree_of(path.read_text("utf-8"), str(path))
+
+
 def opened(path: Path) -> FinetuneRecipe:
     """The recipe of a run."""
     tree = recipes.tree_of(path.read_text(encoding="utf-8"), str(path))

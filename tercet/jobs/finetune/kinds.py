@@ -119,7 +119,7 @@ class One:
     def scores(self, logits: Tensor, targets: Tensor) -> Scores:
         """f1: of the second of two labels, "1" or "yes" or "positive"."""
         guesses, truth = logits.argmax(-1).numpy(), targets.numpy()
-        found = class_scores(truth, guesses)
+        found = class_scores(truth.tolist(), guesses.tolist())
         figures = {
             "accuracy": found.accuracy,
             "low": found.low,

@@ -87,8 +87,8 @@ def rows_of(table: Table, name: str, say: Say = lambda sentence: None) -> list[R
     """The rows of a table: with a part pair they are pairs, which a part label scores, or to which
     a part negative gives a text that is far; without, each text is its own partner.
 
-    Empty rows and rows that stood there before are left out, which is said. Raises InputError for a
-    score that is no finite number, and for scores that are all one.
+    Empty rows are left out, and of those that are learned from repeated ones, which is said. Raises
+    InputError for a score that is no finite number, and for scores that are all one.
     """
     columns = table.columns
     sides = ("text", "pair") if "pair" in columns else ("text", "text")
@@ -104,7 +104,7 @@ def rows_of(table: Table, name: str, say: Say = lambda sentence: None) -> list[R
         elif "pair" in columns and not empty(row.get("negative")):
             texts.append(text_of(row["negative"], columns["negative"], where))
         made.append(Related(tuple(texts), score))
-    kept = list(dict.fromkeys(made))
+    kept = list(dict.fromkeys(made)) if name == TRAIN else made
     for count, kind in ((n_empty, "empty"), (len(made) - len(kept), "repeated")):
         if count:
             say(f"{name}: {count:,} {kind} rows are left out")

@@ -10,8 +10,8 @@ import torch
 
 from tercet.data import Stream, TextPairs, Tokens, Translation
 from tercet.data.tables import text_of
-from tercet.errors import InputError
-from tercet.evaluate.translation import bleu_13a, chrf
+from tercet.errors import InputError, require
+from tercet.evaluate.translation import EXTRA, bleu_13a, chrf
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Say, Scores, Splits
@@ -49,6 +49,7 @@ class Seq2SeqTask:
         self, recipe: FinetuneRecipe, model: LanguageModel, say: Say, facts: dict[str, Any]
     ) -> None:
         self.recipe, self.model, self.say, self.facts = recipe, model, say, facts
+        require("sacrebleu", EXTRA)  # or the first epoch would be lost
         config, end = model.config, model.tokenizer.eos_id
         if config.family != "encoder-decoder" or "language" not in config.heads:
             raise InputError(
