@@ -87,6 +87,15 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """A text, how well it answers the query (0 to 1), and its place in the list that was given."""
+
+    text: str
+    score: float
+    index: int
+
+
+@dataclass(frozen=True)
 class Attention:
     """weights: numpy (layers, heads, queries, keys) float32, each row a distribution over
     ``keys``.

@@ -46,6 +46,7 @@ VERBS = {
     "translate": ("tercet.jobs.translate:run", "translate or summarise, by beam search"),
     "attend": ("tercet.jobs.attend:run", "a page that shows who attends to whom"),
     "embed": ("tercet.jobs.embed:run", "texts to vectors"),
+    "rank": ("tercet.jobs.rank:run", "texts in the order in which they answer a query"),
     "score": ("tercet.jobs.score:run", "how likely texts are: perplexity"),
     "evaluate perplexity": (
         "tercet.jobs.perplexity:run",

@@ -21,6 +21,7 @@ from tercet.answers import (
     CutWarning,
     Fill,
     Generation,
+    Ranked,
     Score,
     SlowWarning,
     slides,
@@ -143,6 +144,8 @@ class LanguageModel:
         if "masked" in self.config.heads:
             able.append("fill")
         able += [method for head, method in READS.items() if head in self.config.heads]
+        if "classify" in able and self.config.family == "encoder" and self.config.n_labels == 1:
+            able.append("rank")
         if "language" in self.config.heads:
             able += ["generate", "stream"]
             able.append("score" if self.config.family == "decoder" else "translate")
@@ -210,6 +213,13 @@ class LanguageModel:
                 _warn_of_cuts(report, overflow)
 
         return stream()
+
+    def read(self, texts: Sequence[str], report: CutReport) -> list[list[int]]:
+        """The ids of texts as ``embed`` reads them, with the default prompt; of those beyond the
+        context the start, and the report counts what was cut."""
+        asked, _ = self._asked(texts, None, None)
+        windows, _ = self.reader.windows(list(asked), "keep-start", report)
+        return [window.ids for window in windows]
 
     def _asked(
         self, texts: Iterable[str], pool: str | None, prompt: str | None
@@ -287,6 +297,30 @@ class LanguageModel:
         found = answered(self.reader, asked, pairs, n_best)
         answers: list[Any] = [best if n_best > 1 else best[0] for best in found]
         return answers[0] if one else answers
+
+    def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
+        """The texts in the order in which they answer the query, best first, each with its score.
+
+        For an encoder with one label that reads both together: a cross-encoder (Nogueira and Cho
+        2019). The scores are the sigmoid of what the head says; of equal ones the earlier text
+        stands first. Of what is too long to be read together the longer's end is cut, with a
+        warning.
+        """
+        self._must("rank")
+        self._single(query)
+        listed, one = self._listed(texts)
+        if one:
+            raise InputError(f"texts {texts!r}: give a list of texts to put into order")
+        for name, text in (
+            ("the query", query),
+            *((f"text {i}", t) for i, t in enumerate(listed, 1)),
+        ):
+            if not text.strip():
+                raise InputError(f"{name} is empty ({text!r}); give at least one word")
+        pairs, report = [(query, text) for text in listed], CutReport()
+        read = classifying.read(self.tokenizer, pairs, self.limit, "keep-start", report)
+        _warn_of_cuts(report, "keep-start")
+        return classifying.ranked(listed, classifying.logits(self.network, read)[:, 0])
 
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
         """The exact attention weights over a text: "encoder", "decoder", "cross", as the family

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tercet.train.averages import Average, Averages
     from tercet.train.checkpoint import Checkpoints
+    from tercet.train.contrastive import InBatch, Ordered
     from tercet.train.log import Log
     from tercet.train.loop import fit
     from tercet.train.objectives import (
         Classification,
         CrossEntropy,
         NextSentence,
+        Ranking,
         Regression,
         SeveralLabels,
         accuracy,
@@ -34,9 +36,12 @@ __all__ = [
     "Checkpoints",
     "Classification",
     "CrossEntropy",
+    "InBatch",
     "Log",
     "NextSentence",
     "Optimizer",
+    "Ordered",
+    "Ranking",
     "Recipe",
     "Recorder",
     "Regression",
@@ -54,11 +59,12 @@ __all__ = [
 _HOMES = {
     "averages": ("Average", "Averages"),
     "checkpoint": ("Checkpoints",),
+    "contrastive": ("InBatch", "Ordered"),
     "log": ("Log",),
     "loop": ("fit",),
     "objectives": (
-        *("Classification", "CrossEntropy", "NextSentence", "Regression", "SeveralLabels"),
-        "accuracy",
+        *("Classification", "CrossEntropy", "NextSentence", "Ranking", "Regression"),
+        *("SeveralLabels", "accuracy"),
     ),
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 RESULT = "result.json"  # stands in a run folder that is complete
 # where each task is; one function that reads the data, see task.py
-TASKS = {name: f"tercet.jobs.finetune.{name}:{name}" for name in ("classify", "tag", "answer")}
+TASKS = {
+    name: f"tercet.jobs.finetune.{name}:{name}"
+    for name in ("classify", "tag", "answer", "embed", "rank", "seq2seq")
+}
 # what may differ when a run goes on: nothing that decides what a step reads or does to the weights
 MAY_CHANGE = ("about", "evaluate.patience")
 
@@ -60,7 +63,7 @@ def run(
         model: a folder, or a model of the Hugging Face hub: owner/name
         data: files to learn from: .csv, .tsv, .jsonl, .parquet; tagged words: .conllu, .jsonl, or a
             word and its tag a line; questions: .json in the form of SQuAD (all also .gz)
-        task: what is to be learned: classify, tag (words) or answer (questions)
+        task: what is to be learned: classify, tag (words), answer (questions), embed, rank, seq2seq
         validation: rows to choose the best epoch by; a tenth of the data if not given
         test: rows that the best model is measured on at the end
         text: the column of the text, or of the words, if its name does not say so

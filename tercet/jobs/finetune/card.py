@@ -8,6 +8,9 @@ PIPELINES = {  # what the hub calls a task
     "classify": "text-classification",
     "tag": "token-classification",
     "answer": "question-answering",
+    "embed": "sentence-similarity",
+    "rank": "text-ranking",
+    "seq2seq": "text2text-generation",
 }
 
 
