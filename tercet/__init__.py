@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tercet.answers import Attention, CutWarning, Fill, Generation, Score
+    from tercet.answers import (
+        Attention,
+        CutWarning,
+        Fill,
+        Generation,
+        Label,
+        Labels,
+        Score,
+        Value,
+    )
     from tercet.config import TransformerConfig
     from tercet.errors import InputError
     from tercet.generate import Grammar, Sampling
@@ -27,18 +36,23 @@ __all__ = [
     "Generation",
     "Grammar",
     "InputError",
+    "Label",
+    "Labels",
     "LanguageModel",
     "Sampling",
     "Score",
     "Tokenizer",
     "TransformerConfig",
+    "Value",
     "load",
     "preset",
     "train_tokenizer",
 ]
 
 _HOMES = {
-    "answers": ("Attention", "CutWarning", "Fill", "Generation", "Score"),
+    "answers": (
+        *("Attention", "CutWarning", "Fill", "Generation", "Label", "Labels", "Score", "Value"),
+    ),
     "config": ("TransformerConfig",),
     "errors": ("InputError",),
     "generate": ("Grammar", "Sampling"),

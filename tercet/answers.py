@@ -68,6 +68,40 @@ class Attention:
     weights: Any
 
 
+@dataclass(frozen=True)
+class Label:
+    """The likeliest label of a text, and the probability of every one."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.label
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a text, of a model that gives any number of them: those whose probability is at
+    least a half; and the probability of every one by itself."""
+
+    labels: list[str]
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return ", ".join(self.labels)
+
+
+@dataclass(frozen=True)
+class Value:
+    """The number that a model of numbers gives a text."""
+
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g}"
+
+
 class CutWarning(UserWarning):
     """Some texts were longer than the model's context; says how many lost how much."""
 

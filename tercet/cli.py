@@ -26,6 +26,10 @@ VERBS = {
     "info": ("tercet.jobs.info:run", "what a model is, and the memory that it needs"),
     "tokenizer train": ("tercet.jobs.tokenizer:train", "make a tokenizer from text files"),
     "train": ("tercet.jobs.train:run", "pretrain a model on your files by a recipe"),
+    "finetune": (
+        "tercet.jobs.finetune:run",
+        "a pretrained model for your task, from labelled rows",
+    ),
     "runs": ("tercet.jobs.runs:run", "list training runs, or compare them"),
     "report": ("tercet.jobs.report:run", "a page that shows how a run went"),
     "verify": ("tercet.jobs.verify:run", "prove that a step's gradient has no cut in it"),
@@ -36,6 +40,7 @@ VERBS = {
     "data masks": ("tercet.jobs.masks:run", "a page that shows what is masked"),
     "generate": ("tercet.jobs.generate:run", "continue a text"),
     "fill": ("tercet.jobs.fill:run", "the likeliest words for each [MASK]"),
+    "classify": ("tercet.jobs.classify:run", "labels for texts, by a model fine-tuned for it"),
     "translate": ("tercet.jobs.translate:run", "translate or summarise, by beam search"),
     "attend": ("tercet.jobs.attend:run", "a page that shows who attends to whom"),
     "embed": ("tercet.jobs.embed:run", "texts to vectors"),

@@ -16,7 +16,15 @@ import numpy as np
 import torch
 
 from tercet import hf
-from tercet.answers import Attention, CutWarning, Fill, Generation, Score, SlowWarning, slides
+from tercet.answers import (
+    Attention,
+    CutWarning,
+    Fill,
+    Generation,
+    Score,
+    SlowWarning,
+    slides,
+)
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
@@ -28,6 +36,7 @@ from tercet.model import Network
 from tercet.model.linear import PackedLinear
 from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
+from tercet.represent import classify as classifying
 from tercet.represent.fill import fill, marked
 from tercet.represent.look import look
 from tercet.represent.score import score
@@ -126,6 +135,8 @@ class LanguageModel:
         able = ["embed"]
         if "masked" in self.config.heads:
             able.append("fill")
+        if "classifier" in self.config.heads:
+            able.append("classify")
         if "language" in self.config.heads:
             able += ["generate", "stream"]
             able.append("score" if self.config.family == "decoder" else "translate")
@@ -204,6 +215,33 @@ class LanguageModel:
             raise InputError(f"pool {how!r} is unknown; use first, mean or last")
         dressed = (before + _text(text) for text in texts)
         return (text.lower() for text in dressed) if settings.lower_case else dressed, how
+
+    def classify(
+        self, texts: str | tuple[str, str] | Sequence[Any], *, overflow: str | None = None
+    ) -> Any:
+        """What a fine-tuned head says of a text: a Label with calibrated probabilities, Labels, or
+        a Value, as the model was taught; a list of them for a list.
+
+        texts: a text, or a pair of them as a tuple; or a list of either. overflow: None keeps the
+        start of the texts in a list and refuses a single one beyond the context.
+        """
+        self._must("classify")
+        one = isinstance(texts, str | tuple)
+        listed = [texts] if one else [*texts] if isinstance(texts, Iterable) else [texts]
+        if not listed:
+            raise InputError("an empty list holds no text; give at least one")
+        for number, text in enumerate(listed, 1):
+            _check_classified(text, "the text" if one else f"text {number}")
+        policy, report = overflow or ("error" if one else "keep-start"), CutReport()
+        if policy == "slide":
+            raise InputError("overflow 'slide' is not for labels: choose keep-start or middle-out")
+        read = classifying.read(self.tokenizer, listed, self.limit, policy, report)
+        _warn_of_cuts(report, policy)
+        extras, n_labels = self.extras, self.config.n_labels
+        names = extras.labels or tuple(f"LABEL_{i}" for i in range(n_labels))
+        logits = classifying.logits(self.network, read)
+        found = classifying.answers(logits, names, extras.problem, extras.temperature)
+        return found[0] if one else found
 
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
         """The likeliest tokens for ``[MASK]``, best first; a list for each mask when there are
@@ -432,6 +470,16 @@ def _text(text: Any) -> str:
     if not isinstance(text, str):
         raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")
     return text
+
+
+def _check_classified(text: Any, name: str) -> None:
+    """A text, or a pair of them, that is not empty."""
+    parts = text if isinstance(text, tuple) else (text,)
+    if isinstance(text, tuple) and len(text) != 2:
+        raise InputError(f"{name} is a tuple of {len(text)}; a pair has two texts")
+    for part in parts:
+        if not _text(part).strip():
+            raise InputError(f"{name} is empty ({part!r}); give at least one word")
 
 
 def _warn_of_cuts(report: CutReport, policy: str) -> None:

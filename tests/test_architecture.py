@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "represent": {"represent"},
     "represent.encode": {"model", "text", "data"},
     "represent.texts": {"model", "text", "represent.encode"},
+    "represent.classify": {"answers", "model", "text"},
     "represent.fill": {"answers", "model", "text"},
     "represent.look": {"answers", "model", "text"},
     "represent.score": {"model", "text"},
@@ -52,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "answers": set(),  # what the methods of a LanguageModel return: plain data
     "language_model": {
         *("answers", "config", "model", "text", "hf", "generate"),
-        *(f"represent.{name}" for name in ("fill", "look", "score", "texts")),
+        *(f"represent.{name}" for name in ("classify", "fill", "look", "score", "texts")),
     },
     "evaluate": {"text", "train.objectives", "data", "represent", "language_model"},
     "plan": {"config", "model"},

@@ -131,13 +131,13 @@ def test_transfer_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
         "pools": ["first", "mean"],
         "seeds": 2,
     }
-    place, search, calls = tmp_path / "out", transfer_module.best_classifier, []
+    place, search, calls = tmp_path / "out", transfer_module.Job.tuned, []
 
     def counted(*parts: Any) -> Any:
         calls.append(parts)
         return interrupted() if len(calls) == 5 else search(*parts)
 
-    monkeypatch.setattr(transfer_module, "best_classifier", counted)
+    monkeypatch.setattr(transfer_module.Job, "tuned", counted)
     with pytest.raises(KeyboardInterrupt):
         transfer(entry, place, True)
     weights = (place / "run" / "model" / "model.safetensors").read_bytes()

@@ -30,7 +30,8 @@ class Sample:
     ids: Tensor  # (T,)
     targets: Tensor | None = None  # the token behind each of ids, (T,), or (T - 1,) at a text's end
     second: Tensor | None = None  # (S,) the translation, or the second text of a pair
-    label: int | None = None  # 1: the second text comes from elsewhere; 0: it follows
+    label: float | Tensor | None = None  # 1: the second text comes from elsewhere; 0: it follows
+    types: Tensor | None = None  # (T,) which text of a pair each of ids belongs to
     document: int = 0  # where ids lie: the document, and the place in the stream
     start: int = 0
 

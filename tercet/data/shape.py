@@ -41,7 +41,7 @@ class Batch:
     source: Tensor | None = None  # (M,)
     source_layout: Layout | None = None
     types: Tensor | None = None  # (N,)
-    labels: Tensor | None = None  # (B,)
+    labels: Tensor | None = None  # (B,), or (B, labels)
     keys: tuple[tuple[int, ...], ...] = ()  # the key of each sample
 
     @property

@@ -1,4 +1,5 @@
-"""How well labels were guessed: accuracy with its interval, and the mean F1 of the classes."""
+"""How well labels were guessed: accuracy with its interval, F1 of one class and the mean of all,
+and how far probabilities are off."""
 
 from __future__ import annotations
 
@@ -42,6 +43,12 @@ def class_scores(labels: Sequence[Any], guesses: Sequence[Any]) -> ClassScores:
     )
 
 
+def binary_f1(labels: np.ndarray, guesses: np.ndarray) -> float:
+    """Of the label that both hold as true: 0 where it is neither there nor guessed."""
+    both = int((labels & guesses).sum())
+    return 2 * both / max(1, int(labels.sum()) + int(guesses.sum()))
+
+
 def macro_f1(labels: np.ndarray, guesses: np.ndarray) -> float:
     """The plain mean of the F1 of every class that occurs among labels or guesses."""
     scores = []
@@ -57,3 +64,13 @@ def wilson(right: int, n: int, z: float = Z95) -> tuple[float, float]:
     middle = (share + square / 2) / (1 + square)
     half = math.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """How far the probabilities (B,) of guesses are from how often they were right (B,): the mean
+    over equal bins, weighted by texts (Naeini et al. 2015)."""
+    place = np.minimum((probabilities * bins).astype(int), bins - 1)
+    gaps = [
+        abs(probabilities[place == i].sum() - right[place == i].sum()) for i in np.unique(place)
+    ]
+    return float(sum(gaps) / len(right))

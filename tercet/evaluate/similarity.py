@@ -38,6 +38,12 @@ def spearman(values: Sequence[float] | np.ndarray, scores: Sequence[float]) -> f
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def pearson(values: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
+    """The correlation of the values themselves. Raises as ``spearman`` does."""
+    spearman(values, scores)  # type: ignore[arg-type]
+    return float(np.corrcoef(values, scores)[0, 1])
+
+
 def _ranks(values: np.ndarray) -> np.ndarray:
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (counts.cumsum() - (counts - 1) / 2)[place]

@@ -48,6 +48,7 @@ ACTIVATIONS = {
 # The first GPT's "gelu" is the approximation, and it has no exact one.
 NARROW_GELU = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
 
+OURS = "tercet"  # the model_type of networks that have no row, and the key of fields of our own
 # Fields that matter while training alone. Where a row has no key for one, it is kept under the key
 # "tercet", which `transformers` carries along and does not read.
 TRAINING = ("dropout", "attention_dropout", "activation_dropout", "head_dropout", "init_std")

@@ -18,11 +18,12 @@ from torch import Tensor
 from tercet.config import TransformerConfig
 from tercet.errors import InputError, undamaged
 from tercet.files import written_folder
-from tercet.hf.configs import ROWS
+from tercet.hf.configs import OURS, ROWS
 from tercet.hf.embedding import FILES as EMBEDDING_FILES
 from tercet.hf.embedding import read_json, write_embedding, write_json
 from tercet.hf.extras import (
     GENERATION_FILE,
+    TEMPERATURE,
     Extras,
     check_generation,
     read_extras,
@@ -31,14 +32,16 @@ from tercet.hf.extras import (
 )
 from tercet.hf.matching import OPS, Link, absorbed, canonical, choose_form, links_of
 from tercet.hf.names import OUTPUT, TABLES, Form, Table
-from tercet.hf.spelling import OURS, read_config, row_of, write_config
+from tercet.hf.spelling import read_config, row_of, write_config
 from tercet.hf.weights import INDEX, SINGLE, Shapes, Weights
 from tercet.model import Network, build
 
 CONFIG = "config.json"
 # What a saved folder may hold; of an older one, whatever is not written anew is removed.
+LABELLING = {"classifier", "tagger"}  # heads whose outputs have names
 FILES = (CONFIG, GENERATION_FILE, "model*.safetensors", INDEX, *EMBEDDING_FILES)
-NOT_FIELDS = ("model_type", "architectures", "dtype")  # of our own config.json
+# of our own config.json
+NOT_FIELDS = ("model_type", "architectures", "dtype", "id2label", "label2id", "problem_type", OURS)
 
 
 # reading -----------------------------------------------------------------------------------------
@@ -268,6 +271,7 @@ def save(network: Network, folder: str | Path, extras: Extras | None = None) -> 
     extras = extras or Extras()
     config = network.config
     values, links = _spelt(config, extras)
+    values |= _about_labels(values, config, extras)
     values["dtype"] = str(network.tokens.weight.dtype).removeprefix("torch.")
     with written_folder(folder, instead_of=FILES) as scratch, torch.no_grad():
         state = network.state_dict()
@@ -288,9 +292,6 @@ def _spelt(config: TransformerConfig, extras: Extras) -> tuple[dict[str, Any], l
     if found is None:
         return {"model_type": OURS, **config.to_dict()}, [Link(name, (name,)) for name in names]
     values, table, form = found
-    if len(extras.labels) == config.n_labels and "id2label" in values:
-        values["id2label"] = {str(i): label for i, label in enumerate(extras.labels)}
-        values["label2id"] = {label: i for i, label in enumerate(extras.labels)}
     prefix = "" if form.bare else table.prefix
     links = [
         Link(prefix * link.body + link.theirs, link.ours, link.op)
@@ -304,6 +305,23 @@ def _spelt(config: TransformerConfig, extras: Extras) -> tuple[dict[str, Any], l
             if original in {rule.theirs for rule in form.rules}
         ]
     return values, links
+
+
+def _about_labels(
+    values: dict[str, Any], config: TransformerConfig, extras: Extras
+) -> dict[str, Any]:
+    """The keys of config.json that say what a head's outputs mean."""
+    if not LABELLING & set(config.heads) or len(extras.labels) != config.n_labels:
+        return {}
+    said: dict[str, Any] = {
+        "id2label": {str(i): label for i, label in enumerate(extras.labels)},
+        "label2id": {label: i for i, label in enumerate(extras.labels)},
+    }
+    if extras.problem is not None:
+        said["problem_type"] = extras.problem
+    if extras.temperature != 1:
+        said[OURS] = values.get(OURS, {}) | {TEMPERATURE: extras.temperature}
+    return said
 
 
 def row_for(

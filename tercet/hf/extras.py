@@ -9,9 +9,10 @@ from typing import Any
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError, undamaged
-from tercet.hf.configs import GENERATION
+from tercet.hf.configs import GENERATION, OURS
 from tercet.hf.embedding import EmbeddingSettings, read_embedding, read_json, write_json
 
+TEMPERATURE = "temperature"  # of a classifier, beside what matters while training
 GENERATION_FILE = "generation_config.json"
 # What changes which tokens are written, cannot be asked for and is not followed; where it is
 # neutral. (How many beams, which temperature and the like are for the caller to say.)
@@ -41,12 +42,15 @@ SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_to
 @dataclass(frozen=True)
 class Extras:
     """embedding: of a sentence-embedding folder. generation: the settings of generation_config.json
-    as they stand there. labels: the names of the classes. model_type: whose spelling the folder
-    had, kept when it is saved again."""
+    as they stand there. labels: the names of the classes. problem: what they are to a text (Hugging
+    Face's problem_type). temperature: what a classifier's logits are divided by to be calibrated.
+    model_type: whose spelling the folder had, kept when it is saved again."""
 
     embedding: EmbeddingSettings = EmbeddingSettings()
     generation: dict[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    problem: str | None = None
+    temperature: float = 1.0
     model_type: str | None = None
 
     @property
@@ -76,7 +80,14 @@ def read_extras(folder: Path, values: dict[str, Any]) -> Extras:
             generation |= read_json(folder / GENERATION_FILE).items()
     names = values.get("id2label") or {}
     labels = tuple(names[key] for key in sorted(names, key=int))
-    return Extras(read_embedding(folder), generation, labels, values.get("model_type"))
+    return Extras(
+        read_embedding(folder),
+        generation,
+        labels,
+        values.get("problem_type"),
+        float((values.get(OURS) or {}).get(TEMPERATURE, 1.0)),
+        values.get("model_type"),
+    )
 
 
 def check_generation(folder: Path, config: TransformerConfig, extras: Extras) -> None:

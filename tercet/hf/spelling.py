@@ -10,11 +10,10 @@ from typing import Any
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
-from tercet.hf.configs import ACTIVATIONS, IRRELEVANT, MUST, NARROW_GELU, ROWS, TRAINING, Row
+from tercet.hf.configs import ACTIVATIONS, IRRELEVANT, MUST, NARROW_GELU, OURS, ROWS, TRAINING, Row
 from tercet.hf.special import SPECIAL, Refused, Values
 
 IDS = ("bos_id", "eos_ids", "pad_id", "start_id")
-OURS = "tercet"  # the model_type of networks that have no row, and the key of training's fields
 
 
 def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:

@@ -121,7 +121,7 @@ class MaskedView:
         tally.whole += int(((sizes > 0) & (found == sizes)).sum())
         tally.part += int(((found > 0) & (found < sizes)).sum())
         tally.pairs += sum(sample.label is not None for sample in samples)
-        tally.elsewhere += sum(sample.label == 1 for sample in samples)
+        tally.elsewhere += sum(bool(sample.label == 1) for sample in samples)
 
     def rates(self) -> list[Rate]:
         tally, masking = self.tally, self.shape.masking

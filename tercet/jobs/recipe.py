@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -23,6 +23,8 @@ from tercet.text.read import lines
 SHIPPED = Path(__file__).parent.parent / "recipes"
 DATA = "TERCET_DATA"  # the variable that shipped recipes find their data by
 RECIPE = "recipe.yaml"  # in a run folder
+
+T = TypeVar("T")
 
 
 def load(name: str, changes: Sequence[str] = ()) -> RunRecipe:
@@ -39,6 +41,17 @@ def load(name: str, changes: Sequence[str] = ()) -> RunRecipe:
 
 def parse(text: str, name: str = "recipe", changes: Sequence[str] = ()) -> RunRecipe:
     """YAML text -> settings. Raises InputError with the key, its value and what would do."""
+    tree = tree_of(text, name)
+    data = tree.get("data")
+    if isinstance(data, dict) and any(key in data for key in Data.__dataclass_fields__):
+        tree["data"] = {"text": data}
+    for change in changes:
+        change_key(tree, _of_source(tree, change))
+    return built(RunRecipe, tree, name)
+
+
+def tree_of(text: str, name: str) -> dict[str, Any]:
+    """YAML text -> keys and values, nothing checked yet."""
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -47,24 +60,24 @@ def parse(text: str, name: str = "recipe", changes: Sequence[str] = ()) -> RunRe
         reason = getattr(error, "problem", None) or str(error)
         raise InputError(f"{name}{place}: is not YAML ({reason})") from error
     if not isinstance(tree, dict):
-        raise InputError(f"{name}: must hold keys such as model, tokenizer and data")
-    data = tree.get("data")
-    if isinstance(data, dict) and any(key in data for key in Data.__dataclass_fields__):
-        tree["data"] = {"text": data}
-    for change in changes:
-        _set(tree, change)
+        raise InputError(f"{name}: must hold keys such as model and data")
+    return tree
+
+
+def built(kind: type[T], tree: dict[str, Any], name: str) -> T:
+    """A recipe of any kind from keys and values, strictly. Raises as ``parse`` does."""
     try:
-        return _built(RunRecipe, tree, "")
+        return _built(kind, tree, "")
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 
 
-def text(recipe: RunRecipe) -> str:
+def text(recipe: Any) -> str:
     """The resolved recipe as YAML; what stands at its default is written too."""
     return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
 
 
-def flat(recipe: RunRecipe) -> dict[str, Any]:
+def flat(recipe: Any) -> dict[str, Any]:
     """Every key with its path, as ``train.steps``, and its value."""
     return dict(_flat(dataclasses.asdict(recipe)))
 
@@ -97,17 +110,23 @@ def expanded(files: Sequence[str]) -> list[str]:
     return found
 
 
-def _set(tree: dict[str, Any], change: str) -> None:
-    """``train.steps=100`` into the tree; of a single source of data the name may be left out."""
+def _of_source(tree: dict[str, Any], change: str) -> str:
+    """``data.files=...`` with the name of the single source, which may be left out, filled in."""
+    path, _, rest = change.partition(".")
+    data, last = tree.get("data"), rest.partition("=")[0]
+    if path != "data" or last not in Data.__dataclass_fields__ or not isinstance(data, dict):
+        return change
+    if len(data) > 1:
+        raise InputError(f"--set {change!r}: name the source: {', '.join(data)}")
+    return f"data.{next(iter(data), 'text')}.{rest}"
+
+
+def change_key(tree: dict[str, Any], change: str) -> None:
+    """``train.steps=100`` into the tree."""
     key, equals, value = change.partition("=")
     if not equals:
         raise InputError(f"--set {change!r}: write key=value, such as train.steps=100")
     *path, last = key.split(".")
-    data = tree.get("data")
-    if path == ["data"] and last in Data.__dataclass_fields__ and isinstance(data, dict):
-        if len(data) > 1:
-            raise InputError(f"--set {change!r}: name the source: {', '.join(data)}")
-        path = ["data", *(data or ["text"])]
     for part in path:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
@@ -140,7 +159,9 @@ def _value(kind: Any, value: Any, place: str) -> Any:
         return _built(typing.cast(type, kind), value, place)
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for option in options:
-        plain = typing.get_origin(option) or option
+        plain: Any = typing.get_origin(option) or option
+        if dataclasses.is_dataclass(plain) and isinstance(value, dict):
+            return _built(typing.cast(type, plain), value, place)
         if plain is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         if plain is float and isinstance(value, str) and number(value) is not None:
@@ -160,7 +181,8 @@ def _value(kind: Any, value: Any, place: str) -> Any:
             return value
     names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
     names |= {types.NoneType: "nothing", list: "a list", dict: "keys and values"}
-    said = " or ".join(names[typing.get_origin(option) or option] for option in options)
+    plain = [typing.get_origin(option) or option for option in options]
+    said = " or ".join(names.get(option, "keys and values") for option in plain)
     raise InputError(f"{place} {value!r} must be {said}")
 
 

@@ -26,7 +26,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
 
 
-def _choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+def choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
     if value not in allowed:
         said = ", ".join(str(one) for one in allowed if one is not None)
         raise InputError(f"{name} {value!r} is unknown{nearest(str(value), said.split(', '))}")
@@ -37,7 +37,7 @@ def _one_of(settings: Any, name: str, first: str, second: str) -> None:
         raise InputError(f"{name}: give {first} or {second}, one of the two")
 
 
-def _positive(settings: Any, name: str, *fields: str) -> None:
+def positive(settings: Any, name: str, *fields: str) -> None:
     for field_name in fields:
         value = getattr(settings, field_name)
         if value is not None and value < 1:
@@ -85,7 +85,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         _one_of(self, "tokenizer", "kind", "folder")
-        _choice("tokenizer.kind", self.kind, (None, *TOKENIZERS))
+        choice("tokenizer.kind", self.kind, (None, *TOKENIZERS))
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ class Objective:
     span: float = 3.0  # mean length
 
     def __post_init__(self) -> None:
-        _choice("objective.kind", self.kind, OBJECTIVES)
-        _choice("objective.packing", self.packing, PACKINGS)
+        choice("objective.kind", self.kind, OBJECTIVES)
+        choice("objective.packing", self.packing, PACKINGS)
         if self.kind != "masked" and (self.whole_words or self.next_sentence):
             raise InputError(
                 f"objective.kind {self.kind!r} masks nothing: whole_words and next_sentence belong "
@@ -175,7 +175,7 @@ class Batch:
     micro_tokens: int | None = None  # None: all at once
 
     def __post_init__(self) -> None:
-        _positive(self, "batch", "tokens", "micro_tokens")
+        positive(self, "batch", "tokens", "micro_tokens")
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Evaluate:
     max_new_tokens: int = 60
 
     def __post_init__(self) -> None:
-        _positive(self, "evaluate", "every", "tokens", "patience", "max_new_tokens")
+        positive(self, "evaluate", "every", "tokens", "patience", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class Checkpoint:
     keep: int = 1  # the last so many, beside the best
 
     def __post_init__(self) -> None:
-        _positive(self, "checkpoint", "every", "keep")
+        positive(self, "checkpoint", "every", "keep")
 
 
 @dataclass(frozen=True)

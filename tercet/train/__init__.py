@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from tercet.train.checkpoint import Checkpoints
     from tercet.train.log import Log
     from tercet.train.loop import fit
-    from tercet.train.objectives import Classification, CrossEntropy, NextSentence, accuracy
+    from tercet.train.objectives import (
+        Classification,
+        CrossEntropy,
+        NextSentence,
+        Regression,
+        SeveralLabels,
+        accuracy,
+    )
     from tercet.train.optimizers import Optimizer
     from tercet.train.parallel import World, world
     from tercet.train.recorder import Recorder
@@ -31,6 +38,8 @@ __all__ = [
     "Optimizer",
     "Recipe",
     "Recorder",
+    "Regression",
+    "SeveralLabels",
     "Schedule",
     "State",
     "World",
@@ -44,7 +53,10 @@ _HOMES = {
     "checkpoint": ("Checkpoints",),
     "log": ("Log",),
     "loop": ("fit",),
-    "objectives": ("Classification", "CrossEntropy", "NextSentence", "accuracy"),
+    "objectives": (
+        *("Classification", "CrossEntropy", "NextSentence", "Regression", "SeveralLabels"),
+        "accuracy",
+    ),
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),
     "recorder": ("Recorder",),

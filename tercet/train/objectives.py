@@ -75,12 +75,45 @@ class NextSentence:
 
 @dataclass(frozen=True)
 class Classification:
-    """The label of each sequence."""
+    """The label of each sequence. weights: what each label counts; None: all of them 1."""
+
+    weights: tuple[float, ...] | None = None
 
     def __call__(self, model: Any, batch: Batch) -> Tensor:  # (1,)
-        assert batch.labels is not None
-        logits = model.heads.classify(states(model, batch), batch.layout).float()  # (B, labels)
-        return F.cross_entropy(logits, batch.labels, reduction="sum")[None]
+        logits, labels = _labelled(model, batch)  # (B, labels), (B,)
+        weights = None if self.weights is None else logits.new_tensor(self.weights)
+        return F.cross_entropy(logits, labels, weights, reduction="sum")[None]
+
+
+@dataclass(frozen=True)
+class SeveralLabels:
+    """Each label of each sequence by itself: is it one of them? weights: what a label that is there
+    counts beside one that is not."""
+
+    weights: tuple[float, ...] | None = None
+
+    def __call__(self, model: Any, batch: Batch) -> Tensor:  # (1,)
+        logits, labels = _labelled(model, batch)  # (B, labels) both
+        weights = None if self.weights is None else logits.new_tensor(self.weights)
+        loss = F.binary_cross_entropy_with_logits(
+            logits, labels.to(logits), pos_weight=weights, reduction="sum"
+        )
+        return loss[None]
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A number for each sequence: squared errors."""
+
+    def __call__(self, model: Any, batch: Batch) -> Tensor:  # (1,)
+        logits, labels = _labelled(model, batch)  # (B, 1), (B,)
+        return F.mse_loss(logits[:, 0], labels.to(logits), reduction="sum")[None]
+
+
+def _labelled(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """What a classifier says of the sequences (B, labels), and what it should."""
+    assert batch.labels is not None
+    return model.heads.classify(states(model, batch), batch.layout).float(), batch.labels
 
 
 def states(model: Any, batch: Batch) -> Tensor:

@@ -6,6 +6,9 @@ AdamW's typical update (Liu et al. 2025, "match_rms_adamw") both share one learn
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +21,8 @@ class Optimizer:
     """One or two of torch's optimizers behind one learning rate.
 
     ``kind``: "adamw" or "muon" (matrices inside blocks by Muon, all else by AdamW). Weight decay
-    acts on matrices only. ``betas`` are AdamW's.
+    acts on matrices only. ``betas`` are AdamW's. ``share``: of the learning rate, that a parameter
+    gets, by its name.
     """
 
     def __init__(
@@ -28,31 +32,25 @@ class Optimizer:
         kind: str = "adamw",
         weight_decay: float = 0.1,
         betas: tuple[float, float] = (0.9, 0.95),
+        share: Callable[[str], float] = lambda name: 1.0,
     ) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         inner = [(name, p) for name, p in named if kind == "muon" and _inside(name, p)]
         outer = [pair for pair in named if pair not in inner]
         if kind not in ("adamw", "muon"):
             raise InputError(f"optimizer {kind!r} is unknown; use adamw or muon")
-        groups = [
-            {"params": [p for _, p in outer if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for _, p in outer if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
         self._parts: list[tuple[torch.optim.Optimizer, Parameters]] = [
-            (torch.optim.AdamW(groups, betas=betas, fused=True), outer)
+            (torch.optim.AdamW(_groups(outer, weight_decay, share), betas=betas, fused=True), outer)
         ]
         if inner:
-            muon = torch.optim.Muon(
-                [p for _, p in inner], weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-            self._parts.append((muon, inner))
+            groups = _groups(inner, weight_decay, share)
+            self._parts.append((torch.optim.Muon(groups, adjust_lr_fn="match_rms_adamw"), inner))
 
     def step(self, learning_rate: float) -> None:
         """One update of every parameter, and no gradient left."""
         for part, _ in self._parts:
             for group in part.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group["share"]
             part.step()
         self.skip()
 
@@ -81,6 +79,20 @@ class Optimizer:
                     key.rpartition("/")[2]: value.to(parameter.device, copy=True)
                     for key, value in own.items()
                 }
+
+
+def _groups(
+    named: Parameters, weight_decay: float, share: Callable[[str], float]
+) -> list[dict[str, Any]]:
+    """Parameters that are treated alike, together."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        kind = share(name), weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault(kind, []).append(parameter)
+    return [
+        {"params": params, "weight_decay": decay, "share": part}
+        for (part, decay), params in groups.items()
+    ]
 
 
 def _inside(name: str, parameter: nn.Parameter) -> bool:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,7 +24,10 @@ from tercet.data.documents import records
 from tercet.errors import InputError
 from tercet.evaluate.probe import probe, tfidf_baseline
 from tercet.jobs import recipe as recipes
-from tercet.jobs.classify import Tuning, best_classifier, encoded
+from tercet.jobs.finetune.classify import of_tables
+from tercet.jobs.finetune.fit import Fitted, Fitting
+from tercet.jobs.finetune.rows import Table
+from tercet.jobs.finetune.settings import Classify, Data, FinetuneRecipe, Tuning
 from tercet.jobs.flags import say
 from tercet.jobs.reproduce.kept import Figures, Kept
 from tercet.jobs.reproduce.table import Row, trained
@@ -158,22 +162,47 @@ class Job:
         return load(self.run.folder / "model")
 
     def tuned(self, body: str, size: int, seed: int) -> Figures:
+        """Of all rates and pools the run with the best validation accuracy; of equals the first."""
         model = self._body(body, seed)
-        parts = [(encoded(model.tokenizer, t, model.limit), y) for t, y in self._texts(size)]
-        epochs, bfloat16 = self.entry["labels"][size], self.run.recipe.train.bfloat16
-        tunings = [
-            Tuning(rate, epochs, bfloat16=bfloat16, pool=pool, seed=seed)
+        found = {
+            (rate, pool): self._tuned(model, size, seed, rate, pool)
             for rate in self.entry["rates"]
             for pool in self.entry["pools"]
-        ]
-        best = best_classifier(model.network, parts[0], parts[1], tunings)
-        return {
-            "test": best.scores(parts[2]).accuracy,
-            "validation": best.validation.accuracy,
-            "rate": best.tuning.learning_rate,
-            "pool": best.tuning.pool,
-            "epoch": best.epoch,
         }
+        rate, pool = max(found, key=lambda one: found[one].validation.figures["accuracy"])
+        best = found[rate, pool]
+        assert best.test is not None
+        return {
+            "test": best.test.figures["accuracy"],
+            "validation": best.validation.figures["accuracy"],
+            "rate": rate,
+            "pool": pool,
+            "epoch": round(best.best_epoch),
+        }
+
+    def _tuned(self, model: LanguageModel, size: int, seed: int, rate: float, pool: str) -> Fitted:
+        train = Tuning(
+            epochs=self.entry["labels"][size],
+            learning_rate=rate,
+            bfloat16=self.run.recipe.train.bfloat16,
+        )
+        wanted = FinetuneRecipe(
+            "", "classify", Data([""]), train, classify=Classify(kind="label", pool=pool), seed=seed
+        )
+        tables = {
+            split: Table({"text": "text", "label": "label"}, (), self._rows(split, part))
+            for split, part in zip(SPLITS, self._texts(size))
+        }
+        task, splits = of_tables(tables, wanted, model, lambda sentence: None)
+        with TemporaryDirectory(dir=self.folder) as place:
+            keep = lambda network, finished, value: None  # noqa: E731 (only the figures are wanted)
+            return Fitting(Path(place), task, splits, wanted, seed, keep).run(quiet=True)
+
+    def _rows(self, split: str, part: Texts) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            (f"{split}, row {i}", {"text": text, "label": label})
+            for i, (text, label) in enumerate(zip(*part, strict=True), 1)
+        ]
 
     def frozen(self, size: int) -> Figures:
         found = probe(self._body(PRETRAINED, 0), *self._texts(size))

@@ -1,0 +1,155 @@
+"""tercet finetune: a pretrained model and a table of examples become a model for a task.
+
+Reads the recipe, cuts the data, runs each seed or fold in a folder of its own, keeps the best
+model, and writes down what it is worth. Loads no torch until a run begins.
+"""
+
+from __future__ import annotations
+
+import json as jsons
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from tercet.errors import InputError
+from tercet.files import locked, written
+from tercet.jobs import recipe as recipes
+from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.flags import print_json, say, unset
+from tercet.jobs.settings import choice
+
+if TYPE_CHECKING:
+    from tercet.jobs.finetune.task import Reader
+
+RESULT = "result.json"  # stands in a run folder that is complete
+# where each task is; one function that reads the data, see task.py
+TASKS = {"classify": "tercet.jobs.finetune.classify:classify"}
+# what may differ when a run goes on: nothing that decides what a step reads or does to the weights
+MAY_CHANGE = ("about", "evaluate.patience")
+
+
+def run(
+    model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")],
+    data: Annotated[Positional[tuple[str, ...]], arg(metavar="DATA...", help_behavior_hint="")],
+    *,
+    task: Annotated[str, arg(metavar="TASK")] = "classify",
+    validation: Annotated[str | None, unset("FILE")] = None,
+    test: Annotated[str | None, unset("FILE")] = None,
+    text: Annotated[str | None, unset("COLUMN")] = None,
+    pair: Annotated[str | None, unset("COLUMN")] = None,
+    label: Annotated[str | None, unset("COLUMN")] = None,
+    folder: Annotated[Path | None, unset("FOLDER")] = None,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
+    seeds: Annotated[int | None, unset("N")] = None,
+    folds: Annotated[int | None, unset("K")] = None,
+    resume: bool = False,
+    print: bool = False,
+    quiet: bool = False,
+    json: bool = False,
+) -> None:
+    """Fine-tune a pretrained model on your own labelled rows.
+
+    Ctrl-C saves, and leaves the best model so far; the same command with --resume goes on, bit for
+    bit as if it had not stopped.
+
+      tercet finetune owner/name train.csv --task classify --test test.csv --label topic
+
+    Args:
+        model: a folder, or a model of the Hugging Face hub: owner/name
+        data: files of rows to learn from: .csv, .tsv, .jsonl, .parquet (also .gz)
+        task: what is to be learned: classify
+        validation: rows to choose the best epoch by; a tenth of the data if not given
+        test: rows that the best model is measured on at the end
+        text: the column of the text, if its name does not say so
+        pair: the column of a second text, where two belong together
+        label: the column of the label, the labels, or the number
+        folder: where the run is written; runs/TASK if not given
+        set: change a key of the recipe, as train.epochs=3; may be given again and again
+        seeds: so many runs, each with another seed: mean and deviation, the best is kept
+        folds: so many runs, each validated on another part of the data
+        resume: go on with the run that is in the folder
+        print: print the resolved recipe and stop
+        quiet: no progress
+        json: the result as one JSON object
+    """
+    tree: dict[str, Any] = {"model": model, "task": task, "data": {"train": list(data)}}
+    for name, file in (("validation", validation), ("test", test)):
+        if file is not None:
+            tree["data"][name] = [file]
+    named = {"text": text, "pair": pair, "label": label}
+    tree["data"]["columns"] = {part: name for part, name in named.items() if name is not None}
+    tree |= {name: n for name, n in (("seeds", seeds), ("folds", folds)) if n is not None}
+    for change in set:
+        recipes.change_key(tree, change)
+    wanted = recipes.built(FinetuneRecipe, tree, "finetune")
+    choice("task", wanted.task, list(TASKS))
+    if print:
+        import builtins
+
+        builtins.print(recipes.text(wanted), end="")
+        return
+    place = folder or Path("runs") / wanted.task
+    result = finetune(wanted, place, resume=resume, quiet=quiet or json)
+    if json:
+        print_json(result)
+        return
+    import builtins
+
+    from tercet.jobs.finetune.card import sentences
+
+    builtins.print("\n".join(sentences(result)))
+    say(f"the model is in {place / 'model'}; README.md there tells how it came about")
+
+
+def finetune(
+    wanted: FinetuneRecipe, folder: Path, *, resume: bool = False, quiet: bool = True
+) -> dict[str, Any]:
+    """The whole job: what result.json then holds, and the best model in ``folder/model``.
+
+    Raises InputError for whatever is wrong with model, data or settings, before anything is
+    trained; and for a folder that holds a run already, unless it is to go on.
+    """
+    with locked(folder):
+        begin(wanted, folder, resume=resume)
+        if (folder / RESULT).exists():
+            return jsons.loads((folder / RESULT).read_text(encoding="utf-8"))
+        from tercet.jobs.finetune.job import Job
+
+        module, _, name = TASKS[wanted.task].partition(":")
+        reader: Reader = getattr(import_module(module), name)
+        result = Job.of(wanted, folder, reader, quiet=quiet).run()
+        with written(folder / RESULT) as draft:
+            draft.write_text(jsons.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+        return result
+
+
+def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
+    """The folder with its recipe; a run that is there already goes on only when it may."""
+    path = folder / recipes.RECIPE
+    if path.exists() and ((folder / RESULT).exists() or any(folder.glob("*/log.jsonl"))):
+        if not resume:
+            raise InputError(
+                f"{folder} holds a run; --resume goes on with it, --folder chooses another place"
+            )
+        before = recipes.flat(opened(path))
+        after = recipes.flat(wanted)
+        bad = [
+            f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
+            for key in {**before, **after}
+            if before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE)
+        ]
+        if bad:
+            raise InputError(
+                f"{folder} was begun with another recipe: {'; '.join(bad)}. A run that goes on may "
+                f"change {', '.join(MAY_CHANGE)}; for more, choose another --folder"
+            )
+    with written(path) as draft:
+        draft.write_text(recipes.text(wanted), encoding="utf-8")
+
+
+def opened(path: Path) -> FinetuneRecipe:
+    """The recipe of a run."""
+    tree = recipes.tree_of(path.read_text(encoding="utf-8"), str(path))
+    return recipes.built(FinetuneRecipe, tree, str(path))

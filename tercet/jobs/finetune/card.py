@@ -1,0 +1,72 @@
+"""What came of a fine-tuning, in sentences, and as the model card of its folder. No torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def sentences(result: dict[str, Any]) -> list[str]:
+    """A line for each split: of several runs mean and standard deviation, then the best one's."""
+    lines = []
+    for split in ("validation", "test"):
+        found = result[split]
+        if found is None:
+            continue
+        best, several = result["best"], len(found["runs"]) > 1
+        if several:
+            metric = result["metric"]
+            mean, sd = found["mean"][metric], found["sd"][metric]
+            lines.append(
+                f"{split}: {metric} {mean:.4f} ± {sd:.4f} in the mean of {len(found['runs'])} runs"
+            )
+        name = f" of {best}, the best on validation" if several else ""
+        if best in found["sentences"]:
+            lines.append(f"{split}{name}: {found['sentences'][best]} ({found['n']:,} examples)")
+    seconds = result["seconds"]
+    lines.append(f"{seconds:,.1f} seconds of training steps in {len(result['runs'])} runs")
+    return lines
+
+
+def card(result: dict[str, Any]) -> str:
+    """The README.md of a model's folder, in the form that the Hugging Face hub reads. The licence
+    is the user's to say."""
+    data, labels = result["data"], result["data"].get("labels", [])
+    counts = ", ".join(
+        f"{data[name]:,} {name}" for name in ("train", "validation", "test") if data.get(name)
+    )
+    columns = ", ".join(f"{part}: `{name}`" for part, name in data.get("columns", {}).items())
+    figures = [
+        f"| {name} | {split} | {value:.4f} | {_sd(result[split]['sd'][name])} |"
+        for split in ("validation", "test")
+        if result[split] is not None
+        for name, value in result[split]["mean"].items()
+    ]
+    shown = ", ".join(f"`{label}`" for label in labels[:20]) + (", …" if len(labels) > 20 else "")
+    return "\n".join(
+        [
+            "---",
+            "# license: say it here; it depends on the base model and on your data",
+            f"base_model: {result['model']}",
+            "library_name: transformers",
+            "tags: [tercet, text-classification]",
+            "---",
+            "",
+            f"# {result['model'].rstrip('/').rpartition('/')[2]}, fine-tuned: {result['task']}",
+            "",
+            *sentences(result),
+            "",
+            "| figure | split | mean | deviation |",
+            "|---|---|---|---|",
+            *figures,
+            "",
+            f"Examples: {counts}. Columns: {columns}.",
+            *([f"Labels ({len(labels)}): {shown}."] if labels else []),
+            "",
+            f"Learning rate {result['learning_rate']:g}; the recipe stands beside the run.",
+            "",
+        ]
+    )
+
+
+def _sd(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

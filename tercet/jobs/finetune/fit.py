@@ -1,0 +1,210 @@
+"""One run of a fine-tuning: one seed, in a folder of its own, which goes on after any interruption.
+
+Knows steps, checkpoints and the best evaluation; what is learned is the task's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import torch
+
+from tercet.files import written
+from tercet.jobs.finetune.layers import freeze, share_of
+from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.finetune.task import Finished, Scores, Splits, Task
+from tercet.model import Network
+from tercet.train import Checkpoints, Log, Optimizer, Recipe, Recorder, Schedule, State
+from tercet.train import fit as optimise
+from tercet.train.progress import Watch
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a run ended. ``best`` and ``seconds`` are of steps and of the time spent in them."""
+
+    validation: Scores
+    test: Scores | None
+    best_step: int
+    best_epoch: float
+    step: int
+    seconds: float
+    tokens: int
+    stopped: str | None  # why it ended early
+    facts: dict[str, Any]  # what the task says of the finished head
+
+    def write(self, path: Path) -> None:
+        with written(path) as draft:
+            draft.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Fitted | None:
+        if not path.exists():
+            return None
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("validation", "test"):
+            values[name] = values[name] and Scores(**values[name])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A run that is to be, or is under way. ``keep``: saves a network that is the best so far, with
+    what the task says of it and the value of the metric."""
+
+    folder: Path
+    task: Task
+    splits: Splits
+    recipe: FinetuneRecipe
+    seed: int
+    keep: Callable[[Network, Finished, float], None]
+
+    @property
+    def metric(self) -> str:
+        return self.recipe.evaluate.metric or self.task.metrics[0]
+
+    def run(self, *, quiet: bool) -> Fitted:
+        """To the end, from wherever it stands. After Ctrl-C the best network so far is kept."""
+        if done := Fitted.read(self.folder / RESULT):
+            return done
+        state = self.checkpoints.load() or State()
+        try:
+            self._optimise(state, quiet)
+        except KeyboardInterrupt:
+            self._end(state)
+            raise
+        found = self._end(state)
+        found.write(self.folder / RESULT)
+        rmtree(self.checkpoints.folder, ignore_errors=True)  # the result stands without them
+        return found
+
+    @cached_property
+    def network(self) -> Network:
+        network = self.task.network(self.seed)
+        if self.recipe.train.freeze is not None:
+            freeze(network, self.recipe.train.freeze)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return network.to(device)
+
+    @cached_property
+    def optimizer(self) -> Optimizer:
+        train = self.recipe.train
+        return Optimizer(
+            self.network,
+            weight_decay=train.weight_decay,
+            betas=(train.betas[0], train.betas[1]),
+            share=share_of(self.network.config, train.layer_decay),
+        )
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.folder / "checkpoints", self.network, self.optimizer)
+
+    def _optimise(self, state: State, quiet: bool) -> None:
+        stream, train = self.task.stream(self.splits.train, self.seed), self.recipe.train
+        steps = max(1, round(train.epochs * stream.draw.steps_per_epoch))
+        every = self.recipe.evaluate.every or -(-steps // train.epochs)
+        how = Recipe(
+            train.rate(self.network.config.d_model),
+            steps=steps,
+            schedule=Schedule(train.schedule, warmup=math.ceil(train.warmup * steps)),
+            clip=train.clip,
+            seed=self.seed,
+            bfloat16=train.bfloat16,
+            spike=0.0,  # on a few hundred texts losses leap
+        )
+        with ExitStack() as stack:
+            log = stack.enter_context(Log(self.folder / "log.jsonl", step=state.step))
+            parameters = sum(parameter.numel() for parameter in self.network.parameters())
+            log(
+                "event",
+                state.step,
+                event="resumed" if state.step else "begun",
+                parameters=parameters,
+                steps=steps,
+                threads=torch.get_num_threads(),
+            )
+            watch = stack.enter_context(Watch(self.folder.name, quiet=quiet))
+            optimise(
+                self.network,
+                stream,
+                self.task.objective(self.splits.train),
+                how,
+                self.optimizer,
+                state=state,
+                actions=[(1, watch), (1, Lines(log)), (every, Measure(self, log))],
+                on_stop=self.checkpoints.save,
+                recorder=Recorder(self.network, self.folder / "recorder"),
+            )
+
+    def _end(self, state: State) -> Fitted:
+        """The best weights, measured, finished and kept."""
+        best = state.step if state.best_step is None else state.best_step
+        if best != state.step:
+            self.checkpoints.load(best)
+        self.network.eval()
+        validation = self.task.scores(self.network, self.splits.validation)
+        test = self.task.scores(self.network, self.splits.test) if self.splits.test else None
+        finished = self.task.finish(self.network, self.splits.validation)
+        self.keep(self.network, finished, validation.figures[self.metric])
+        per_epoch = self.task.stream(self.splits.train, self.seed).draw.steps_per_epoch
+        return Fitted(
+            validation,
+            test,
+            best,
+            round(best / per_epoch, 2),
+            state.step,
+            state.seconds,
+            state.tokens,
+            state.stopped,
+            finished.facts,
+        )
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The action behind every step: a line of the log."""
+
+    log: Log
+
+    def __call__(self, state: State) -> None:
+        facts = {"tokens": state.tokens, "seconds": round(state.seconds, 3)}
+        self.log("step", state.step, **state.last, **facts)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The action at an epoch's end: the scores of the validation examples, and a checkpoint; the
+    best one's is kept. Without a better one for so long as the recipe's patience, the run ends."""
+
+    run: Fitting
+    log: Log
+
+    def __call__(self, state: State) -> None:
+        network, evaluate = self.run.network, self.run.recipe.evaluate
+        network.eval()
+        scores = self.run.task.scores(network, self.run.splits.validation)
+        network.train()
+        value = scores.figures[self.run.metric]
+        self.log("evaluation", state.step, **scores.figures, chosen_by=self.run.metric)
+        if state.best is None or value > state.best:
+            state.best, state.best_step, state.waited = value, state.step, 0
+        else:
+            state.waited += 1
+            if evaluate.patience is not None and state.waited >= evaluate.patience:
+                if not state.done:
+                    state.stopped = (
+                        f"no better {self.run.metric} in {evaluate.patience} evaluations"
+                    )
+        self.run.checkpoints.save(state)

@@ -1,0 +1,130 @@
+"""All runs of a fine-tuning, one after the other, and what they are worth together."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tercet.jobs.finetune.card import card
+from tercet.jobs.finetune.fit import Fitted, Fitting
+from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.finetune.splits import cut, fold
+from tercet.jobs.finetune.task import Finished, Reader, Scores, Splits, Task
+from tercet.jobs.flags import say
+from tercet.jobs.settings import choice
+from tercet.language_model import LanguageModel, load
+from tercet.model import Network
+
+
+@dataclass
+class Job:
+    """A recipe with its model and data; ``run`` does the work."""
+
+    recipe: FinetuneRecipe
+    folder: Path
+    model: LanguageModel
+    task: Task
+    splits: Splits
+    quiet: bool
+
+    @classmethod
+    def of(cls, recipe: FinetuneRecipe, folder: Path, reader: Reader, *, quiet: bool) -> Job:
+        """With all of the data read. Raises InputError for what is wrong with it."""
+        model = load(recipe.model)
+        task, splits = reader(recipe, model, (lambda sentence: None) if quiet else say)
+        choice("evaluate.metric", recipe.evaluate.metric, (None, *task.metrics))
+        return cls(recipe, folder, model, task, splits, quiet)
+
+    def run(self) -> dict[str, Any]:
+        """What result.json holds."""
+        done: dict[str, Fitted] = {}
+        for name, seed, splits in self._runs():
+            fitting = Fitting(
+                self.folder / name, self.task, splits, self.recipe, seed, self._keep(done)
+            )
+            done[name] = fitting.run(quiet=self.quiet)
+            if not self.quiet:
+                say(f"{name}: {done[name].validation} at epoch {done[name].best_epoch:g}")
+        result = self._result(done)
+        (self.folder / "model" / "README.md").write_text(card(result), encoding="utf-8")
+        return result
+
+    def _runs(self) -> Iterator[tuple[str, int, Splits]]:
+        """Name, seed and examples of each."""
+        for number in range(self.recipe.folds or 0):
+            yield (
+                f"fold-{number}",
+                self.recipe.seed,
+                fold(self.splits, number, self.recipe.folds or 0),
+            )
+        share = self.recipe.data.validation
+        splits = self.splits if self.splits.validation or self.recipe.folds else None
+        if self.recipe.folds is None:
+            assert splits or isinstance(share, float)
+            splits = splits or cut(self.splits, float(share))  # type: ignore[arg-type]
+            for seed in range(self.recipe.seed, self.recipe.seed + self.recipe.seeds):
+                yield f"seed-{seed}", seed, splits
+
+    @property
+    def metric(self) -> str:
+        return self.recipe.evaluate.metric or self.task.metrics[0]
+
+    def _keep(self, done: dict[str, Fitted]) -> Any:
+        """What saves a network that is better than those of the runs before."""
+        best = max(
+            (one.validation.figures[self.metric] for one in done.values()), default=float("-inf")
+        )
+
+        def keep(network: Network, finished: Finished, value: float) -> None:
+            if value > best:
+                model = LanguageModel(network, self.model.tokenizer, finished.extras)
+                model.save(self.folder / "model")
+
+        return keep
+
+    def _result(self, done: dict[str, Fitted]) -> dict[str, Any]:
+        best = max(done, key=lambda name: done[name].validation.figures[self.metric])
+        tests = {name: one.test for name, one in done.items() if one.test is not None}
+        result: dict[str, Any] = {
+            "task": self.recipe.task,
+            "model": self.recipe.model,
+            "metric": self.metric,
+            "best": best,
+            "validation": _together({name: one.validation for name, one in done.items()}),
+            "test": _together(tests) if tests else None,
+            "runs": {
+                name: {
+                    "best_step": one.best_step,
+                    "best_epoch": one.best_epoch,
+                    "step": one.step,
+                    "seconds": one.seconds,
+                    "tokens": one.tokens,
+                    "stopped": one.stopped,
+                }
+                for name, one in done.items()
+            },
+            "seconds": sum(one.seconds for one in done.values()),
+            "learning_rate": self.recipe.train.rate(self.model.config.d_model),
+            "facts": done[best].facts,
+            "data": self.task.facts,
+        }
+        return result
+
+
+def _together(scores: dict[str, Scores]) -> dict[str, Any]:
+    """Mean and standard deviation of each figure over the runs, and what each run has."""
+    names = next(iter(scores.values())).figures
+    values = {name: [one.figures[name] for one in scores.values()] for name in names}
+    several = len(scores) > 1
+    return {
+        "mean": {name: statistics.fmean(found) for name, found in values.items()},
+        "sd": {
+            name: statistics.stdev(found) if several else None for name, found in values.items()
+        },
+        "runs": {name: one.figures for name, one in scores.items()},
+        "sentences": {name: one.sentence for name, one in scores.items()},
+        "n": next(iter(scores.values())).n,
+    }

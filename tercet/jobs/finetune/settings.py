@@ -1,0 +1,129 @@
+"""The settings of a fine-tuning: a tree of frozen dataclasses, each of which knows its
+contradictions.
+
+What a key means stands behind it. Settings that one task alone reads stand in a section of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tercet.errors import InputError
+from tercet.jobs.settings import choice, positive
+
+CLASS_WEIGHTS = ("none", "balanced", "effective")
+KINDS = ("label", "labels", "number")
+POOLS = ("first", "mean", "last")
+WIDTH, RATE, LARGEST = 384, 2e-4, 3e-4  # of the model that the default rate was found with
+
+
+@dataclass(frozen=True)
+class Data:
+    """The rows: .csv, .tsv, .jsonl, .parquet (also .gz), or what else the task reads."""
+
+    train: list[str]  # files
+    validation: float | list[str] = 0.1  # a share of the training rows, or files of their own
+    test: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)  # part -> column; else by its name
+    overflow: str = "keep-start"  # what is kept of a text beyond the context
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise InputError("data.train: name at least one file")
+        if isinstance(self.validation, float) and not 0 < self.validation < 1:
+            raise InputError(
+                f"data.validation {self.validation} must be files, or a share between 0 and 1: the "
+                "best epoch is chosen on it"
+            )
+        choice("data.overflow", self.overflow, ("keep-start", "keep-end", "middle-out", "error"))
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How long, how fast, and what of the network."""
+
+    epochs: int = 5
+    learning_rate: float | None = None  # None: by the width of the model
+    rows: int = 32  # examples of a step
+    warmup: float = 0.1  # the share of the steps in which the rate rises
+    schedule: str = "linear"
+    weight_decay: float = 0.01
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    clip: float = 1.0
+    dropout: float = 0.1  # in body and head, while the network learns
+    layer_decay: float = 1.0  # each layer's rate is this times that of the layer above it
+    freeze: int | None = (
+        None  # so many of the lowest layers learn nothing, nor the embedding; 0: it
+    )
+    class_weights: str = "none"  # or balanced, effective: what rare labels count more
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        positive(self, "train", "epochs", "rows")
+        choice("train.class_weights", self.class_weights, CLASS_WEIGHTS)
+        for name in ("warmup", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"train.{name} {getattr(self, name)} must be from 0 to below 1")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"train.layer_decay {self.layer_decay} must be above 0 and at most 1")
+        if self.freeze is not None and self.freeze < 0:
+            raise InputError(f"train.freeze {self.freeze} must be 0 or more layers")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise InputError(f"train.learning_rate {self.learning_rate} must be above 0")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"train.betas {self.betas} must be two numbers from 0 to below 1")
+
+    def rate(self, width: int) -> float:
+        """The largest learning rate; of its own accord smaller for wider models."""
+        return self.learning_rate or min(LARGEST, RATE * (WIDTH / width) ** 2)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """When the validation split is measured, by what the best weights are chosen, and when that
+    ends the run."""
+
+    metric: str | None = None  # None: the task's first
+    every: int | None = None  # steps; None: an epoch
+    patience: int | None = None  # evaluations without a better one; None: never ends early
+
+    def __post_init__(self) -> None:
+        positive(self, "evaluate", "every", "patience")
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Task classify."""
+
+    kind: str | None = None  # label, labels (several at once), number; None: as the values look
+    separator: str | None = None  # between the labels in a value
+    pool: str | None = None  # what the head reads: first, mean, last; None: as its family does
+
+    def __post_init__(self) -> None:
+        choice("classify.kind", self.kind, (None, *KINDS))
+        choice("classify.pool", self.pool, (None, *POOLS))
+
+
+@dataclass(frozen=True)
+class FinetuneRecipe:
+    """One fine-tuning, of one seed or several."""
+
+    model: str  # a folder, or owner/name of the hub
+    task: str
+    data: Data
+    train: Tuning = field(default_factory=Tuning)
+    evaluate: Evaluate = Evaluate()
+    classify: Classify = Classify()
+    seed: int = 0  # of the first run: the new head, the order and the dropout
+    seeds: int = 1  # runs, each with the next seed
+    folds: int | None = None  # instead: so many runs, each validated on its part of the rows
+    about: str = ""  # a sentence for people
+
+    def __post_init__(self) -> None:
+        positive(self, "the recipe", "seeds")
+        if self.folds is not None and (self.folds < 2 or self.seeds > 1):
+            raise InputError(
+                f"folds {self.folds} with seeds {self.seeds}: give 2 folds or more and one seed"
+            )
+        if self.folds is not None and isinstance(self.data.validation, list):
+            raise InputError("folds: each fold is validated on its own rows; drop data.validation")

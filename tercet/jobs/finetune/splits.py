@@ -1,0 +1,53 @@
+"""How examples are cut into those that are learned from and those that the best epoch is chosen by.
+
+Examples of one group stay together; the cut is a pure function of the examples' number and groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tercet.data.order import permutation
+from tercet.errors import InputError
+from tercet.jobs.finetune.task import Splits
+
+SEED = 0  # of the cut: the same for every seed of a job, so that their figures compare
+
+
+def cut(splits: Splits, share: float) -> Splits:
+    """With a share of the training examples for validation."""
+    groups = in_groups(splits.train)
+    n = max(1, round(share * len(groups)))
+    if n >= len(groups):
+        raise InputError(
+            f"{len(groups):,} different training examples are too few to hold some back; give a "
+            "validation file"
+        )
+    return _parted(splits, groups, range(n))
+
+
+def fold(splits: Splits, number: int, folds: int) -> Splits:
+    """Validated on the part ``number`` of so many, with all of the other parts learned from."""
+    groups = in_groups(splits.train)
+    if len(groups) < folds:
+        raise InputError(f"folds {folds}: there are {len(groups):,} different training examples")
+    return _parted(splits, groups, range(number, len(groups), folds))
+
+
+def in_groups(examples: Sequence[Any]) -> list[list[int]]:
+    """The numbers of the examples of each group, the groups in a drawn order."""
+    together: dict[Any, list[int]] = {}
+    for i, example in enumerate(examples):
+        together.setdefault(example.group, []).append(i)
+    groups = list(together.values())
+    return [groups[i] for i in permutation(SEED, 0, len(groups)).tolist()]
+
+
+def _parted(splits: Splits, groups: list[list[int]], held: range) -> Splits:
+    out = {i for number in held for i in groups[number]}
+    train, validation = (
+        [one for i, one in enumerate(splits.train) if (i in out) == there]
+        for there in (False, True)
+    )
+    return Splits(train, validation, splits.test)
