@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from tercet.errors import InputError, undamaged
 from tercet.hf.embedding import read_json, write_json
-from tercet.hf.matching import Link
-from tercet.hf.names import OUTPUT
+from tercet.hf.matching import OPS, Link, choose_form, matched
+from tercet.hf.names import OUTPUT, Table
+from tercet.hf.weights import Weights
 from tercet.model.lora import Adapted, adapters, attach, freeze
 
 SETTINGS, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -122,7 +123,7 @@ def read_adapter(folder: str | Path) -> AdapterFolder:
     with undamaged(folder / SETTINGS):
         try:
             for module, (a, _) in pairs.items():
-                assert found.scale(module, len(a)) == found.scale(module, len(a)) * 1.0
+                float(found.scale(module, len(a)))
         except re.error as error:
             raise InputError(f"{folder / SETTINGS}: alpha_pattern: {error}") from error
     return found
@@ -151,6 +152,29 @@ def _refuse(folder: Path, settings: dict[str, Any]) -> None:
             f"{folder / SETTINGS}: these settings are not honoured: {'; '.join(refused)}; merge the "
             "adapter into its base where it was made, and load that"
         )
+
+
+def laid_over(
+    found: AdapterFolder, table: Table, names: dict[str, str], weights: Weights
+) -> tuple[Table, dict[str, str]]:
+    """A base's names with an adapter's whole tensors in their place, and the forms that have a
+    place for them; heads of the base that such a form lacks are left out."""
+    weights.lay_over(found.whole)
+    own = {name.removeprefix(table.prefix): name for name in found.whole}
+    names = names | own
+    heads = [name for name in own if not matched(name, table.body)]
+    forms = tuple(f for f in table.forms if all(matched(name, f.rules) for name in heads))
+    if not forms:
+        raise InputError(
+            f"{found.folder}: holds {', '.join(sorted(heads)[:5])}, a head that a model of this "
+            "kind does not have here"
+        )
+    if not heads:
+        return table, names
+    own_heads = {name: n for name, n in names.items() if name in own or matched(name, table.body)}
+    form = choose_form(replace(table, forms=forms), own_heads, [], tied=True)
+    kept = {n: f for n, f in names.items() if n in own_heads or matched(n, form.rules)}
+    return replace(table, forms=(form,)), kept
 
 
 # the network --------------------------------------------------------------------------------------
@@ -252,7 +276,7 @@ def write_adapter(
         "modules_to_save": sorted(whole) or None,
         "task_type": next((TASKS[head] for head in heads if head in TASKS), None),
         # matrices that are stored (in, out)
-        "fan_in_fan_out": any("transpose" in link.kind or "columns" in link.kind for link in links),
+        "fan_in_fan_out": any(link.op in (OPS["transpose"], OPS["split-columns"]) for link in links),
     }
     write_json(folder / SETTINGS, settings)
     save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
