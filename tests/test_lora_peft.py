@@ -89,8 +89,13 @@ def test_peft_opens_what_is_saved(name: str, targets: tuple[str, ...], tmp_path:
 def test_a_classifier_goes_along(tmp_path: Path):
     """The head and the pooler below it are peft's modules_to_save."""
     settings = transformers.BertConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
-        vocab_size=97, num_labels=3, pad_token_id=1,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        vocab_size=97,
+        num_labels=3,
+        pad_token_id=1,
     )
     theirs = transformers.BertForSequenceClassification(settings).eval()
     theirs.save_pretrained(tmp_path / "base")

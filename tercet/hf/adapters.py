@@ -186,7 +186,8 @@ def apply_adapter(network: nn.Module, found: AdapterFolder, links: list[Link], p
     modules = {link.theirs.removesuffix(".weight"): link for link in links if _weight(link)}
     short = {module: module.removeprefix(prefix) for module in found.pairs}
     unknown = sorted(
-        module for module, name in short.items()
+        module
+        for module, name in short.items()
         if name not in modules or not _adaptable(network, modules[name])
     )
     if unknown:
@@ -276,7 +277,9 @@ def write_adapter(
         "modules_to_save": sorted(whole) or None,
         "task_type": next((TASKS[head] for head in heads if head in TASKS), None),
         # matrices that are stored (in, out)
-        "fan_in_fan_out": any(link.op in (OPS["transpose"], OPS["split-columns"]) for link in links),
+        "fan_in_fan_out": any(
+            link.op in (OPS["transpose"], OPS["split-columns"]) for link in links
+        ),
     }
     write_json(folder / SETTINGS, settings)
     save_file(tensors, folder / TENSORS, metadata={"format": "pt"})

@@ -39,7 +39,15 @@ from tercet.hf.extras import (
     special_ids,
     write_generation,
 )
-from tercet.hf.matching import OPS, Link, absorbed, canonical, choose_form, links_of, links_of_tensor
+from tercet.hf.matching import (
+    OPS,
+    Link,
+    absorbed,
+    canonical,
+    choose_form,
+    links_of,
+    links_of_tensor,
+)
 from tercet.hf.names import OUTPUT, TABLES, Form, Table
 from tercet.hf.spelling import n_labels, read_config, row_of, write_config
 from tercet.hf.weights import INDEX, SINGLE, Shapes, Weights
@@ -340,6 +348,12 @@ def save_adapter(
     values |= _about_labels(values, config, extras)
     values["dtype"] = str(network.tokens.weight.dtype).removeprefix("torch.")
     found = row_for(config, extras.model_type)
+    if found is None and extras.model_type not in (None, OURS):
+        raise InputError(
+            f"no class of model type {extras.model_type!r} has the heads "
+            f"{', '.join(config.heads)}, so an adapter with them cannot name its tensors; save the "
+            "merged model"
+        )
     if found is not None and not found[2].bare:  # a pooler is the body's, though a form names it
         before = found[1].prefix
         links = [

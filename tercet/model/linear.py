@@ -128,7 +128,9 @@ class _Products(torch.autograd.Function):
         given, x = x.dtype, x.to(kind)
         learned = any(ctx.needs_input_grad[2::2])  # of frozen weights no gradient wants x
         # not the weights in ``kind``: a second cast costs less than keeping them all till then
-        ctx.save_for_backward(x if learned else None, *(w for w in parameters[::2] if w is not None))
+        ctx.save_for_backward(
+            x if learned else None, *(w for w in parameters[::2] if w is not None)
+        )
         ctx.kind, ctx.given = kind, given
         out = tuple(times(x, w, b) for w, b in zip(weights, biases))
         return out if len(parameters) > 2 else out[0]

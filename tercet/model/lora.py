@@ -76,8 +76,8 @@ class Adapted(nn.Module):
         self.b = nn.Parameter(torch.zeros(outputs, rank, dtype=dtype, device=device))
 
     def forward(self, x: Tensor) -> Tensor:  # (N, D) -> (N, M)
-        small = linear(self.dropout(x).to(self.a.dtype), self.a, None)  # (N, rank)
-        return self.base(x).add_(linear(small, self.b, None), alpha=self.scale)
+        small = linear(self.dropout(x), self.a, None)  # (N, rank)
+        return torch.add(self.base(x), linear(small, self.b, None), alpha=self.scale)
 
     def change(self) -> Tensor:
         """(M, D) float32: what is added to W."""
