@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tercet.errors import InputError
     from tercet.generate import Grammar, Sampling
     from tercet.language_model import LanguageModel, load
+    from tercet.model.lora import LoRA
     from tercet.presets import PRESETS, preset
     from tercet.text import Tokenizer, train_tokenizer
 
@@ -42,6 +43,7 @@ __all__ = [
     "Label",
     "Labels",
     "LanguageModel",
+    "LoRA",
     "Sampling",
     "Score",
     "Tag",
@@ -62,6 +64,7 @@ _HOMES = {
     "errors": ("InputError",),
     "generate": ("Grammar", "Sampling"),
     "language_model": ("LanguageModel", "load"),
+    "model.lora": ("LoRA",),
     "presets": ("PRESETS", "preset"),
     "text": ("Tokenizer", "train_tokenizer"),
 }

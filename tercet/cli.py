@@ -30,6 +30,7 @@ VERBS = {
         "tercet.jobs.finetune:run",
         "a pretrained model for your task, from labelled rows",
     ),
+    "merge": ("tercet.jobs.merge:run", "add an adapter into the weights of its base"),
     "runs": ("tercet.jobs.runs:run", "list training runs, or compare them"),
     "report": ("tercet.jobs.report:run", "a page that shows how a run went"),
     "verify": ("tercet.jobs.verify:run", "prove that a step's gradient has no cut in it"),

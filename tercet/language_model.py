@@ -6,6 +6,7 @@ Text comes in and goes out here; ids stay inside. What a family cannot do raises
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request, Writer
 from tercet.model import Network
 from tercet.model.linear import PackedLinear
+from tercet.model.lora import LoRA, adapt, adapters, merge
 from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
 from tercet.represent import classify as classifying
@@ -64,6 +66,7 @@ def load(
     device: str | torch.device | None = None,
     allow_pickle: bool = False,
     context: int | None = None,
+    adapter: str | Path | None = None,
 ) -> LanguageModel:
     """A model from a Hugging Face folder, or from the hub when ``owner/name`` is no folder.
 
@@ -71,7 +74,8 @@ def load(
     inference on a CPU alone. allow_pickle: read ``*.bin`` weights, with
     ``torch.load(weights_only=True)``, where there are no others. context: tokens of the longest
     text, beyond what the folder states: rotary positions are stretched, see
-    ``TransformerConfig.extended``. Raises InputError for whatever is wrong with the folder.
+    ``TransformerConfig.extended``. adapter: a folder of a low-rank adapter, in peft's format; where
+    the path is itself such a folder, the base that it names is loaded. Raises InputError for whatever is wrong with the folder.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
@@ -87,18 +91,45 @@ def load(
             SlowWarning,
             stacklevel=2,
         )
-    folder = hf.find(path_or_name, allow_pickle=allow_pickle)
+    folder, above = _with_base(path_or_name, adapter, allow_pickle)
     bits = BITS.get(precision)
     dtype = torch.float32 if bits else getattr(torch, precision)
     network, extras = hf.load(
-        folder, dtype=dtype, device=device, allow_pickle=allow_pickle, context=context
+        folder,
+        dtype=dtype,
+        device=device,
+        allow_pickle=allow_pickle,
+        context=context,
+        adapter=above,
     )
-    model = LanguageModel(network, Tokenizer.load(folder, max_length=context), extras)
+    own = above is not None and (above / "tokenizer.json").is_file()
+    tokenizer = Tokenizer.load(above if own and above else folder, max_length=context)
+    model = LanguageModel(network, tokenizer, extras)
+    model.base = str(folder.resolve())
     if bits:
         if not isinstance(network, Transformer) or model.device.type != "cpu":
             raise InputError(f"precision {precision!r} is for Transformers on a CPU; use bfloat16")
         quantise(network, bits)
     return model
+
+
+def _with_base(
+    path_or_name: str | Path, adapter: str | Path | None, allow_pickle: bool
+) -> tuple[Path, Path | None]:
+    """The folder of the base, and that of an adapter on it."""
+    folder = Path(path_or_name).expanduser()
+    if not hf.is_adapter(folder):
+        above = None if adapter is None else Path(adapter).expanduser()
+        return hf.find(path_or_name, allow_pickle=allow_pickle), above
+    if adapter is not None:
+        raise InputError(
+            f"{folder} is an adapter itself, and adapter {str(adapter)!r} would lie on it; merge "
+            "the first (tercet merge), and load the other on the result"
+        )
+    try:
+        return hf.find(hf.base_of(folder), allow_pickle=allow_pickle), folder
+    except InputError as error:
+        raise InputError(f"the base of the adapter {folder}: {error}") from error
 
 
 class LanguageModel:
@@ -111,6 +142,7 @@ class LanguageModel:
     ) -> None:
         self.network, self.tokenizer = network.eval(), tokenizer
         self.extras = extras or hf.Extras()
+        self.base: str | None = None  # the folder that it was loaded from, which an adapter names
         if tokenizer.vocab_size > self.config.vocab_size:
             raise InputError(
                 f"the tokenizer has {tokenizer.vocab_size:,} tokens but the model's table only "
@@ -154,17 +186,48 @@ class LanguageModel:
         return tuple(able)
 
     def save(self, folder: str | Path) -> None:
-        """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions.
+        """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions. Of
+        an adapted model, the adapter in peft's format, which names the folder of its base;
+        ``merged().save`` writes it whole.
 
-        Raises InputError for weights of a few bits, which are for use alone.
+        Raises InputError for weights of a few bits, which are for use alone, and for an adapter
+        whose base was never a folder.
         """
         if any(isinstance(module, PackedLinear) for module in self.network.modules()):
             raise InputError(
                 "a model in int8 or int4 is not saved; load it in float32 and save that"
             )
+        if adapted := bool(adapters(self.network)):
+            if self.base is None:
+                raise InputError(
+                    "an adapter names the folder of its base, and this base has none; save the "
+                    "base, load it and adapt that, or save merged()"
+                )
+            if Path(folder).resolve() == Path(self.base):
+                raise InputError(
+                    f"{folder} is the adapter's base, which it would take the place of; choose "
+                    "another folder"
+                )
         with written_folder(folder) as place:
-            hf.save(self.network, place, self.extras)
+            if adapted:
+                hf.save_adapter(self.network, place, self.extras, base=self.base or "")
+            else:
+                hf.save(self.network, place, self.extras)
             self.tokenizer.save(place, types=self.config.token_types > 1)
+
+    # adapters ------------------------------------------------------------------------------------
+
+    def adapt(self, lora: LoRA = LoRA(), *, seed: int = 0) -> None:
+        """Puts a low-rank adapter on the network, which changes nothing until it is trained;
+        everything else but the heads of a task is frozen. Raises InputError for an unknown target
+        or a rank above a matrix' size."""
+        adapt(self.network, lora, seed)
+
+    def merged(self) -> LanguageModel:
+        """A copy with the adapter added into the matrices: as fast as a model without one."""
+        network = copy.deepcopy(self.network)
+        merge(network)
+        return LanguageModel(network, self.tokenizer, self.extras)
 
     # representation ------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ JOBS = {
 }
 MAY_IMPORT: dict[str, set[str]] = {
     # tercet/__init__.py: for the type checker only; at run time a name is resolved on first use
-    "": {"answers", "config", "generate", "language_model", "presets", "text"},
+    "": {"answers", "config", "generate", "language_model", "model.lora", "presets", "text"},
     "__main__": {"cli"},
     "errors": set(),
     "files": {"errors"},

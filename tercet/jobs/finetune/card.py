@@ -71,10 +71,23 @@ def card(result: dict[str, Any]) -> str:
             f"Examples: {counts}.{f' Columns: {columns}.' if columns else ''}",
             *([f"Labels ({len(labels)}): {shown}."] if labels else []),
             "",
+            *_about_adapter(result["adapter"]),
             f"Learning rate {result['learning_rate']:g}; the recipe stands beside the run.",
             "",
         ]
     )
+
+
+def _about_adapter(base: str | None) -> list[str]:
+    """How an adapter is used; nothing of a whole model."""
+    if base is None:
+        return []
+    return [
+        "This folder holds a low-rank adapter and the head, in peft's format; the weights below "
+        f"are in `{base}`. `tercet.load` of this folder takes both, `tercet merge FOLDER --out "
+        "NEW` makes them one model.",
+        "",
+    ]
 
 
 def _sd(value: float | None) -> str:

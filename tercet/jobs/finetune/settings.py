@@ -16,6 +16,8 @@ KINDS = ("label", "labels", "number")
 POOLS = ("first", "mean", "last")
 WIDTH, RATE, LARGEST = 384, 2e-4, 3e-4  # of the model that the default rate was found with
 
+ADAPTER = 10  # times that, for an adapter
+
 
 @dataclass(frozen=True)
 class Data:
@@ -39,6 +41,16 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter learns, and the head; the body stays (``tercet.LoRA``)."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=lambda: ["all"])  # or q, k, v, o, gate, up, down
+
+
+@dataclass(frozen=True)
 class Tuning:
     """How long, how fast, and what of the network."""
 
@@ -55,6 +67,7 @@ class Tuning:
     freeze: int | None = (
         None  # so many of the lowest layers learn nothing, nor the embedding; 0: it
     )
+    lora: Lora | None = None  # rank, alpha, dropout, targets: the rest of the body learns nothing
     class_weights: str = "none"  # or balanced, effective: what rare labels count more
     bfloat16: bool = False
 
@@ -68,13 +81,21 @@ class Tuning:
             raise InputError(f"train.layer_decay {self.layer_decay} must be above 0 and at most 1")
         if self.freeze is not None and self.freeze < 0:
             raise InputError(f"train.freeze {self.freeze} must be 0 or more layers")
+        if self.freeze is not None and self.lora is not None:
+            raise InputError(
+                f"train.freeze {self.freeze} and train.lora: an adapter freezes the whole body; "
+                "choose one of the two"
+            )
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise InputError(f"train.learning_rate {self.learning_rate} must be above 0")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"train.betas {self.betas} must be two numbers from 0 to below 1")
 
     def rate(self, width: int) -> float:
-        """The largest learning rate; of its own accord smaller for wider models."""
+        """The largest learning rate; of its own accord smaller for wider models. An adapter wants
+        about ten times as much (Biderman et al. 2024, section 6; Hu et al. 2021, table 9)."""
+        if self.learning_rate is None and self.lora is not None:
+            return ADAPTER * min(LARGEST, RATE * (WIDTH / width) ** 2)
         return self.learning_rate or min(LARGEST, RATE * (WIDTH / width) ** 2)
 
 
