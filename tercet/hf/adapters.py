@@ -149,8 +149,8 @@ def _refuse(folder: Path, settings: dict[str, Any]) -> None:
         refused.append(f"init_lora_weights={settings['init_lora_weights']!r}")
     if refused:
         raise InputError(
-            f"{folder / SETTINGS}: these settings are not honoured: {'; '.join(refused)}; merge the "
-            "adapter into its base where it was made, and load that"
+            f"{folder / SETTINGS}: these settings are not honoured: {'; '.join(refused)}; merge "
+            "the adapter into its base where it was made, and load that"
         )
 
 
@@ -213,7 +213,7 @@ def _attach(
     b: Tensor,
     dropout: float,
 ) -> None:
-    weight = network.get_submodule(name).weight
+    weight = network.get_parameter(f"{name}.weight")
     if (len(b), a.shape[1]) != weight.shape:
         raise InputError(
             f"{found.folder}: the adapter of {module} is for a matrix of {len(b)} × {a.shape[1]}, "
@@ -296,7 +296,7 @@ def _joined(
             return (first, torch.cat([layer.b.detach() for layer in there])), scale
     rows, at, total = [], 0, sum(len(layer.a) for layer in there)
     for name, layer in zip(names, layers):
-        height = len(network.get_submodule(name).weight) if layer is None else len(layer.b)
+        height = len(network.get_parameter(f"{name}.weight") if layer is None else layer.b)
         block = first.new_zeros(height, total)
         if layer is not None:
             block[:, at : at + len(layer.a)] = layer.b.detach() * (layer.scale / scale)
