@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tercet.answers import (
+        Answer,
         Attention,
         CutWarning,
         Fill,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         Label,
         Labels,
         Score,
+        Tag,
         Value,
     )
     from tercet.config import TransformerConfig
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRESETS",
+    "Answer",
     "Attention",
     "CutWarning",
     "Fill",
@@ -41,6 +44,7 @@ __all__ = [
     "LanguageModel",
     "Sampling",
     "Score",
+    "Tag",
     "Tokenizer",
     "TransformerConfig",
     "Value",
@@ -51,7 +55,8 @@ __all__ = [
 
 _HOMES = {
     "answers": (
-        *("Attention", "CutWarning", "Fill", "Generation", "Label", "Labels", "Score", "Value"),
+        *("Answer", "Attention", "CutWarning", "Fill", "Generation", "Label", "Labels", "Score"),
+        *("Tag", "Value"),
     ),
     "config": ("TransformerConfig",),
     "errors": ("InputError",),

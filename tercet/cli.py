@@ -41,9 +41,12 @@ VERBS = {
     "generate": ("tercet.jobs.generate:run", "continue a text"),
     "fill": ("tercet.jobs.fill:run", "the likeliest words for each [MASK]"),
     "classify": ("tercet.jobs.classify:run", "labels for texts, by a model fine-tuned for it"),
+    "tag": ("tercet.jobs.tag:run", "the entities of a text, or its parts of speech"),
+    "answer": ("tercet.jobs.answer:run", "where a text answers a question"),
     "translate": ("tercet.jobs.translate:run", "translate or summarise, by beam search"),
     "attend": ("tercet.jobs.attend:run", "a page that shows who attends to whom"),
     "embed": ("tercet.jobs.embed:run", "texts to vectors"),
+    "rank": ("tercet.jobs.rank:run", "texts in the order in which they answer a query"),
     "score": ("tercet.jobs.score:run", "how likely texts are: perplexity"),
     "evaluate perplexity": (
         "tercet.jobs.perplexity:run",

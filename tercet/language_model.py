@@ -21,6 +21,7 @@ from tercet.answers import (
     CutWarning,
     Fill,
     Generation,
+    Ranked,
     Score,
     SlowWarning,
     slides,
@@ -37,15 +38,22 @@ from tercet.model.linear import PackedLinear
 from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
 from tercet.represent import classify as classifying
+from tercet.represent.answer import answered
 from tercet.represent.fill import fill, marked
 from tercet.represent.look import look
 from tercet.represent.score import score
+from tercet.represent.tag import tagged
 from tercet.represent.texts import TextReader
 from tercet.text import CutReport, Tokenizer
 
 GREEDY = Sampling()
 NOTHING = "no text can be written: what is forbidden, or a network of NaN, leaves no token"
 BITS = {"int8": 8, "int4": 4}
+READS = {
+    "classifier": "classify",
+    "tagger": "tag",
+    "span": "answer",
+}  # heads, and the methods that they are for
 PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
 
 
@@ -135,8 +143,9 @@ class LanguageModel:
         able = ["embed"]
         if "masked" in self.config.heads:
             able.append("fill")
-        if "classifier" in self.config.heads:
-            able.append("classify")
+        able += [method for head, method in READS.items() if head in self.config.heads]
+        if "classify" in able and self.config.family == "encoder" and self.config.n_labels == 1:
+            able.append("rank")
         if "language" in self.config.heads:
             able += ["generate", "stream"]
             able.append("score" if self.config.family == "decoder" else "translate")
@@ -205,6 +214,13 @@ class LanguageModel:
 
         return stream()
 
+    def read(self, texts: Sequence[str], report: CutReport) -> list[list[int]]:
+        """The ids of texts as ``embed`` reads them, with the default prompt; of those beyond the
+        context the start, and the report counts what was cut."""
+        asked, _ = self._asked(texts, None, None)
+        windows, _ = self.reader.windows(list(asked), "keep-start", report)
+        return [window.ids for window in windows]
+
     def _asked(
         self, texts: Iterable[str], pool: str | None, prompt: str | None
     ) -> tuple[Iterator[str], str]:
@@ -237,10 +253,8 @@ class LanguageModel:
             raise InputError("overflow 'slide' is not for labels: choose keep-start or middle-out")
         read = classifying.read(self.tokenizer, listed, self.limit, policy, report)
         _warn_of_cuts(report, policy)
-        extras, n_labels = self.extras, self.config.n_labels
-        names = extras.labels or tuple(f"LABEL_{i}" for i in range(n_labels))
-        logits = classifying.logits(self.network, read)
-        found = classifying.answers(logits, names, extras.problem, extras.temperature)
+        logits, extras = classifying.logits(self.network, read), self.extras
+        found = classifying.answers(logits, self.labels, extras.problem, extras.temperature)
         return found[0] if one else found
 
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
@@ -254,6 +268,59 @@ class LanguageModel:
         parts, spelt = marked(text, self.tokenizer, top_k)
         filled = fill(self.network, self.tokenizer, parts, self.reader.whole(spelt), top_k)
         return filled[0] if len(filled) == 1 else filled
+
+    def tag(self, texts: str | Sequence[str] | Sequence[Sequence[str]]) -> Any:
+        """What a text names: a list of Tags, in order, or a list of such lists.
+
+        Entities where the model's tags are B-..., I-... and O, else every word. A sentence given
+        as a list of words, as in ``[["A", "word"]]``, has a Tag for each of them. Illegal tags
+        are repaired. Long texts are read in windows, and each word where it has most context.
+        """
+        self._must("tag")
+        if isinstance(texts, str):
+            return tagged(self.reader, self.labels, [texts])[0]
+        return tagged(self.reader, self.labels, list(texts))
+
+    def answer(
+        self, question: str | Sequence[str], context: str | Sequence[str], *, n_best: int = 1
+    ) -> Any:
+        """The stretch of a context that answers a question: an Answer, or the ``n_best`` of them,
+        best first, when that is above 1; a list of either for several questions.
+
+        context: one for all questions, or one for each. Beyond the model's context it is read in
+        windows that overlap by half.
+        """
+        self._must("answer")
+        asked, one = self._listed(question)
+        contexts, same = self._listed(context)
+        pairs = contexts * len(asked) if same else contexts
+        found = answered(self.reader, asked, pairs, n_best)
+        answers: list[Any] = [best if n_best > 1 else best[0] for best in found]
+        return answers[0] if one else answers
+
+    def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
+        """The texts in the order in which they answer the query, best first, each with its score.
+
+        For an encoder with one label that reads both together: a cross-encoder (Nogueira and Cho
+        2019). The scores are the sigmoid of what the head says; of equal ones the earlier text
+        stands first. Of what is too long to be read together the longer's end is cut, with a
+        warning.
+        """
+        self._must("rank")
+        self._single(query)
+        listed, one = self._listed(texts)
+        if one:
+            raise InputError(f"texts {texts!r}: give a list of texts to put into order")
+        for name, text in (
+            ("the query", query),
+            *((f"text {i}", t) for i, t in enumerate(listed, 1)),
+        ):
+            if not text.strip():
+                raise InputError(f"{name} is empty ({text!r}); give at least one word")
+        pairs, report = [(query, text) for text in listed], CutReport()
+        read = classifying.read(self.tokenizer, pairs, self.limit, "keep-start", report)
+        _warn_of_cuts(report, "keep-start")
+        return classifying.ranked(listed, classifying.logits(self.network, read)[:, 0])
 
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
         """The exact attention weights over a text: "encoder", "decoder", "cross", as the family
@@ -444,6 +511,11 @@ class LanguageModel:
         """Tokens of the longest text that the model states it reads."""
         stated = (self.extras.embedding.max_length, self.tokenizer.max_length)
         return min([self.config.context_length, *(n for n in stated if n)])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the classes are called, of texts or of words."""
+        return self.extras.labels or tuple(f"LABEL_{i}" for i in range(self.config.n_labels))
 
     def _must(self, method: str) -> None:
         if method not in self.can:

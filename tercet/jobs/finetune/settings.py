@@ -105,6 +105,60 @@ class Classify:
 
 
 @dataclass(frozen=True)
+class Embed:
+    """Task embed. A step of any size is read in the memory of one micro-batch."""
+
+    pool: str | None = None  # first, mean, last; None: as the model's folder says, else mean
+    temperature: float = 0.05  # pairs without scores: of the softmax over the step's texts
+    symmetric: bool = False  # the second texts should find the first ones too
+    scale: float = 20.0  # scored pairs: what differences of cosines are multiplied by
+    negatives: int = 0  # so many hard ones, found by the model before training, beside each pair
+    among: int = 30  # drawn out of so many nearest
+    margin: float = 0.05  # a negative's cosine is at least so far below that of the pair's own text
+    micro_tokens: int = 8_192
+
+    def __post_init__(self) -> None:
+        choice("embed.pool", self.pool, (None, *POOLS))
+        positive(self, "embed", "among", "micro_tokens")
+        _not_negative("embed.negatives", self.negatives)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Task rank. Pairs without scores need negatives, which the model's own vectors find."""
+
+    negatives: int = 4  # beside each pair
+    among: int = 30  # drawn out of so many nearest
+    margin: float = 0.0  # a negative's cosine is at least so far below that of the pair's own text
+    depth: int = 50  # texts of a search by vectors that are put into order again, when measured
+    pool: str | None = None  # what the head reads: first, mean, last; None: as the family does
+    micro_tokens: int = 8_192
+
+    def __post_init__(self) -> None:
+        choice("rank.pool", self.pool, (None, *POOLS))
+        positive(self, "rank", "negatives", "among", "depth", "micro_tokens")
+
+
+@dataclass(frozen=True)
+class Seq2Seq:
+    """Task seq2seq."""
+
+    smoothing: float = 0.1  # of the labels
+    beams: int = 4  # when translating the validation rows
+    written: int = 200  # so many of them are written out and scored
+    max_new_tokens: int | None = None  # of a text that is written; None: to the end of the context
+    micro_tokens: int = 8_192
+
+    def __post_init__(self) -> None:
+        positive(self, "seq2seq", "beams", "written", "max_new_tokens", "micro_tokens")
+
+
+def _not_negative(name: str, value: float) -> None:
+    if value < 0:
+        raise InputError(f"{name} {value} must be at least 0")
+
+
+@dataclass(frozen=True)
 class FinetuneRecipe:
     """One fine-tuning, of one seed or several."""
 
@@ -114,6 +168,9 @@ class FinetuneRecipe:
     train: Tuning = field(default_factory=Tuning)
     evaluate: Evaluate = Evaluate()
     classify: Classify = Classify()
+    embed: Embed = Embed()
+    rank: Rank = Rank()
+    seq2seq: Seq2Seq = Seq2Seq()
     seed: int = 0  # of the first run: the new head, the order and the dropout
     seeds: int = 1  # runs, each with the next seed
     folds: int | None = None  # instead: so many runs, each validated on its part of the rows
