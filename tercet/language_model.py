@@ -67,7 +67,8 @@ def load(
     ``torch.load(weights_only=True)``, where there are no others. context: tokens of the longest
     text, beyond what the folder states: rotary positions are stretched, see
     ``TransformerConfig.extended``. adapter: a folder of a low-rank adapter, in peft's format; where
-    the path is itself such a folder, the base that it names is loaded. Raises InputError for whatever is wrong with the folder.
+    the path is itself such a folder, the base that it names is loaded.
+    Raises InputError for whatever is wrong with the folder.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")

@@ -68,7 +68,7 @@ class Checkpoints:
             )
         self._prune(state)
 
-    def _trained(self) -> dict[str, nn.Parameter]:
+    def _trained(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     @cached_property
@@ -78,7 +78,8 @@ class Checkpoints:
         digest = hashlib.sha256()
         for name, parameter in kept:
             digest.update(name.encode())
-            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            held = parameter.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(held.numpy().data)
         return digest.hexdigest() if kept else ""
 
     def _prune(self, state: State) -> None:
