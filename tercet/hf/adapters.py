@@ -25,7 +25,7 @@ from tercet.hf.embedding import read_json, write_json
 from tercet.hf.matching import OPS, Link, choose_form, matched
 from tercet.hf.names import OUTPUT, Table
 from tercet.hf.weights import Weights
-from tercet.model.lora import Adapted, adapters, attach, freeze
+from tercet.model.lora import Adapted, adapters, attach, freeze, sizes
 
 SETTINGS, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 BEFORE = "base_model.model."
@@ -213,11 +213,11 @@ def _attach(
     b: Tensor,
     dropout: float,
 ) -> None:
-    weight = network.get_parameter(f"{name}.weight")
-    if (len(b), a.shape[1]) != weight.shape:
+    size = sizes(network.get_submodule(name))
+    if (len(b), a.shape[1]) != size:
         raise InputError(
             f"{found.folder}: the adapter of {module} is for a matrix of {len(b)} × {a.shape[1]}, "
-            f"the base's is {' × '.join(map(str, weight.shape))}; check that they belong together"
+            f"the base's is {' × '.join(map(str, size))}; check that they belong together"
         )
     # a fused matrix' A may have more rows than one of ours has
     layer = attach(network, name, 1, found.scale(module, len(a)), dropout)
@@ -296,7 +296,7 @@ def _joined(
             return (first, torch.cat([layer.b.detach() for layer in there])), scale
     rows, at, total = [], 0, sum(len(layer.a) for layer in there)
     for name, layer in zip(names, layers):
-        height = len(network.get_parameter(f"{name}.weight") if layer is None else layer.b)
+        height = sizes(network.get_submodule(name))[0] if layer is None else len(layer.b)
         block = first.new_zeros(height, total)
         if layer is not None:
             block[:, at : at + len(layer.a)] = layer.b.detach() * (layer.scale / scale)
