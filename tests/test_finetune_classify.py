@@ -455,6 +455,9 @@ def test_the_method_and_its_refusals(place: Path, tmp_path: Path):
     body = load(place / "model")
     with pytest.raises(InputError, match="cannot classify; it can embed"):
         body.classify("the red house")
+    tagger = LanguageModel(build(body.config.replace(heads=("tagger",))), body.tokenizer)
+    with pytest.raises(InputError, match="heads: tagger.* cannot classify"):
+        tagger.classify("the red house")
     train = table(tmp_path / "train.jsonl", 60, 1)
     finetune(recipe(place / "model", train, "train.epochs=1"), tmp_path / "run")
     model = load(tmp_path / "run" / "model")

@@ -88,7 +88,10 @@ def test_from_a_table_to_a_model_in_use(
     card = (folder / "model" / "README.md").read_text()
     assert "base_model:" in card and "| accuracy | test |" in card and "160 train" in card
     assert cli.run(["runs", str(tmp_path)]) == 0
-    assert "complete" in capsys.readouterr().out
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "classify" in line and "complete" in line and "72 of 72" in line
+    assert cli.run(["report", str(folder)]) == 0
+    assert "Validation: accuracy" in (folder / "report.html").read_text()
 
 
 def test_the_recipe_is_strict_and_shown(place: Path, capsys: pytest.CaptureFixture[str]):

@@ -13,6 +13,7 @@ from tercet.errors import InputError
 from tercet.hf.configs import ACTIVATIONS, IRRELEVANT, MUST, NARROW_GELU, OURS, ROWS, TRAINING, Row
 from tercet.hf.special import SPECIAL, Refused, Values
 
+POOLER = ("pooler_activation", "pooler_bias", "pooler_norm")  # kept for a head that is not there
 IDS = ("bos_id", "eos_ids", "pad_id", "start_id")
 
 
@@ -41,6 +42,9 @@ def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:
             SPECIAL[name].read(values, fields)
         except (Refused, InputError) as error:
             refused.append(str(error))
+    late = "late" if values["model_type"] == "eurobert" else "cls"
+    if "classifier" in heads and values.get("classifier_pooling", late) == "late":
+        refused.append("classifier_pooling='late' (known: bos, cls, mean)")
     if refused:
         raise InputError(
             f"config.json, model_type {values['model_type']!r}: these settings are not honoured: "
@@ -52,7 +56,7 @@ def read_config(values: Values, heads: tuple[str, ...]) -> TransformerConfig:
     if "classifier" in heads and fields.get("decoder_layers"):
         fields["pool"] = "last"  # in all of them
     kept = values.get(OURS, {})
-    own = {name: kept[name] for name in (*TRAINING, "pool") if name in kept}
+    own = {name: kept[name] for name in (*TRAINING, "pool", *POOLER) if name in kept}
     try:
         return TransformerConfig(**fields | own, heads=heads)
     except InputError as error:
@@ -110,7 +114,8 @@ def write_config(config: TransformerConfig, model_type: str) -> Values | None:
         again = read_config(values, config.heads)
     except (InputError, TypeError):
         return None
-    ours = [*TRAINING, "pool"] if pools_freely(config) else list(TRAINING)
+    ours = [*TRAINING, *(["pool"] if pools_freely(config) else [])]
+    ours += [] if "pooler" in config.heads else POOLER
     kept = {n: getattr(config, n) for n in ours if getattr(config, n) != getattr(again, n)}
     if kept:
         values[OURS] = kept

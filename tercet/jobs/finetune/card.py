@@ -23,7 +23,8 @@ def sentences(result: dict[str, Any]) -> list[str]:
         if best in found["sentences"]:
             lines.append(f"{split}{name}: {found['sentences'][best]} ({found['n']:,} examples)")
     seconds = result["seconds"]
-    lines.append(f"{seconds:,.1f} seconds of training steps in {len(result['runs'])} runs")
+    n = len(result["runs"])
+    lines.append(f"{seconds:,.1f} seconds of training steps in {n} run{'s' * (n > 1)}")
     return lines
 
 

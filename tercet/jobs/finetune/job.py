@@ -54,19 +54,15 @@ class Job:
 
     def _runs(self) -> Iterator[tuple[str, int, Splits]]:
         """Name, seed and examples of each."""
-        for number in range(self.recipe.folds or 0):
-            yield (
-                f"fold-{number}",
-                self.recipe.seed,
-                fold(self.splits, number, self.recipe.folds or 0),
-            )
+        folds, first = self.recipe.folds, self.recipe.seed
+        if folds is not None:
+            for number in range(folds):
+                yield f"fold-{number}", first, fold(self.splits, number, folds)
+            return
         share = self.recipe.data.validation
-        splits = self.splits if self.splits.validation or self.recipe.folds else None
-        if self.recipe.folds is None:
-            assert splits or isinstance(share, float)
-            splits = splits or cut(self.splits, float(share))  # type: ignore[arg-type]
-            for seed in range(self.recipe.seed, self.recipe.seed + self.recipe.seeds):
-                yield f"seed-{seed}", seed, splits
+        splits = cut(self.splits, share) if isinstance(share, float) else self.splits
+        for seed in range(first, first + self.recipe.seeds):
+            yield f"seed-{seed}", seed, splits
 
     @property
     def metric(self) -> str:

@@ -31,7 +31,10 @@ from tercet.train.progress import clock
 CAUSAL, MASKED = "causal", "masked"
 POOLS = {CAUSAL: ("mean", "last"), MASKED: ("mean",)}  # the last of a decoder has seen all
 # What tells the two families apart; all else of the bodies must be the same.
-FAMILY = {"encoder_layers", "decoder_layers", "heads", "pool"}
+FAMILY = {
+    *("encoder_layers", "decoder_layers", "heads", "pool"),
+    *("pooler_activation", "pooler_bias", "pooler_norm"),  # of a head that neither has yet
+}
 VOCABULARY = {"vocab_size", "bos_id", "eos_ids", "pad_id", "start_id"}
 LOOKED_AT = 20  # steps, for the tokens of one
 
