@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tercet.answers import (
+        Answer,
         Attention,
         CutWarning,
         Fill,
@@ -19,17 +20,20 @@ if TYPE_CHECKING:
         Label,
         Labels,
         Score,
+        Tag,
         Value,
     )
     from tercet.config import TransformerConfig
     from tercet.errors import InputError
     from tercet.generate import Grammar, Sampling
     from tercet.language_model import LanguageModel, load
+    from tercet.model.lora import LoRA
     from tercet.presets import PRESETS, preset
     from tercet.text import Tokenizer, train_tokenizer
 
 __all__ = [
     "PRESETS",
+    "Answer",
     "Attention",
     "CutWarning",
     "Fill",
@@ -39,8 +43,10 @@ __all__ = [
     "Label",
     "Labels",
     "LanguageModel",
+    "LoRA",
     "Sampling",
     "Score",
+    "Tag",
     "Tokenizer",
     "TransformerConfig",
     "Value",
@@ -51,12 +57,14 @@ __all__ = [
 
 _HOMES = {
     "answers": (
-        *("Attention", "CutWarning", "Fill", "Generation", "Label", "Labels", "Score", "Value"),
+        *("Answer", "Attention", "CutWarning", "Fill", "Generation", "Label", "Labels", "Score"),
+        *("Tag", "Value"),
     ),
     "config": ("TransformerConfig",),
     "errors": ("InputError",),
     "generate": ("Grammar", "Sampling"),
     "language_model": ("LanguageModel", "load"),
+    "model.lora": ("LoRA",),
     "presets": ("PRESETS", "preset"),
     "text": ("Tokenizer", "train_tokenizer"),
 }

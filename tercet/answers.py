@@ -40,6 +40,35 @@ class Fill:
 
 
 @dataclass(frozen=True)
+class Tag:
+    """What a stretch of a text is called: a word, or an entity of several.
+
+    start, end: its characters, ``text == whole[start:end]``; where words were given, of these
+    joined by single spaces. probability: that all of its words have their tags.
+    """
+
+    text: str
+    tag: str
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A stretch of a context: its characters, ``text == context[start:end]``, and its probability
+    among all stretches that could be the answer."""
+
+    text: str
+    start: int
+    end: int
+    probability: float
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class Score:
     """Log-probability (natural) of each token given those before it; None where nothing stands
     before.
@@ -55,6 +84,15 @@ class Score:
     def perplexity(self) -> float:
         known = [p for p in self.log_probabilities if p is not None]
         return math.exp(-sum(known) / len(known)) if known else math.nan
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A text, how well it answers the query (0 to 1), and its place in the list that was given."""
+
+    text: str
+    score: float
+    index: int
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Text comes in and goes out here; ids stay inside. What a family cannot do raises
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from tercet.answers import (
     CutWarning,
     Fill,
     Generation,
+    Ranked,
     Score,
     SlowWarning,
     slides,
@@ -34,18 +36,26 @@ from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request, Writer
 from tercet.model import Network
 from tercet.model.linear import PackedLinear
+from tercet.model.lora import LoRA, adapt, adapters, merge
 from tercet.model.quantize import emulated, quantise
 from tercet.model.transformer import Transformer
 from tercet.represent import classify as classifying
+from tercet.represent.answer import answered
 from tercet.represent.fill import fill, marked
 from tercet.represent.look import look
 from tercet.represent.score import score
+from tercet.represent.tag import tagged
 from tercet.represent.texts import TextReader
 from tercet.text import CutReport, Tokenizer
 
 GREEDY = Sampling()
 NOTHING = "no text can be written: what is forbidden, or a network of NaN, leaves no token"
 BITS = {"int8": 8, "int4": 4}
+READS = {
+    "classifier": "classify",
+    "tagger": "tag",
+    "span": "answer",
+}  # heads, and the methods that they are for
 PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
 
 
@@ -56,6 +66,7 @@ def load(
     device: str | torch.device | None = None,
     allow_pickle: bool = False,
     context: int | None = None,
+    adapter: str | Path | None = None,
 ) -> LanguageModel:
     """A model from a Hugging Face folder, or from the hub when ``owner/name`` is no folder.
 
@@ -63,7 +74,9 @@ def load(
     inference on a CPU alone. allow_pickle: read ``*.bin`` weights, with
     ``torch.load(weights_only=True)``, where there are no others. context: tokens of the longest
     text, beyond what the folder states: rotary positions are stretched, see
-    ``TransformerConfig.extended``. Raises InputError for whatever is wrong with the folder.
+    ``TransformerConfig.extended``. adapter: a folder of a low-rank adapter, in peft's format; where
+    the path is itself such a folder, the base that it names is loaded.
+    Raises InputError for whatever is wrong with the folder.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
@@ -79,18 +92,45 @@ def load(
             SlowWarning,
             stacklevel=2,
         )
-    folder = hf.find(path_or_name, allow_pickle=allow_pickle)
+    folder, above = _with_base(path_or_name, adapter, allow_pickle)
     bits = BITS.get(precision)
     dtype = torch.float32 if bits else getattr(torch, precision)
     network, extras = hf.load(
-        folder, dtype=dtype, device=device, allow_pickle=allow_pickle, context=context
+        folder,
+        dtype=dtype,
+        device=device,
+        allow_pickle=allow_pickle,
+        context=context,
+        adapter=above,
     )
-    model = LanguageModel(network, Tokenizer.load(folder, max_length=context), extras)
+    own = above is not None and (above / "tokenizer.json").is_file()
+    tokenizer = Tokenizer.load(above if own and above else folder, max_length=context)
+    model = LanguageModel(network, tokenizer, extras)
+    model.base = str(folder.resolve())
     if bits:
         if not isinstance(network, Transformer) or model.device.type != "cpu":
             raise InputError(f"precision {precision!r} is for Transformers on a CPU; use bfloat16")
         quantise(network, bits)
     return model
+
+
+def _with_base(
+    path_or_name: str | Path, adapter: str | Path | None, allow_pickle: bool
+) -> tuple[Path, Path | None]:
+    """The folder of the base, and that of an adapter on it."""
+    folder = Path(path_or_name).expanduser()
+    if not hf.is_adapter(folder):
+        above = None if adapter is None else Path(adapter).expanduser()
+        return hf.find(path_or_name, allow_pickle=allow_pickle), above
+    if adapter is not None:
+        raise InputError(
+            f"{folder} is an adapter itself, and adapter {str(adapter)!r} would lie on it; merge "
+            "the first (tercet merge), and load the other on the result"
+        )
+    try:
+        return hf.find(hf.base_of(folder), allow_pickle=allow_pickle), folder
+    except InputError as error:
+        raise InputError(f"the base of the adapter {folder}: {error}") from error
 
 
 class LanguageModel:
@@ -103,6 +143,7 @@ class LanguageModel:
     ) -> None:
         self.network, self.tokenizer = network.eval(), tokenizer
         self.extras = extras or hf.Extras()
+        self.base: str | None = None  # the folder that it was loaded from, which an adapter names
         if tokenizer.vocab_size > self.config.vocab_size:
             raise InputError(
                 f"the tokenizer has {tokenizer.vocab_size:,} tokens but the model's table only "
@@ -135,8 +176,9 @@ class LanguageModel:
         able = ["embed"]
         if "masked" in self.config.heads:
             able.append("fill")
-        if "classifier" in self.config.heads:
-            able.append("classify")
+        able += [method for head, method in READS.items() if head in self.config.heads]
+        if "classify" in able and self.config.family == "encoder" and self.config.n_labels == 1:
+            able.append("rank")
         if "language" in self.config.heads:
             able += ["generate", "stream"]
             able.append("score" if self.config.family == "decoder" else "translate")
@@ -145,17 +187,48 @@ class LanguageModel:
         return tuple(able)
 
     def save(self, folder: str | Path) -> None:
-        """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions.
+        """A Hugging Face folder: config.json, model.safetensors, tokenizer.json and companions. Of
+        an adapted model, the adapter in peft's format, which names the folder of its base;
+        ``merged().save`` writes it whole.
 
-        Raises InputError for weights of a few bits, which are for use alone.
+        Raises InputError for weights of a few bits, which are for use alone, and for an adapter
+        whose base was never a folder.
         """
         if any(isinstance(module, PackedLinear) for module in self.network.modules()):
             raise InputError(
                 "a model in int8 or int4 is not saved; load it in float32 and save that"
             )
+        if adapted := bool(adapters(self.network)):
+            if self.base is None:
+                raise InputError(
+                    "an adapter names the folder of its base, and this base has none; save the "
+                    "base, load it and adapt that, or save merged()"
+                )
+            if Path(folder).resolve() == Path(self.base):
+                raise InputError(
+                    f"{folder} is the adapter's base, which it would take the place of; choose "
+                    "another folder"
+                )
         with written_folder(folder) as place:
-            hf.save(self.network, place, self.extras)
+            if adapted:
+                hf.save_adapter(self.network, place, self.extras, base=self.base or "")
+            else:
+                hf.save(self.network, place, self.extras)
             self.tokenizer.save(place, types=self.config.token_types > 1)
+
+    # adapters ------------------------------------------------------------------------------------
+
+    def adapt(self, lora: LoRA = LoRA(), *, seed: int = 0) -> None:
+        """Puts a low-rank adapter on the network, which changes nothing until it is trained;
+        everything else but the heads of a task is frozen. Raises InputError for an unknown target
+        or a rank above a matrix' size."""
+        adapt(self.network, lora, seed)
+
+    def merged(self) -> LanguageModel:
+        """A copy with the adapter added into the matrices: as fast as a model without one."""
+        network = copy.deepcopy(self.network)
+        merge(network)
+        return LanguageModel(network, self.tokenizer, self.extras)
 
     # representation ------------------------------------------------------------------------------
 
@@ -205,6 +278,13 @@ class LanguageModel:
 
         return stream()
 
+    def read(self, texts: Sequence[str], report: CutReport) -> list[list[int]]:
+        """The ids of texts as ``embed`` reads them, with the default prompt; of those beyond the
+        context the start, and the report counts what was cut."""
+        asked, _ = self._asked(texts, None, None)
+        windows, _ = self.reader.windows(list(asked), "keep-start", report)
+        return [window.ids for window in windows]
+
     def _asked(
         self, texts: Iterable[str], pool: str | None, prompt: str | None
     ) -> tuple[Iterator[str], str]:
@@ -237,10 +317,8 @@ class LanguageModel:
             raise InputError("overflow 'slide' is not for labels: choose keep-start or middle-out")
         read = classifying.read(self.tokenizer, listed, self.limit, policy, report)
         _warn_of_cuts(report, policy)
-        extras, n_labels = self.extras, self.config.n_labels
-        names = extras.labels or tuple(f"LABEL_{i}" for i in range(n_labels))
-        logits = classifying.logits(self.network, read)
-        found = classifying.answers(logits, names, extras.problem, extras.temperature)
+        logits, extras = classifying.logits(self.network, read), self.extras
+        found = classifying.answers(logits, self.labels, extras.problem, extras.temperature)
         return found[0] if one else found
 
     def fill(self, text: str, *, top_k: int = 5) -> list[Fill] | list[list[Fill]]:
@@ -254,6 +332,59 @@ class LanguageModel:
         parts, spelt = marked(text, self.tokenizer, top_k)
         filled = fill(self.network, self.tokenizer, parts, self.reader.whole(spelt), top_k)
         return filled[0] if len(filled) == 1 else filled
+
+    def tag(self, texts: str | Sequence[str] | Sequence[Sequence[str]]) -> Any:
+        """What a text names: a list of Tags, in order, or a list of such lists.
+
+        Entities where the model's tags are B-..., I-... and O, else every word. A sentence given
+        as a list of words, as in ``[["A", "word"]]``, has a Tag for each of them. Illegal tags
+        are repaired. Long texts are read in windows, and each word where it has most context.
+        """
+        self._must("tag")
+        if isinstance(texts, str):
+            return tagged(self.reader, self.labels, [texts])[0]
+        return tagged(self.reader, self.labels, list(texts))
+
+    def answer(
+        self, question: str | Sequence[str], context: str | Sequence[str], *, n_best: int = 1
+    ) -> Any:
+        """The stretch of a context that answers a question: an Answer, or the ``n_best`` of them,
+        best first, when that is above 1; a list of either for several questions.
+
+        context: one for all questions, or one for each. Beyond the model's context it is read in
+        windows that overlap by half.
+        """
+        self._must("answer")
+        asked, one = self._listed(question)
+        contexts, same = self._listed(context)
+        pairs = contexts * len(asked) if same else contexts
+        found = answered(self.reader, asked, pairs, n_best)
+        answers: list[Any] = [best if n_best > 1 else best[0] for best in found]
+        return answers[0] if one else answers
+
+    def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
+        """The texts in the order in which they answer the query, best first, each with its score.
+
+        For an encoder with one label that reads both together: a cross-encoder (Nogueira and Cho
+        2019). The scores are the sigmoid of what the head says; of equal ones the earlier text
+        stands first. Of what is too long to be read together the longer's end is cut, with a
+        warning.
+        """
+        self._must("rank")
+        self._single(query)
+        listed, one = self._listed(texts)
+        if one:
+            raise InputError(f"texts {texts!r}: give a list of texts to put into order")
+        for name, text in (
+            ("the query", query),
+            *((f"text {i}", t) for i, t in enumerate(listed, 1)),
+        ):
+            if not text.strip():
+                raise InputError(f"{name} is empty ({text!r}); give at least one word")
+        pairs, report = [(query, text) for text in listed], CutReport()
+        read = classifying.read(self.tokenizer, pairs, self.limit, "keep-start", report)
+        _warn_of_cuts(report, "keep-start")
+        return classifying.ranked(listed, classifying.logits(self.network, read)[:, 0])
 
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
         """The exact attention weights over a text: "encoder", "decoder", "cross", as the family
@@ -444,6 +575,11 @@ class LanguageModel:
         """Tokens of the longest text that the model states it reads."""
         stated = (self.extras.embedding.max_length, self.tokenizer.max_length)
         return min([self.config.context_length, *(n for n in stated if n)])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the classes are called, of texts or of words."""
+        return self.extras.labels or tuple(f"LABEL_{i}" for i in range(self.config.n_labels))
 
     def _must(self, method: str) -> None:
         if method not in self.can:

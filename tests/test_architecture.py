@@ -26,7 +26,7 @@ JOBS = {
 }
 MAY_IMPORT: dict[str, set[str]] = {
     # tercet/__init__.py: for the type checker only; at run time a name is resolved on first use
-    "": {"answers", "config", "generate", "language_model", "presets", "text"},
+    "": {"answers", "config", "generate", "language_model", "model.lora", "presets", "text"},
     "__main__": {"cli"},
     "errors": set(),
     "files": {"errors"},
@@ -48,12 +48,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "represent.fill": {"answers", "model", "text"},
     "represent.look": {"answers", "model", "text"},
     "represent.score": {"model", "text"},
+    # represent.texts: network, tokenizer and limit as one
+    "represent.tag": {"answers", "model", "text", "represent.texts"},
+    "represent.answer": {"answers", "model", "text", "represent.texts"},
     "represent.collection": {"text", "data", "represent.encode", "language_model"},
     "represent.topics": {"text", "data", "represent.encode", "language_model"},
     "answers": set(),  # what the methods of a LanguageModel return: plain data
     "language_model": {
         *("answers", "config", "model", "text", "hf", "generate"),
-        *(f"represent.{name}" for name in ("classify", "fill", "look", "score", "texts")),
+        *(f"represent.{name}" for name in ("answer", "classify", "fill", "look", "score", "tag")),
+        "represent.texts",
     },
     "evaluate": {"text", "train.objectives", "data", "represent", "language_model"},
     "plan": {"config", "model"},

@@ -16,7 +16,7 @@ from tercet.data.documents import records
 from tercet.errors import InputError
 from tercet.evaluate.classification import class_scores, wilson
 from tercet.evaluate.probe import Labelled, probe, tfidf_baseline
-from tercet.evaluate.similarity import similarity, spearman
+from tercet.evaluate.similarity import similarity, spearman, uniformity
 
 DATA = Path(os.environ.get("TERCET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"TERCET_DATA: no folder {DATA}")
@@ -54,6 +54,16 @@ def test_class_scores_equal_those_of_scikit_learn():
 def test_wilson_equals_scipys(right: int, n: int):
     exact = binomtest(right, n).proportion_ci(0.95, method="wilson")
     assert wilson(right, n) == pytest.approx((exact.low, exact.high))
+
+
+def test_uniformity_by_hand():
+    vectors = np.random.default_rng(0).normal(size=(30, 5)) * 3
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    far = [((unit[i] - unit[j]) ** 2).sum() for i in range(30) for j in range(30) if i != j]
+    assert uniformity(vectors) == pytest.approx(np.log(np.exp(-2 * np.array(far)).mean()))
+    assert uniformity(np.ones((4, 3))) == pytest.approx(0)
+    with pytest.raises(InputError, match="1 vector has no distance"):
+        uniformity(vectors[:1])
 
 
 def test_spearman_equals_scipys():

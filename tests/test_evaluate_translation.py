@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tercet.errors import InputError
-from tercet.evaluate.translation import bleu_13a, bleu_published, detokenise
+from tercet.evaluate.translation import bleu_13a, bleu_published, chrf, detokenise
 
 DATA = Path(os.environ.get("TERCET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FOLDER = DATA / "multi30k-en-de"
@@ -89,3 +89,26 @@ def test_there_must_be_an_output_for_each_reference():
         bleu_published(["a", "b"], ["a"])
     with pytest.raises(InputError, match="0 outputs for 0"):
         bleu_13a([], [])
+
+
+def test_chrf_by_hand():
+    """Popović 2015: the F of precision and recall, each a mean over n-grams of 1 to 6 letters."""
+    outputs = ["the cat sat on the mat", "a dog", "Ein Hund läuft."]
+    references = ["the cat lay on a mat", "the dogs", "Ein Hund rennt."]
+    precision = recall = 0.0
+    for n in range(1, 7):
+        common = written = wanted = 0
+        for sides in zip(outputs, references):
+            texts = ["".join(text.split()) for text in sides]
+            one, other = (Counter(t[i : i + n] for i in range(len(t) - n + 1)) for t in texts)
+            common += (one & other).total()
+            written += one.total()
+            wanted += other.total()
+        precision += common / written / 6
+        recall += common / wanted / 6
+    found = chrf(outputs, references)
+    assert found.score == pytest.approx(500 * precision * recall / (4 * precision + recall))
+    assert "chrF2" in found.signature or "nc:6" in found.signature
+    assert chrf(references, references).score == pytest.approx(100)
+    with pytest.raises(InputError, match="1 outputs for 2 references"):
+        chrf(["a"], ["a", "b"])

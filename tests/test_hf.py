@@ -44,6 +44,7 @@ BESIDE: dict[str, dict[str, Any]] = {  # keys of the rows that are not one to on
     "roberta": {"max_position_embeddings": 18},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 6},
     "mistral": {"sliding_window": 3},
+    "eurobert": {"classifier_pooling": "mean"},
     "bart": {"decoder_attention_heads": 3, "decoder_ffn_dim": 20},
     "marian": {"decoder_attention_heads": 3, "decoder_ffn_dim": 20},
 }
@@ -389,6 +390,16 @@ def test_settings_of_one_architecture(model_type: str, key: str, neutral: Any, o
     if other is not None:
         with pytest.raises(InputError, match=f"{key}={other!r}.*must be {neutral!r}"):
             read_config(small(model_type, **{key: other}), heads)
+
+
+def test_labels_of_each_token_and_their_mean_are_refused() -> None:
+    """The default of that architecture: the mean behind the dense layer, not before it."""
+    values = small("eurobert")
+    for late in ({}, {"classifier_pooling": "late"}):
+        told = {k: v for k, v in values.items() if k != "classifier_pooling"} | late
+        assert read_config(told, ("masked",)).heads == ("masked",)
+        with pytest.raises(InputError, match="classifier_pooling='late'.*known: bos, cls, mean"):
+            read_config(told, ("pooler", "classifier"))
 
 
 # old checkpoints ---------------------------------------------------------------------------------

@@ -24,13 +24,16 @@ from tercet.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A stretch of text, or two. ``key`` names it among all that a run ever sees."""
+    """A stretch of text, two, or a group of texts. ``key`` names it among all that a run ever
+    sees."""
 
     key: tuple[int, ...]  # (epoch, number); in a mixture (draw, epoch, number)
     ids: Tensor  # (T,)
     targets: Tensor | None = None  # the token behind each of ids, (T,), or (T - 1,) at a text's end
     second: Tensor | None = None  # (S,) the translation, or the second text of a pair
+    places: Tensor | None = None  # (n,) those of ids at which something is to be learned
     label: float | Tensor | None = None  # 1: the second text comes from elsewhere; 0: it follows
+    sizes: tuple[int, ...] = ()  # tokens of each text of a group, where ids are all of them
     types: Tensor | None = None  # (T,) which text of a pair each of ids belongs to
     document: int = 0  # where ids lie: the document, and the place in the stream
     start: int = 0

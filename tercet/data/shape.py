@@ -31,7 +31,8 @@ class Batch:
     None: all of them, or none where ``labels`` of the sequences are all that is to be learned.
 
     ``source`` and its layout are what the encoder of an encoder-decoder reads. ``types``: which
-    text of a pair each token belongs to.
+    text of a pair each token belongs to. ``groups``: how many sequences, one behind the other,
+    belong together, where that is what is to be learned.
     """
 
     tokens: Tensor  # (N,)
@@ -41,7 +42,8 @@ class Batch:
     source: Tensor | None = None  # (M,)
     source_layout: Layout | None = None
     types: Tensor | None = None  # (N,)
-    labels: Tensor | None = None  # (B,), or (B, labels)
+    labels: Tensor | None = None  # (B,), or (B, labels), or (groups,)
+    groups: tuple[int, ...] = ()
     keys: tuple[tuple[int, ...], ...] = ()  # the key of each sample
 
     @property
@@ -50,7 +52,9 @@ class Batch:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """What each term of the loss is a sum over: tokens, labels, or both."""
+        """What each term of the loss is a sum over: tokens, labels, both, or groups."""
+        if self.groups:
+            return (len(self.groups),)
         if self.labels is None:
             return (self.targets.numel(),)
         tokens = () if self.select is None else (self.targets.numel(),)

@@ -1,7 +1,9 @@
-"""Whether texts that people call alike have vectors that are alike: Spearman over cosines."""
+"""Whether texts that people call alike have vectors that are alike, by Spearman over
+cosines; and how evenly vectors lie."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,6 +44,20 @@ def pearson(values: Sequence[float] | np.ndarray, scores: Sequence[float] | np.n
     """The correlation of the values themselves. Raises as ``spearman`` does."""
     spearman(values, scores)
     return float(np.corrcoef(values, scores)[0, 1])
+
+
+def uniformity(vectors: np.ndarray) -> float:
+    """How evenly vectors (n, D) cover the sphere: the logarithm of the mean over all pairs of
+    exp(-2 times their squared distance), 0 where all are one, lower is better (Wang and Isola 2020,
+    section 4.2). Raises InputError for fewer than two."""
+    if len(vectors) < 2:
+        raise InputError(f"{len(vectors)} vector has no distance to another; give two or more")
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    total = 0.0
+    for start in range(0, len(unit), 1024):
+        near = unit[start : start + 1024] @ unit.T  # (b, n)
+        total += float(np.exp(4.0 * near - 4.0, dtype=np.float64).sum())  # |a - b|^2 = 2 - 2 a b
+    return math.log(max(total - len(unit), 1e-300) / (len(unit) * (len(unit) - 1)))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

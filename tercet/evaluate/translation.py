@@ -1,5 +1,5 @@
-"""Two BLEU scores of a translation, each with its signature. They differ by points on the same
-output: never put both in one column.
+"""Two BLEU scores of a translation, and chrF, each with its signature. The two differ by points on
+the same output: never put both in one column.
 
 ``bleu_published`` is what papers on small sets report: lower-cased Moses tokens, as they stand.
 ``bleu_13a`` is what a reader of the text would measure: detokenised, against the raw references.
@@ -53,6 +53,25 @@ def bleu_13a(outputs: Sequence[str], references: Sequence[str]) -> Bleu:
     return _bleu(outputs, references, "sacreBLEU 13a lc", settings)
 
 
+@dataclass(frozen=True)
+class ChrF:
+    """score: in percent, the F of character n-grams, recall counted double (Popović 2015)."""
+
+    score: float
+    signature: str  # sacrebleu's
+
+    def __str__(self) -> str:
+        return f"{self.score:.2f} chrF ({self.signature})"
+
+
+def chrf(outputs: Sequence[str], references: Sequence[str]) -> ChrF:
+    """sacreBLEU's chrF2 over the whole set: for languages whose words change their endings."""
+    _check(outputs, references)
+    scorer = require("sacrebleu.metrics", EXTRA).CHRF()
+    found = scorer.corpus_score(list(outputs), [list(references)])
+    return ChrF(found.score, str(scorer.get_signature()))
+
+
 def detokenise(lines: Sequence[str], language: str = "de") -> list[str]:
     """Moses tokens -> text: the blanks before punctuation go, &quot; becomes a quotation mark."""
     moses = require("sacremoses", EXTRA).MosesDetokenizer(lang=language)
@@ -62,10 +81,7 @@ def detokenise(lines: Sequence[str], language: str = "de") -> list[str]:
 def _bleu(
     outputs: Sequence[str], references: Sequence[str], metric: str, settings: dict[str, Any]
 ) -> Bleu:
-    if len(outputs) != len(references) or not outputs:
-        raise InputError(
-            f"{len(outputs):,} outputs for {len(references):,} references; give one for each"
-        )
+    _check(outputs, references)
     scorer = require("sacrebleu.metrics", EXTRA).BLEU(**settings)
     found = scorer.corpus_score(list(outputs), [list(references)])
     return Bleu(
@@ -77,3 +93,10 @@ def _bleu(
         metric,
         str(scorer.get_signature()),
     )
+
+
+def _check(outputs: Sequence[str], references: Sequence[str]) -> None:
+    if len(outputs) != len(references) or not outputs:
+        raise InputError(
+            f"{len(outputs):,} outputs for {len(references):,} references; give one for each"
+        )

@@ -19,6 +19,7 @@ from tercet.generate.prompts import Finished, Form, Ids, Text, begin, checked
 from tercet.generate.reader import Pick, ending, evaluating, grow, picker
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules
 from tercet.generate.scheduler import PAGE, Job, Scheduler
+from tercet.kernels.best import log_sums
 from tercet.model.tape import FEW, Pages, tape_of
 from tercet.model.transformer import Transformer
 
@@ -115,11 +116,12 @@ class Batcher:
         """A token for each. What a request's own function cancels on the way gets no answer."""
         asked = {name: self.requests[name] for name in names}
         found: dict[Hashable, Any] = {}
-        for (name, request), row in zip(asked.items(), logits.split(1), strict=True):
+        rows = zip(asked.items(), logits.split(1), log_sums(logits).split(1), strict=True)
+        for (name, request), row, log_sum in rows:
             if self.requests.get(name) is not request:
                 continue
             try:
-                answer = self._grown(name, request, row)
+                answer = self._grown(name, request, row, log_sum)
             except Exception as error:  # the others go on
                 answer = error
             if self.requests.get(name) is not request:
@@ -146,9 +148,11 @@ class Batcher:
         tokens, position, text = torch.tensor([ids, positions, places])
         return self.tape.decode_pages(tokens, position, text, torch.tensor(pages), self.store)
 
-    def _grown(self, name: Hashable, request: _Request, logits: Tensor) -> int | Finished:
+    def _grown(
+        self, name: Hashable, request: _Request, logits: Tensor, log_sum: Tensor
+    ) -> int | Finished:
         text, stopped = request.text, request.stopped
-        grow(text, logits, request.pick)
+        grow(text, logits, request.pick, log_sum)
         told = None if stopped is None else lambda index, ids: stopped(ids)
         text.finish = ending(text, request.ends, told)
         if text.finish is not None:

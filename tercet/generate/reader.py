@@ -54,10 +54,10 @@ def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
     return pick
 
 
-def grow(text: Text, logits: Tensor, pick: Pick) -> int:
-    """One text by one token, chosen from logits (1, V)."""
+def grow(text: Text, logits: Tensor, pick: Pick, log_sum: Tensor | None = None) -> int:
+    """One text by one token, chosen from logits (1, V). log_sum (1,): theirs, where it is known."""
     ids = pick(logits, [text])
-    text.append(int(ids), float(log_probabilities(logits, ids)))
+    text.append(int(ids), float(log_probabilities(logits, ids, log_sum)))
     return text.ids[-1]
 
 
@@ -126,7 +126,11 @@ class Reader:
         ids = [token for text in unread for token in text]
         tokens = torch.tensor(ids, device=self.device)  # (N,)
         layout = Layout([len(text) for text in unread], past=cache.lengths, device=self.device)
-        rows = layout.last if behind is None else torch.arange(len(ids))[-behind:]
+        rows: Tensor | slice = slice(None)
+        if behind is not None:
+            rows = slice(len(ids) - behind, None)
+        elif len(ids) > len(unread):
+            rows = layout.last
         if self.tape is not None and len(ids) <= FEW and isinstance(cache, Cache):
             states = self.tape.decode(tokens, layout, cache)  # (N, D)
             return self.tape.logits(states[rows])

@@ -194,10 +194,12 @@ def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
     return probabilities
 
 
-def log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
-    """(B,): the model's own log-probability of each id: temperature 1, no filter, no rule."""
+def log_probabilities(logits: Tensor, ids: Tensor, sums: Tensor | None = None) -> Tensor:
+    """(B,): the model's own log-probability of each id: temperature 1, no filter, no rule. sums:
+    ``log_sums(logits)``, where they are known."""
     own = logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
-    return own.to(torch.promote_types(own.dtype, torch.float32)) - log_sums(logits)
+    sums = log_sums(logits) if sums is None else sums
+    return own.to(torch.promote_types(own.dtype, torch.float32)) - sums
 
 
 def identities(texts: Sequence[tuple[int, ...]]) -> list[bytes]:

@@ -1,6 +1,7 @@
 """All that knows Hugging Face's spelling: folders in and out, and names of the hub."""
 
-from tercet.hf.convert import config_of, load, row_for, save
+from tercet.hf.adapters import base_of, is_adapter
+from tercet.hf.convert import config_of, load, row_for, save, save_adapter
 from tercet.hf.embedding import EmbeddingSettings
 from tercet.hf.extras import Extras
 from tercet.hf.hub import find, find_settings
@@ -8,10 +9,13 @@ from tercet.hf.hub import find, find_settings
 __all__ = [
     "EmbeddingSettings",
     "Extras",
+    "base_of",
     "config_of",
     "find",
     "find_settings",
+    "is_adapter",
     "load",
     "row_for",
     "save",
+    "save_adapter",
 ]

@@ -18,6 +18,15 @@ from torch import Tensor
 from tercet.config import TransformerConfig
 from tercet.errors import InputError, undamaged
 from tercet.files import written_folder
+from tercet.hf.adapters import (
+    SETTINGS,
+    TENSORS,
+    AdapterFolder,
+    apply_adapter,
+    laid_over,
+    read_adapter,
+    write_adapter,
+)
 from tercet.hf.configs import OURS, ROWS
 from tercet.hf.embedding import FILES as EMBEDDING_FILES
 from tercet.hf.embedding import read_json, write_embedding, write_json
@@ -30,16 +39,27 @@ from tercet.hf.extras import (
     special_ids,
     write_generation,
 )
-from tercet.hf.matching import OPS, Link, absorbed, canonical, choose_form, links_of
+from tercet.hf.matching import (
+    OPS,
+    Link,
+    absorbed,
+    canonical,
+    choose_form,
+    links_of,
+    links_of_tensor,
+)
 from tercet.hf.names import OUTPUT, TABLES, Form, Table
-from tercet.hf.spelling import read_config, row_of, write_config
+from tercet.hf.spelling import n_labels, read_config, row_of, write_config
 from tercet.hf.weights import INDEX, SINGLE, Shapes, Weights
 from tercet.model import Network, build
 
 CONFIG = "config.json"
 # What a saved folder may hold; of an older one, whatever is not written anew is removed.
 LABELLING = {"classifier", "tagger"}  # heads whose outputs have names
-FILES = (CONFIG, GENERATION_FILE, "model*.safetensors", INDEX, *EMBEDDING_FILES)
+FILES = (
+    *(CONFIG, GENERATION_FILE, "model*.safetensors", INDEX, SETTINGS, TENSORS),
+    *EMBEDDING_FILES,
+)
 # of our own config.json
 NOT_FIELDS = ("model_type", "architectures", "dtype", "id2label", "label2id", "problem_type", OURS)
 
@@ -54,6 +74,7 @@ def load(
     device: str | torch.device | None = None,
     allow_pickle: bool = False,
     context: int | None = None,
+    adapter: Path | None = None,
 ) -> tuple[Network, Extras]:
     """The network of a Hugging Face folder, in eval mode, and what the folder says beside it.
 
@@ -63,8 +84,12 @@ def load(
     positions to so many tokens (``TransformerConfig.extended``). Raises InputError for a folder,
     settings or tensors that are not what they must be, with all offending names.
     """
-    opened = _extended(_opened(Path(folder), allow_pickle), context)
-    return _filled(opened, dtype, device), opened.extras
+    found = None if adapter is None else read_adapter(adapter)
+    opened = _extended(_opened(Path(folder), allow_pickle, adapter=found), context)
+    network = _filled(opened, dtype, device)
+    if found is not None:
+        apply_adapter(network, found, opened.links, opened.table.prefix if opened.table else "")
+    return network, opened.extras
 
 
 def config_of(
@@ -103,22 +128,38 @@ class _Opened(NamedTuple):
     links: list[Link]
     names: dict[str, str]  # a tensor's canonical name -> its name in the file
     prefix: str  # of the body's tensors in the file
+    table: Table | None = None  # None: our own spelling
 
 
-def _opened(folder: Path, allow_pickle: bool, shapes: Shapes | None = None) -> _Opened:
-    values = _values(folder)
-    with undamaged(folder / CONFIG):
-        extras = read_extras(folder, values)
+def _opened(
+    folder: Path,
+    allow_pickle: bool,
+    shapes: Shapes | None = None,
+    adapter: AdapterFolder | None = None,
+) -> _Opened:
+    # what an adapter was trained as, where its folder says so: it may have a head of its own
+    said = adapter.folder if adapter and (adapter.folder / CONFIG).is_file() else folder
+    values = _values(said)
+    with undamaged(said / CONFIG):
+        extras = read_extras(said, values)
     if values.get("model_type") == OURS:
         config = _own_config(folder, values)
         check_generation(folder, config, extras)
         weights = Weights(folder, shapes=shapes)
         links = [Link(name, (name,)) for name in _own_names(config)]
-        return _Opened(config, extras, weights, links, {name: name for name in weights}, "")
+        names = {name: name for name in weights}
+        if adapter is not None:
+            weights.lay_over(adapter.whole)
+            wanted = {link.theirs for link in links}
+            names = {name: name for name in weights if name in wanted or name in adapter.whole}
+        return _Opened(config, extras, weights, links, names, "")
     row = row_of(values)
     table = TABLES[values["model_type"]]
     weights = Weights(folder, allow_pickle=allow_pickle, shapes=shapes)
     names = canonical(table, weights)
+    if adapter is not None:
+        table, names = laid_over(adapter, table, names, weights)
+        values = _with_labels(values, adapter, table)
     tied = values.get("tie_word_embeddings", row.keys["tie_word_embeddings"].default)
     with undamaged(folder / CONFIG):
         form = choose_form(table, names, values.get("architectures") or [], tied=tied)
@@ -127,7 +168,17 @@ def _opened(folder: Path, allow_pickle: bool, shapes: Shapes | None = None) -> _
     config = _settle_output(table, form, config, names, weights)
     links = links_of(table, form, _own_names(config), gated=config.gated)
     prefix = table.prefix if any(name.startswith(table.prefix) for name in weights) else ""
-    return _Opened(config, extras, weights, links, names, prefix)
+    return _Opened(config, extras, weights, links, names, prefix, table)
+
+
+def _with_labels(values: dict[str, Any], adapter: AdapterFolder, table: Table) -> dict[str, Any]:
+    """As many labels as the head of an adapter has, of which the base's settings know nothing."""
+    for name, tensor in adapter.whole.items():
+        links = links_of_tensor(name.removeprefix(table.prefix), table)
+        if {"heads.classifier.weight", "heads.tagger.weight"} & links:
+            if len(tensor) != n_labels(values):
+                return values | {"id2label": {str(i): f"LABEL_{i}" for i in range(len(tensor))}}
+    return values
 
 
 def _extended(opened: _Opened, context: int | None) -> _Opened:
@@ -281,6 +332,37 @@ def save(network: Network, folder: str | Path, extras: Extras | None = None) -> 
         }
         write_json(scratch / CONFIG, values)
         save_file(tensors, scratch / SINGLE, metadata={"format": "pt"})
+        write_generation(config, extras, scratch)
+        write_embedding(extras.embedding, scratch, config.d_model)
+
+
+def save_adapter(
+    network: Network, folder: str | Path, extras: Extras | None = None, *, base: str
+) -> None:
+    """The adapters of a network and what else of it is trained, as `peft` keeps them, beside the
+    settings of the whole. base: the folder, or the hub's name, of what lies below. Raises
+    InputError for what the format cannot say, and when the folder cannot be written."""
+    extras = extras or Extras()
+    config = network.config
+    values, links = _spelt(config, extras)
+    values |= _about_labels(values, config, extras)
+    values["dtype"] = str(network.tokens.weight.dtype).removeprefix("torch.")
+    found = row_for(config, extras.model_type)
+    if found is None and extras.model_type not in (None, OURS):
+        raise InputError(
+            f"no class of model type {extras.model_type!r} has the heads "
+            f"{', '.join(config.heads)}, so an adapter with them cannot name its tensors; save the "
+            "merged model"
+        )
+    if found is not None and not found[2].bare:  # a pooler is the body's, though a form names it
+        before = found[1].prefix
+        links = [
+            replace(link, theirs=before * link.theirs.startswith("pooler.") + link.theirs)
+            for link in links
+        ]
+    with written_folder(folder, instead_of=FILES) as scratch, torch.no_grad():
+        write_json(scratch / CONFIG, values)
+        write_adapter(network, scratch, links, base=base, heads=config.heads)
         write_generation(config, extras, scratch)
         write_embedding(extras.embedding, scratch, config.d_model)
 

@@ -103,6 +103,22 @@ def choose_form(
     return min(table.forms, key=cost)
 
 
+def matched(name: str, rules: Iterable[Rule]) -> bool:
+    """Whether one of the rules names a tensor of theirs."""
+    return any(_pattern(rule.theirs).fullmatch(name) for rule in rules)
+
+
+def links_of_tensor(name: str, table: Table) -> set[str]:
+    """What a tensor of theirs may be of ours, numbers left open."""
+    found: set[str] = set()
+    for rule in (*table.body, *(rule for form in table.forms for rule in form.rules)):
+        if match := _pattern(rule.theirs).fullmatch(name):
+            end = match.groupdict().get("end") or ""
+            ours = (rule.ours,) if isinstance(rule.ours, str) else rule.ours
+            found |= {text.replace("*", end) for text in ours}
+    return found
+
+
 def _pattern(text: str) -> re.Pattern[str]:
     """``{}`` matches a layer's number, ``*`` matches weight or bias."""
     text = (

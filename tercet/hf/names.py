@@ -263,6 +263,7 @@ def _decoder_table(name: str) -> Table:
         "decoder",
         Form(f"{name}ForCausalLM", ("language",), (Rule("lm_head.weight", OUTPUT),)),
         Form(f"{name}ForSequenceClassification", ("classifier",), _SCORE),
+        Form(f"{name}ForTokenClassification", ("tagger",), (Rule("score.*", TAGGER),)),
         Form(f"{name}Model", bare=True),
     )
 
@@ -339,6 +340,8 @@ GPT2 = Table(
     forms=(
         Form("GPT2LMHeadModel", ("language",), (Rule("lm_head.weight", OUTPUT),)),
         Form("GPT2ForSequenceClassification", ("classifier",), _SCORE),
+        Form("GPT2ForTokenClassification", ("tagger",), _TAGGER),
+        Form("GPT2ForQuestionAnswering", ("span",), _SPAN),
         Form("GPT2Model", bare=True),
     ),
     ignored=_MASKS,

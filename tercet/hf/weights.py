@@ -62,6 +62,11 @@ class Weights:
             return self._tensors[name]
         return self._files[name].get_tensor(name)
 
+    def lay_over(self, tensors: dict[str, Tensor]) -> None:
+        """Take these in the place of those of the same name, or beside them."""
+        self._tensors |= tensors
+        self.shapes = self.shapes | {name: tuple(t.shape) for name, t in tensors.items()}
+
     def alike(self, one: str, other: str) -> bool:
         """Whether two tensors hold the same. Of files that are not there it is taken to be so."""
         if self.shapes[one] != self.shapes[other]:

@@ -116,12 +116,6 @@ static int prepared(const struct product *op, long rows, struct ready *to) {
     return 1;
 }
 
-/* Asks for the weights of the O outputs behind these: a line of each while this one is worked on */
-INLINE void ahead(const int O, const bf16 *w, long D, long d) {
-#pragma GCC unroll 8
-    for (int o = 0; o < O; o++) __builtin_prefetch(w + (O + o) * D + d);
-}
-
 /* R rows times O outputs whose weights lie row by row */
 INLINE void dot_tile(const int R, const int O, const int half, const void *x, long x_step,
                      const void *w, long D, float *y, long y_step) {
@@ -133,8 +127,7 @@ INLINE void dot_tile(const int R, const int O, const int half, const void *x, lo
         for (int o = 0; o < O; o++) c[r][o] = all(0);
 #ifdef __AVX512BF16__
     if (half)
-        for (; d + 32 <= D; d += 32) {
-            if (R < 4) ahead(O, w, D, d);
+        for (; d + 32 <= D; d += 32)
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
                 __m512bh a = (__m512bh)_mm512_loadu_ps((const bf16 *)x + r * x_step + d);
@@ -144,7 +137,6 @@ INLINE void dot_tile(const int R, const int O, const int half, const void *x, lo
                     c[r][o] = (vec)_mm512_dpbf16_ps((__m512)c[r][o], b, a);
                 }
             }
-        }
 #endif
     for (; d + W <= D; d += W) {
 #pragma GCC unroll 8

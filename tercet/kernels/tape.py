@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Sequence
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -119,6 +120,12 @@ class Scope:
     turn: Tensor | None = None
     bias: Tensor | None = None
 
+    @cached_property
+    def places(self) -> tuple[int | None, ...]:
+        """Where they lie in memory, all but the bias."""
+        found = (self.pages, self.text, self.first, self.last, self.turn)
+        return tuple(None if x is None else x.data_ptr() for x in found)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -139,6 +146,7 @@ class Tape:
 
     widths: dict[str, int]
     _ops: list[tuple[Op, str, str, str | None, Heads | None]] = field(default_factory=list)
+    _looks: list[tuple[int, Heads]] = field(default_factory=list)  # attention among them
     _kept: list[Tensor] = field(default_factory=list)
     _made: tuple[Any, dict[str, Tensor]] | None = None
     _held: int = 0  # rows
@@ -183,6 +191,7 @@ class Tape:
         made.heads, made.key_heads, made.width = heads.heads, heads.key_heads, heads.width
         made.scale, made.append = heads.scale, heads.append
         made.q_norm, made.k_norm = self._norm(heads.q_norm), self._norm(heads.k_norm)
+        self._looks.append((len(self._ops), heads))
         self._ops.append((op, x, y, None, heads))
 
     def norm(self, x: str, y: str, norm: Norm) -> None:
@@ -212,19 +221,16 @@ class Tape:
     def run(self, rows: int, told: Rows | None = None) -> None:
         """All operations on ``buffers(rows)``; attention must be told where the rows stand."""
         ops, _ = self._bound(rows)
-        for op, (*_, heads) in zip(ops, self._ops):
-            if heads is not None:
-                assert told is not None
-                k, v = told.keys[heads.keys]
-                scope, made = told.scopes[heads.scope], op.attention
-                made.k, made.v, made.page = k.data_ptr(), v.data_ptr(), k.shape[2]
-                made.pages, made.text = scope.pages.data_ptr(), scope.text.data_ptr()
-                made.first, made.last = scope.first.data_ptr(), scope.last.data_ptr()
-                made.turn = None if scope.turn is None else scope.turn.data_ptr()
-                if scope.bias is not None:
-                    made.bias, made.span = scope.bias.data_ptr(), (scope.bias.shape[1] + 1) // 2
-                assert k.is_contiguous() and v.is_contiguous()
-                made.half = k.dtype == torch.bfloat16
+        for i, heads in self._looks:
+            assert told is not None
+            k, v = told.keys[heads.keys]
+            scope, made = told.scopes[heads.scope], ops[i].attention
+            made.k, made.v, made.page = k.data_ptr(), v.data_ptr(), k.shape[2]
+            made.pages, made.text, made.first, made.last, made.turn = scope.places
+            if scope.bias is not None:
+                made.bias, made.span = scope.bias.data_ptr(), (scope.bias.shape[1] + 1) // 2
+            assert k.is_contiguous() and v.is_contiguous()
+            made.half = k.dtype == torch.bfloat16
         position = told.position.data_ptr() if told else None
         _run(ops, len(ops), rows, position)
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from tercet.errors import InputError
 from tercet.kernels.linear import filler
 
+SHORT = 64  # tokens of which Python lists tell the places in less time than torch takes to begin
+
 
 class Layout:
     """The lengths of B sequences that lie end to end in one stream of N tokens.
@@ -49,6 +51,9 @@ class Layout:
     @cached_property
     def sequence(self) -> Tensor:
         """(N,) the sequence of each token."""
+        if self.n_tokens <= SHORT:
+            numbers = [i for i, n in enumerate(self.lengths) for _ in range(n)]
+            return torch.tensor(numbers, device=self.device)
         return torch.repeat_interleave(
             torch.arange(self.n_sequences), torch.tensor(self.lengths)
         ).to(self.device)
@@ -56,6 +61,11 @@ class Layout:
     @cached_property
     def positions(self) -> Tensor:
         """(N,) the place of each token in its own sequence, cached tokens counted."""
+        if self.n_tokens <= SHORT:
+            ends = zip(self.past, self.totals, strict=True)
+            return torch.tensor(
+                [i for past, end in ends for i in range(past, end)], device=self.device
+            )
         if self.equal:
             steps = torch.arange(self.lengths[0]).repeat(self.n_sequences)
         else:

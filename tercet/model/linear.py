@@ -126,9 +126,12 @@ class _Products(torch.autograd.Function):
         weights = [w.to(kind) for w in parameters[::2] if w is not None]
         biases = [None if b is None else b.to(kind) for b in parameters[1::2]]
         given, x = x.dtype, x.to(kind)
+        learned = any(ctx.needs_input_grad[2::2])  # of frozen weights no gradient wants x
         # not the weights in ``kind``: a second cast costs less than keeping them all till then
-        ctx.save_for_backward(x, *(w for w in parameters[::2] if w is not None))
-        ctx.given, ctx.biased = given, [b is not None for b in biases]
+        ctx.save_for_backward(
+            x if learned else None, *(w for w in parameters[::2] if w is not None)
+        )
+        ctx.kind, ctx.given = kind, given
         out = tuple(times(x, w, b) for w, b in zip(weights, biases))
         return out if len(parameters) > 2 else out[0]
 
@@ -139,9 +142,9 @@ class _Products(torch.autograd.Function):
         need_x, *needed = ctx.needs_input_grad[1:]
         d_x: Tensor | None = None
         found: list[Tensor | None] = []
-        for g, weight, bias, need in zip(gradients, weights, ctx.biased, needed[::2]):
+        for g, weight, need, bias in zip(gradients, weights, needed[::2], needed[1::2]):
             if need_x:
-                part = times(g, weight.to(x.dtype).t())
+                part = times(g, weight.to(ctx.kind).t())
                 d_x = part.to(ctx.given) if d_x is None else d_x.add_(part)
             found += [summed(g, x) if need else None, _bias_gradient(g, bias)]
         return None, d_x, *found
@@ -156,7 +159,7 @@ class _Down(torch.autograd.Function):
     ) -> Tensor:
         w = weight.to(h.dtype)
         ctx.save_for_backward(h, gate, weight)
-        ctx.kind, ctx.biased = kind, bias is not None
+        ctx.kind = kind
         y = activation.forward(kind, h, gate)
         return times(y, w, None if bias is None else bias.to(h.dtype))
 
@@ -166,6 +169,6 @@ class _Down(torch.autograd.Function):
         h, gate, weight = ctx.saved_tensors
         g = gradients[0]
         y, d_h, d_gate = activation.backward(ctx.kind, h, gate, times(g, weight.to(h.dtype).t()))
-        needs = ctx.needs_input_grad[3]
-        d_weight = summed(g, y) if needs else None
-        return None, d_h, d_gate, d_weight, _bias_gradient(g, ctx.biased)
+        need, bias = ctx.needs_input_grad[3:]
+        d_weight = summed(g, y) if need else None
+        return None, d_h, d_gate, d_weight, _bias_gradient(g, bias)

@@ -40,7 +40,8 @@ class Table(nn.Embedding):
     shared = False
 
     def forward(self, rows: Tensor) -> Tensor:  # (N,) -> (N, D)
-        if not self.shared or not self.weight.requires_grad or torch.compiler.is_compiling():
+        learns = self.weight.requires_grad and torch.is_grad_enabled()
+        if not self.shared or not learns or torch.compiler.is_compiling():
             return super().forward(rows)
         return _Lookup.apply(self.weight, rows, _waiting(self.weight))  # type: ignore
 

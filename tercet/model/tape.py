@@ -122,8 +122,8 @@ class StackTape:
         states = self.stack.embedding(self.network.tokens(tokens), layout, types)
         sizes = (layout.n_sequences, self.config.kv_heads, max(layout.lengths))
         keys = torch.empty(2, *sizes, self.config.head_width, dtype=torch.float32)
-        own = layout.sequence
-        lengths, texts = torch.tensor(layout.lengths)[own], torch.arange(layout.n_sequences)
+        own, texts = layout.sequence, torch.arange(layout.n_sequences)
+        lengths = torch.tensor([n for n in layout.lengths for _ in range(n)])
         scopes = {}
         for kind, pattern in enumerate(self.patterns):
             last = lengths

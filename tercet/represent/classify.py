@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tercet.answers import Label, Labels, Value
+from tercet.answers import Label, Labels, Ranked, Value
 from tercet.errors import InputError
 from tercet.model import Layout, Network, batches
 from tercet.text import CutReport, Tokenizer, fit
@@ -97,6 +97,13 @@ def logits(network: Network, texts: Sequence[Read], *, budget: int = TOKENS) -> 
         states, layout = _states(network, [texts[i] for i in rows], device)
         found[torch.tensor(rows)] = network.heads.classify(states, layout).float().cpu()
     return found
+
+
+def ranked(texts: list[str], logits: Tensor) -> list[Ranked]:
+    """The texts by their logits (B,), the highest first."""
+    scores = logits.sigmoid().tolist()
+    order = logits.argsort(descending=True, stable=True).tolist()
+    return [Ranked(texts[i], scores[i], i) for i in order]
 
 
 def answers(

@@ -33,7 +33,9 @@ def encode(
     few = sum(map(len, texts)) <= FEW
     with borrowed(network, network.encoder if few else None) as tape:
         # a walk over all modules takes as long as a fifth of a short text; a tape has no dropout
-        (network if tape is None or network.training else tape.stack.embedding).eval()
+        part = network if tape is None or network.training else tape.stack.embedding
+        if any(module.training for module in part.modules()):
+            part.eval()
         for rows in batches([len(ids) for ids in texts], budget):
             own = [texts[i] for i in rows]
             plain = tape is not None or device.type != "cpu"

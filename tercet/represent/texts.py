@@ -85,15 +85,21 @@ class TextReader:
         done = 0
         for part in _parts(texts):
             windows, owners = self.windows(part, policy, report, done=done)
-            vectors = encode(self.network, [window.ids for window in windows], how).numpy()
-            weights = np.array([max(1, window.weight) for window in windows], dtype=np.float32)
-            means = np.zeros((len(part), vectors.shape[1]), dtype=np.float32)
-            np.add.at(means, owners, vectors * weights[:, None])
-            means /= np.bincount(owners, weights)[:, None].astype(np.float32)
+            means = encode(self.network, [window.ids for window in windows], how).numpy()
+            if len(windows) > len(part):
+                means = _means(means, windows, owners)
             if self.normalise:
                 means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
             done += len(part)
             yield means
+
+
+def _means(vectors: np.ndarray, windows: list[Window], owners: list[int]) -> np.ndarray:
+    """(windows, D) -> (texts, D): of the windows of each text, by their tokens."""
+    weights = np.array([max(1, window.weight) for window in windows], dtype=np.float32)
+    means = np.zeros((owners[-1] + 1, vectors.shape[1]), dtype=np.float32)
+    np.add.at(means, owners, vectors * weights[:, None])
+    return means / np.bincount(owners, weights)[:, None].astype(np.float32)
 
 
 def _check_empty(text: str, name: str) -> None:

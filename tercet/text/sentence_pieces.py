@@ -105,6 +105,12 @@ class SentencePieceEngine:
         more = self.encode(second, special=True)
         return ids + more, [0] * len(ids) + [1] * len(more)
 
+    def encode_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        raise InputError(
+            f"{self._side} is a SentencePiece model, which does not say where its tokens stand in "
+            "a text; take a model with a tokenizer.json"
+        )
+
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         text: list[str] = []
         pieces: list[str] = []

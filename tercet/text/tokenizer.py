@@ -117,15 +117,28 @@ class Tokenizer:
         _check([first, second])
         return self._engine.encode_pair(first, second)
 
+    def encode_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of one text, no special ones around it, and the characters of each: (start, stop)
+        without the white space at the ends. Raises InputError for SentencePiece models."""
+        _check([text])
+        ids, places = self._engine.encode_places(text)
+        return ids, [_within(text, *place) for place in places]
+
     @cached_property
-    def special_counts(self) -> tuple[int, int]:
-        """How many special tokens `encode` puts before and after a text: `fit`'s `special`."""
+    def around(self) -> tuple[list[int], list[int]]:
+        """The special tokens that `encode` puts before and after a text."""
         tokens = (self._engine.token(number) or "" for number in range(self.vocab_size))
         sample = next((text for text in chain("a", tokens) if self.encode(text, special=False)), "")
         whole, plain = self.encode(sample), self.encode(sample, special=False)
         places = range(len(whole) - len(plain) + 1)
         before = next(place for place in places if whole[place : place + len(plain)] == plain)
-        return before, len(whole) - before - len(plain)
+        return whole[:before], whole[before + len(plain) :]
+
+    @cached_property
+    def special_counts(self) -> tuple[int, int]:
+        """How many special tokens `encode` puts before and after a text: `fit`'s `special`."""
+        before, after = self.around
+        return len(before), len(after)
 
     # Ids to text
 
@@ -207,6 +220,15 @@ class Tokenizer:
             settings["model_max_length"] = self.max_length
         settings.setdefault("clean_up_tokenization_spaces", False)
         return settings
+
+
+def _within(text: str, start: int, stop: int) -> tuple[int, int]:
+    """A stretch of a text without the white space at its ends; one of nothing else stays."""
+    inner = text[start:stop].strip()
+    if not inner:
+        return start, stop
+    start = text.index(inner, start)
+    return start, start + len(inner)
 
 
 def _check(texts: Sequence[str]) -> None:

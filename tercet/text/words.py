@@ -1,4 +1,5 @@
-"""Where words begin in a text that is given as token ids, read off the tokenizer's own pieces.
+"""Where words begin: in a text, and in one that is given as token ids, read off the tokenizer's own
+pieces.
 
 Where the tokenizer marks the parts of words itself ("##"), a word is what it says. Elsewhere (byte
 by byte, or with "▁") a word is a run of letters and digits, or a piece of anything else by itself:
@@ -30,6 +31,21 @@ class Piece(NamedTuple):
 
 ALONE = Piece(begins=True, joins=False, open=False)
 INSIDE = Piece(begins=False, joins=False, open=True)
+
+
+def words_in(text: str) -> list[tuple[int, int]]:
+    """(start, stop) of each word: a run of letters, marks and digits, or any other character that
+    is no white space by itself."""
+    found: list[tuple[int, int]] = []
+    open_ = False  # whether a letter would go on with the last word
+    for place, character in enumerate(text):
+        joins = _of_word(character) and not _unspaced(character)
+        if joins and open_:
+            found[-1] = (found[-1][0], place + 1)
+        elif not character.isspace():
+            found.append((place, place + 1))
+        open_ = joins
+    return found
 
 
 def word_pieces(tokenizer: Tokenizer) -> list[Piece]:

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tercet.train.averages import Average, Averages
     from tercet.train.checkpoint import Checkpoints
+    from tercet.train.contrastive import InBatch, Ordered
     from tercet.train.log import Log
     from tercet.train.loop import fit
     from tercet.train.objectives import (
         Classification,
         CrossEntropy,
         NextSentence,
+        Ranking,
         Regression,
         SeveralLabels,
         accuracy,
     )
     from tercet.train.optimizers import Optimizer
     from tercet.train.parallel import World, world
+    from tercet.train.places import Span, Tagging
     from tercet.train.recorder import Recorder
     from tercet.train.schedules import Schedule
     from tercet.train.state import Recipe, State
@@ -33,15 +36,20 @@ __all__ = [
     "Checkpoints",
     "Classification",
     "CrossEntropy",
+    "InBatch",
     "Log",
     "NextSentence",
     "Optimizer",
+    "Ordered",
+    "Ranking",
     "Recipe",
     "Recorder",
     "Regression",
     "SeveralLabels",
     "Schedule",
+    "Span",
     "State",
+    "Tagging",
     "World",
     "accuracy",
     "fit",
@@ -51,14 +59,16 @@ __all__ = [
 _HOMES = {
     "averages": ("Average", "Averages"),
     "checkpoint": ("Checkpoints",),
+    "contrastive": ("InBatch", "Ordered"),
     "log": ("Log",),
     "loop": ("fit",),
     "objectives": (
-        *("Classification", "CrossEntropy", "NextSentence", "Regression", "SeveralLabels"),
-        "accuracy",
+        *("Classification", "CrossEntropy", "NextSentence", "Ranking", "Regression"),
+        *("SeveralLabels", "accuracy"),
     ),
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),
+    "places": ("Span", "Tagging"),
     "recorder": ("Recorder",),
     "schedules": ("Schedule",),
     "state": ("Recipe", "State"),

@@ -62,7 +62,9 @@ class Averages:
             )
 
     def _parameters(self) -> dict[str, Tensor]:
-        return {name: p.detach() for name, p in self.model.named_parameters()}
+        """What is trained: the average of what stays is itself."""
+        named = self.model.named_parameters()
+        return {name: p.detach() for name, p in named if p.requires_grad}
 
     def _now(self) -> dict[str, Tensor]:
         return {name: p.clone() for name, p in self._parameters().items()}
@@ -82,7 +84,7 @@ class Averages:
 
     def _put(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in self._parameters().items():
                 parameter.copy_(tensors[name])
 
     def tensors(self) -> dict[str, Tensor]:

@@ -2,16 +2,22 @@
 
 Weights, optimizer state and averages by name in safetensors, numbers in JSON; never a pickle. A
 crash at any moment leaves the previous checkpoint and the word that points to it.
+
+Only what is trained is written. Frozen weights are the model's own again when a run goes on; that
+they are still the same is checked by their digest.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -47,7 +53,8 @@ class Checkpoints:
         before = self._latest()
         try:
             with written_folder(target) as draft:
-                save_file(_own(dict(self.model.named_parameters())), draft / "weights.safetensors")
+                about = {"frozen": self._frozen}
+                save_file(_own(self._trained()), draft / "weights.safetensors", metadata=about)
                 save_file(_own(self.optimizer.tensors()), draft / "optimizer.safetensors")
                 save_file(_own(self.averages.tensors()), draft / "averages.safetensors")
                 text = json.dumps(dataclasses.asdict(state))
@@ -60,6 +67,20 @@ class Checkpoints:
                 error
             )
         self._prune(state)
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    @cached_property
+    def _frozen(self) -> str:
+        """The digest of what is not trained; empty where all is."""
+        kept = [(name, p) for name, p in self.model.named_parameters() if not p.requires_grad]
+        digest = hashlib.sha256()
+        for name, parameter in kept:
+            digest.update(name.encode())
+            held = parameter.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(held.numpy().data)
+        return digest.hexdigest() if kept else ""
 
     def _prune(self, state: State) -> None:
         steps = sorted(self.folder.glob("step-*"), key=_number, reverse=True)
@@ -85,7 +106,9 @@ class Checkpoints:
         if source is None:
             return None
         try:
-            weights = load_file(source / "weights.safetensors")
+            with safe_open(source / "weights.safetensors", framework="pt") as file:
+                weights = {name: file.get_tensor(name) for name in file.keys()}
+                frozen = (file.metadata() or {}).get("frozen", "")
             moments = load_file(source / "optimizer.safetensors")
             averages = load_file(source / "averages.safetensors")
             state = State(**json.loads((source / "state.json").read_text(encoding="utf-8")))
@@ -94,8 +117,13 @@ class Checkpoints:
                 f"checkpoint {source} cannot be read ({error}); remove {self.folder} to start anew"
             ) from error
         self._check(source, weights, moments)
+        if frozen != self._frozen:
+            raise InputError(
+                f"checkpoint {source} was made over other frozen weights; give the model that the "
+                f"run began with, or remove {self.folder} to start anew"
+            )
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in self._trained().items():
                 parameter.copy_(weights[name])
         self.optimizer.load(moments)
         self.averages.load(averages)
@@ -103,7 +131,7 @@ class Checkpoints:
 
     def _check(self, source: Path, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         """That names and shapes are this model's."""
-        wanted = {name: parameter.shape for name, parameter in self.model.named_parameters()}
+        wanted = {name: parameter.shape for name, parameter in self._trained().items()}
         if wanted.keys() != weights.keys():
             odd = sorted(wanted.keys() ^ weights.keys())
             raise InputError(

@@ -11,7 +11,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,17 +112,38 @@ def accumulate(
     world: World,
 ) -> Tensor:
     """The gradient of a step from its micro-batches, each divided by all the step's targets; the
-    loss in its terms (k,), nats a target."""
+    loss in its terms (k,), nats a target.
+
+    An objective that couples the micro-batches has a ``backward`` of its own.
+    """
     device = next(model.parameters()).device
-    sums = torch.zeros_like(targets)  # (k,)
-    for number, batch in enumerate(batches):
+
+    def reading(number: int) -> AbstractContextManager[Any]:
         torch.manual_seed(keyed(recipe.seed, step, world.rank, number))  # dropout
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
-            part = objective(model, batch.to(device))  # (k,)
-        (part / targets.to(part)).sum().backward()
-        sums += part.detach().to(sums)
+        return torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16)
+
+    backward = getattr(objective, "backward", None) or partial(_each_alone, objective)
+    here = [batch.to(device) for batch in batches]
+    sums = backward(model, here, targets, reading).to(targets)  # (k,)
     world.sum_gradients(model)
     return world.sum(sums) / targets
+
+
+def _each_alone(
+    objective: Objective,
+    model: nn.Module,
+    batches: Sequence[Batch],
+    targets: Tensor,
+    reading: Callable[[int], AbstractContextManager[Any]],
+) -> Tensor:
+    """(k,) summed loss of micro-batches that know nothing of each other."""
+    sums = torch.zeros_like(targets)  # (k,)
+    for number, batch in enumerate(batches):
+        with reading(number):
+            part = objective(model, batch)  # (k,)
+        (part / targets.to(part)).sum().backward()
+        sums += part.detach().to(sums)
+    return sums
 
 
 def count_targets(batches: Sequence[Batch]) -> Tensor:

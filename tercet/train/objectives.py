@@ -116,6 +116,24 @@ def _labelled(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     return model.heads.classify(states(model, batch), batch.layout).float(), batch.labels
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """One label that says how well a text answers a query, both read together.
+
+    Without ``batch.labels`` the first sequence of each group is the answer, and it is the softmax
+    over its group that should say so (Gao et al. 2021, Rethink Training of BERT Rerankers); with
+    them, 0 to 1, each group is one sequence and the label the probability that it answers.
+    """
+
+    def __call__(self, model: Any, batch: Batch) -> Tensor:  # (1,)
+        logits = model.heads.classify(states(model, batch), batch.layout)[:, 0].float()  # (B,)
+        if batch.labels is not None:
+            labels = batch.labels.to(logits)
+            return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")[None]
+        firsts = [group.log_softmax(0)[:1] for group in logits.split(list(batch.groups))]
+        return -torch.cat(firsts).sum()[None]
+
+
 def states(model: Any, batch: Batch) -> Tensor:
     """The last hidden states (N, D)."""
     return model.states(

@@ -39,9 +39,12 @@ class Optimizer:
         outer = [pair for pair in named if pair not in inner]
         if kind not in ("adamw", "muon"):
             raise InputError(f"optimizer {kind!r} is unknown; use adamw or muon")
-        self._parts: list[tuple[torch.optim.Optimizer, Parameters]] = [
-            (torch.optim.AdamW(_groups(outer, weight_decay, share), betas=betas, fused=True), outer)
-        ]
+        if not named:
+            raise InputError("every parameter is frozen, so nothing can learn; freeze fewer layers")
+        self._parts: list[tuple[torch.optim.Optimizer, Parameters]] = []
+        if outer:
+            groups = _groups(outer, weight_decay, share)
+            self._parts.append((torch.optim.AdamW(groups, betas=betas, fused=True), outer))
         if inner:
             groups = _groups(inner, weight_decay, share)
             self._parts.append((torch.optim.Muon(groups, adjust_lr_fn="match_rms_adamw"), inner))

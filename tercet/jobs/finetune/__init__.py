@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 RESULT = "result.json"  # stands in a run folder that is complete
 # where each task is; one function that reads the data, see task.py
-TASKS = {"classify": "tercet.jobs.finetune.classify:classify"}
+TASKS = {
+    name: f"tercet.jobs.finetune.{name}:{name}"
+    for name in ("classify", "tag", "answer", "embed", "rank", "seq2seq")
+}
 # what may differ when a run goes on: nothing that decides what a step reads or does to the weights
 MAY_CHANGE = ("about", "evaluate.patience")
 
@@ -58,13 +61,14 @@ def run(
 
     Args:
         model: a folder, or a model of the Hugging Face hub: owner/name
-        data: files of rows to learn from: .csv, .tsv, .jsonl, .parquet (also .gz)
-        task: what is to be learned: classify
+        data: files to learn from: .csv, .tsv, .jsonl, .parquet; tagged words: .conllu, .jsonl, or a
+            word and its tag a line; questions: .json in the form of SQuAD (all also .gz)
+        task: what is to be learned: classify, tag (words), answer (questions), embed, rank, seq2seq
         validation: rows to choose the best epoch by; a tenth of the data if not given
         test: rows that the best model is measured on at the end
-        text: the column of the text, if its name does not say so
+        text: the column of the text, or of the words, if its name does not say so
         pair: the column of a second text, where two belong together
-        label: the column of the label, the labels, or the number
+        label: the column of the label, the labels, the number, or the tags
         folder: where the run is written; runs/TASK if not given
         set: change a key of the recipe, as train.epochs=3; may be given again and again
         seeds: so many runs, each with another seed: mean and deviation, the best is kept

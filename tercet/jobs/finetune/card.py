@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+PIPELINES = {  # what the hub calls a task
+    "classify": "text-classification",
+    "tag": "token-classification",
+    "answer": "question-answering",
+    "embed": "sentence-similarity",
+    "rank": "text-ranking",
+    "seq2seq": "text2text-generation",
+}
+
 
 def sentences(result: dict[str, Any]) -> list[str]:
     """A line for each split: of several runs mean and standard deviation, then the best one's."""
@@ -49,7 +58,7 @@ def card(result: dict[str, Any]) -> str:
             "# license: say it here; it depends on the base model and on your data",
             f"base_model: {result['model']}",
             "library_name: transformers",
-            "tags: [tercet, text-classification]",
+            f"tags: [tercet, {PIPELINES[result['task']]}]",
             "---",
             "",
             f"# {result['model'].rstrip('/').rpartition('/')[2]}, fine-tuned: {result['task']}",
@@ -60,13 +69,26 @@ def card(result: dict[str, Any]) -> str:
             "|---|---|---|---|",
             *figures,
             "",
-            f"Examples: {counts}. Columns: {columns}.",
+            f"Examples: {counts}.{f' Columns: {columns}.' if columns else ''}",
             *([f"Labels ({len(labels)}): {shown}."] if labels else []),
             "",
+            *_about_adapter(result["adapter"]),
             f"Learning rate {result['learning_rate']:g}; the recipe stands beside the run.",
             "",
         ]
     )
+
+
+def _about_adapter(base: str | None) -> list[str]:
+    """How an adapter is used; nothing of a whole model."""
+    if base is None:
+        return []
+    return [
+        "This folder holds a low-rank adapter and the head, in peft's format; the weights below "
+        f"are in `{base}`. `tercet.load` of this folder takes both, `tercet merge FOLDER --out "
+        "NEW` makes them one model.",
+        "",
+    ]
 
 
 def _sd(value: float | None) -> str:

@@ -23,6 +23,7 @@ from tercet.jobs.finetune.layers import freeze, share_of
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.task import Finished, Scores, Splits, Task
 from tercet.model import Network
+from tercet.model.lora import LoRA, adapt
 from tercet.train import Checkpoints, Log, Optimizer, Recipe, Recorder, Schedule, State
 from tercet.train import fit as optimise
 from tercet.train.progress import Watch
@@ -94,6 +95,9 @@ class Fitting:
         network = self.task.network(self.seed)
         if self.recipe.train.freeze is not None:
             freeze(network, self.recipe.train.freeze)
+        if (lora := self.recipe.train.lora) is not None:
+            settings = LoRA(lora.rank, lora.alpha, lora.dropout, tuple(lora.targets))
+            adapt(network, settings, self.seed)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return network.to(device)
 
@@ -127,11 +131,13 @@ class Fitting:
         with ExitStack() as stack:
             log = stack.enter_context(Log(self.folder / "log.jsonl", step=state.step))
             parameters = sum(parameter.numel() for parameter in self.network.parameters())
+            learned = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
             log(
                 "event",
                 state.step,
                 event="resumed" if state.step else "begun",
                 parameters=parameters,
+                learned=learned,
                 steps=steps,
                 threads=torch.get_num_threads(),
             )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tercet.errors import InputError
+from tercet.hf import is_adapter, row_for
 from tercet.jobs.finetune.card import card
 from tercet.jobs.finetune.fit import Fitted, Fitting
 from tercet.jobs.finetune.settings import FinetuneRecipe
@@ -17,6 +19,7 @@ from tercet.jobs.flags import say
 from tercet.jobs.settings import choice
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network
+from tercet.model.lora import adapters
 
 
 @dataclass
@@ -34,6 +37,10 @@ class Job:
     def of(cls, recipe: FinetuneRecipe, folder: Path, reader: Reader, *, quiet: bool) -> Job:
         """With all of the data read. Raises InputError for what is wrong with it."""
         model = load(recipe.model)
+        if adapters(model.network):
+            raise InputError(
+                f"{recipe.model} is an adapter; merge it (tercet merge), and fine-tune the result"
+            )
         task, splits = reader(recipe, model, (lambda sentence: None) if quiet else say)
         choice("evaluate.metric", recipe.evaluate.metric, (None, *task.metrics))
         return cls(recipe, folder, model, task, splits, quiet)
@@ -77,6 +84,12 @@ class Job:
         def keep(network: Network, finished: Finished, value: float) -> None:
             if value > best:
                 model = LanguageModel(network, self.model.tokenizer, finished.extras)
+                model.base = self.model.base
+                if (
+                    adapters(network)
+                    and row_for(network.config, finished.extras.model_type) is None
+                ):
+                    model = model.merged()  # no class of such a family has that head
                 model.save(self.folder / "model")
 
         return keep
@@ -104,6 +117,7 @@ class Job:
             },
             "seconds": sum(one.seconds for one in done.values()),
             "learning_rate": self.recipe.train.rate(self.model.config.d_model),
+            "adapter": self.model.base if is_adapter(self.folder / "model") else None,
             "facts": done[best].facts,
             "data": self.task.facts,
         }

@@ -16,6 +16,8 @@ KINDS = ("label", "labels", "number")
 POOLS = ("first", "mean", "last")
 WIDTH, RATE, LARGEST = 384, 2e-4, 3e-4  # of the model that the default rate was found with
 
+ADAPTER = 10  # times that, for an adapter
+
 
 @dataclass(frozen=True)
 class Data:
@@ -39,6 +41,16 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter learns, and the head; the body stays (``tercet.LoRA``)."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=lambda: ["all"])  # or q, k, v, o, gate, up, down
+
+
+@dataclass(frozen=True)
 class Tuning:
     """How long, how fast, and what of the network."""
 
@@ -55,6 +67,7 @@ class Tuning:
     freeze: int | None = (
         None  # so many of the lowest layers learn nothing, nor the embedding; 0: it
     )
+    lora: Lora | None = None  # rank, alpha, dropout, targets: the rest of the body learns nothing
     class_weights: str = "none"  # or balanced, effective: what rare labels count more
     bfloat16: bool = False
 
@@ -68,13 +81,21 @@ class Tuning:
             raise InputError(f"train.layer_decay {self.layer_decay} must be above 0 and at most 1")
         if self.freeze is not None and self.freeze < 0:
             raise InputError(f"train.freeze {self.freeze} must be 0 or more layers")
+        if self.freeze is not None and self.lora is not None:
+            raise InputError(
+                f"train.freeze {self.freeze} and train.lora: an adapter freezes the whole body; "
+                "choose one of the two"
+            )
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise InputError(f"train.learning_rate {self.learning_rate} must be above 0")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"train.betas {self.betas} must be two numbers from 0 to below 1")
 
     def rate(self, width: int) -> float:
-        """The largest learning rate; of its own accord smaller for wider models."""
+        """The largest learning rate; of its own accord smaller for wider models. An adapter wants
+        about ten times as much (Biderman et al. 2024, section 6; Hu et al. 2021, table 9)."""
+        if self.learning_rate is None and self.lora is not None:
+            return ADAPTER * min(LARGEST, RATE * (WIDTH / width) ** 2)
         return self.learning_rate or min(LARGEST, RATE * (WIDTH / width) ** 2)
 
 
@@ -105,6 +126,60 @@ class Classify:
 
 
 @dataclass(frozen=True)
+class Embed:
+    """Task embed. A step of any size is read in the memory of one micro-batch."""
+
+    pool: str | None = None  # first, mean, last; None: as the model's folder says, else mean
+    temperature: float = 0.05  # pairs without scores: of the softmax over the step's texts
+    symmetric: bool = False  # the second texts should find the first ones too
+    scale: float = 20.0  # scored pairs: what differences of cosines are multiplied by
+    negatives: int = 0  # so many hard ones, found by the model before training, beside each pair
+    among: int = 30  # drawn out of so many nearest
+    margin: float = 0.05  # a negative's cosine is at least so far below that of the pair's own text
+    micro_tokens: int = 8_192
+
+    def __post_init__(self) -> None:
+        choice("embed.pool", self.pool, (None, *POOLS))
+        positive(self, "embed", "among", "micro_tokens")
+        _not_negative("embed.negatives", self.negatives)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Task rank. Pairs without scores need negatives, which the model's own vectors find."""
+
+    negatives: int = 4  # beside each pair
+    among: int = 30  # drawn out of so many nearest
+    margin: float = 0.0  # a negative's cosine is at least so far below that of the pair's own text
+    depth: int = 50  # texts of a search by vectors that are put into order again, when measured
+    pool: str | None = None  # what the head reads: first, mean, last; None: as the family does
+    micro_tokens: int = 8_192
+
+    def __post_init__(self) -> None:
+        choice("rank.pool", self.pool, (None, *POOLS))
+        positive(self, "rank", "negatives", "among", "depth", "micro_tokens")
+
+
+@dataclass(frozen=True)
+class Seq2Seq:
+    """Task seq2seq."""
+
+    smoothing: float = 0.1  # of the labels
+    beams: int = 4  # when translating the validation rows
+    written: int = 200  # so many of them are written out and scored
+    max_new_tokens: int | None = None  # of a text that is written; None: to the end of the context
+    micro_tokens: int = 8_192
+
+    def __post_init__(self) -> None:
+        positive(self, "seq2seq", "beams", "written", "max_new_tokens", "micro_tokens")
+
+
+def _not_negative(name: str, value: float) -> None:
+    if value < 0:
+        raise InputError(f"{name} {value} must be at least 0")
+
+
+@dataclass(frozen=True)
 class FinetuneRecipe:
     """One fine-tuning, of one seed or several."""
 
@@ -114,6 +189,9 @@ class FinetuneRecipe:
     train: Tuning = field(default_factory=Tuning)
     evaluate: Evaluate = Evaluate()
     classify: Classify = Classify()
+    embed: Embed = Embed()
+    rank: Rank = Rank()
+    seq2seq: Seq2Seq = Seq2Seq()
     seed: int = 0  # of the first run: the new head, the order and the dropout
     seeds: int = 1  # runs, each with the next seed
     folds: int | None = None  # instead: so many runs, each validated on its part of the rows

@@ -1,0 +1,108 @@
+"""The task `answer`: the stretch of a context that answers a question, as in SQuAD 1.1.
+
+Question and context stand in one sequence; contexts beyond the model's are read in windows that
+overlap by half. As in the published recipe (Devlin et al. 2019, section 4.2), a window that does
+not hold the whole answer has its beginning and end at the first token, [CLS]. Of several true
+answers the one that most people gave is learned; all of them count in the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tercet.data import Stream
+from tercet.data.placed import Placed, PlacedWindows, WhichPlaces
+from tercet.data.questions import Answered, questions
+from tercet.errors import InputError
+from tercet.evaluate.answering import answer_scores
+from tercet.jobs.finetune.bodies import files_of, under_head
+from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Say, Scores, Splits
+from tercet.language_model import LanguageModel
+from tercet.model import Network
+from tercet.represent.answer import answered
+from tercet.represent.texts import TextReader
+from tercet.text.windows import ContextWindow, context_windows
+from tercet.train import Span
+
+
+@dataclass(frozen=True)
+class AnswerTask:
+    """See ``Task``."""
+
+    model: LanguageModel
+    recipe: FinetuneRecipe
+    facts: dict[str, Any]
+    metrics: tuple[str, ...] = ("f1", "exact")
+
+    def network(self, seed: int) -> Network:
+        return under_head(self.model.network, "span", seed, dropout=self.recipe.train.dropout)
+
+    def stream(self, examples: Sequence[Answered], seed: int) -> Stream:
+        model, two = self.model, self.model.config.token_types > 1
+        windows = []
+        for example in examples:
+            name = f"question {example.name!r}"
+            for window in context_windows(
+                model.tokenizer, example.question, example.context, model.limit, name=name
+            ):
+                places = places_of(window, example.usual)
+                windows.append(Placed(window.ids, places, types=window.types if two else None))
+        rows = min(self.recipe.train.rows, len(windows))
+        draw = PlacedWindows(windows, rows=rows, seed=seed)
+        return Stream(draw, WhichPlaces())
+
+    def objective(self, examples: Sequence[Answered]) -> Span:
+        return Span()
+
+    def scores(self, network: Network, examples: Sequence[Answered]) -> Scores:
+        reader = TextReader(network, self.model.tokenizer, self.model.limit)
+        best = answered(reader, [e.question for e in examples], [e.context for e in examples], 1)
+        truth = [[text for text, _ in example.answers] for example in examples]
+        found = answer_scores(truth, [answers[0].text for answers in best])
+        return Scores({"f1": found.f1, "exact": found.exact}, str(found), found.n)
+
+    def finish(self, network: Network, validation: Sequence[Answered]) -> Finished:
+        changes: dict[str, Any] = {"generation": {}, "problem": None, "temperature": 1.0}
+        return Finished(replace(self.model.extras, labels=(), **changes))
+
+
+def places_of(window: ContextWindow, answer: tuple[str, int]) -> tuple[int, int]:
+    """The first and the last token of an answer in a window; both the window's first token where it
+    does not hold all of it."""
+    text, start = answer
+    start += len(text) - len(text.lstrip())
+    stop = start + len(text.strip())
+    touched = [
+        i for i, (first, last) in enumerate(window.characters) if first < stop and last > start
+    ]
+    if not touched or window.characters[touched[0]][0] > start:
+        return 0, 0
+    if window.characters[touched[-1]][1] < stop:
+        return 0, 0
+    return window.context[touched[0]], window.context[touched[-1]]
+
+
+def answer(recipe: FinetuneRecipe, model: LanguageModel, say: Say) -> tuple[AnswerTask, Splits]:
+    """Reads what the recipe names, files in the form of SQuAD. See ``Reader``."""
+    if recipe.data.columns:
+        raise InputError("data.columns: files in the form of SQuAD have no columns; drop the names")
+    parts: dict[str, list[Answered]] = {}
+    for name, files in files_of(recipe.data).items():
+        parts[name] = []
+        for file in files:
+            read = questions(file)
+            say(f"{file}: {read}")
+            parts[name] += read.rows
+    contexts = {one.context for one in parts[TRAIN]}
+    seen = {}
+    for name, part in parts.items():
+        if name != TRAIN:
+            seen[name] = sum(one.context in contexts for one in part)
+            if seen[name]:
+                say(f"{name}: {seen[name]:,} of {len(part):,} questions have a context of train")
+    facts: dict[str, Any] = {name: len(part) for name, part in parts.items()}
+    splits = Splits(*(parts.get(name, ()) for name in (TRAIN, VALIDATION, TEST)))
+    return AnswerTask(model, recipe, facts | {"seen_in_train": seen}), splits

@@ -1,0 +1,36 @@
+"""What tag and answer share: the files of each split, and the body of a pretrained network under a
+new head that reads single tokens.
+"""
+
+from __future__ import annotations
+
+from tercet.data.sources import found
+from tercet.jobs import recipe as recipes
+from tercet.jobs.finetune.settings import Data
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION
+from tercet.model import Network, build
+
+
+def files_of(data: Data) -> dict[str, list[str]]:
+    """The files of each split that has some; a share of the training rows is no file."""
+    held = data.validation if isinstance(data.validation, list) else []
+    named = {TRAIN: data.train, VALIDATION: held, TEST: data.test}
+    return {name: found(recipes.expanded(files)) for name, files in named.items() if files}
+
+
+def under_head(
+    network: Network, head: str, seed: int, *, n_labels: int = 2, dropout: float = 0.0
+) -> Network:
+    """A network with the same body under a new ``head``; the old heads go, and of an
+    encoder-decoder the decoder too. dropout: in body and head."""
+    config = network.config.replace(
+        heads=(head,), n_labels=n_labels, dropout=dropout, head_dropout=dropout
+    )
+    if config.family == "encoder-decoder":
+        config = config.replace(decoder_layers=0, start_id=None)
+    new = build(config, seed)
+    own = {n: t for n, t in network.state_dict().items() if not n.startswith(f"heads.{head}.")}
+    kept = {name: own[name] for name in new.state_dict() if name in own}
+    missing = new.load_state_dict(kept, strict=False).missing_keys
+    assert all(name.startswith(f"heads.{head}.") for name in missing), missing
+    return new

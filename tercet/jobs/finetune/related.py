@@ -1,0 +1,118 @@
+"""The files of the tasks `embed` and `rank`: rows of related texts, or a retrieval folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tercet.data.judgements import Judgements, is_retrieval_folder
+from tercet.data.related import Related, number_of
+from tercet.data.sources import Tally, found, is_table
+from tercet.data.tables import lines_of, text_of
+from tercet.errors import InputError
+from tercet.jobs import recipe as recipes
+from tercet.jobs.finetune.rows import Part, Table, empty, read_table
+from tercet.jobs.finetune.settings import Data, FinetuneRecipe
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Say, Splits
+
+PARTS = (
+    Part("text", ("anchor", "query", "question", "sentence1", "text_a", "text1", "text")),
+    Part("pair", ("positive", "answer", "passage", "sentence2", "text_b", "text2"), needed=False),
+    Part("negative", ("negative", "hard_negative"), needed=False),
+    Part("label", ("score", "similarity", "similarity_score", "label"), needed=False),
+)
+
+
+@dataclass(frozen=True)
+class RelatedData:
+    """splits: of Related. documents: what a search may find beside the rows' own texts, by id."""
+
+    splits: Splits
+    documents: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def read_related(recipe: FinetuneRecipe, say: Say) -> RelatedData:
+    """The splits of a recipe; no validation rows where it wants a share of the training rows.
+
+    Raises InputError as ``read_table`` and ``rows_of`` do.
+    """
+    data = recipe.data
+    folders = recipes.expanded(data.train)
+    if len(folders) == 1 and is_retrieval_folder(folders[0]):
+        return _of_folder(folders[0], data, say)
+    table = _table(data.train, data.columns)
+    say(f"train: {table.sentence}")
+    parts = {TRAIN: rows_of(table, TRAIN, say), VALIDATION: [], TEST: []}
+    files = data.validation if isinstance(data.validation, list) else []
+    for name, place in ((VALIDATION, files), (TEST, data.test)):
+        if place:
+            parts[name] = rows_of(_table(place, data.columns), name, say)
+    facts: dict[str, Any] = {name: len(rows) for name, rows in parts.items()}
+    return RelatedData(Splits(*parts.values()), facts=facts | {"columns": table.columns})
+
+
+def _table(files: list[str], columns: dict[str, str]) -> Table:
+    """The rows of tables; of files of plain text the lines, each a text by itself."""
+    names = found(recipes.expanded(files))
+    if columns or any(map(is_table, names)):
+        return read_table(files, PARTS, columns)
+    lines = [
+        (f"{name}, line {number}", {"text": line})
+        for name in names
+        for number, line in enumerate(lines_of(name, Tally()), 1)
+    ]
+    return Table({"text": "the lines"}, (), lines)
+
+
+def _of_folder(folder: str, data: Data, say: Say) -> RelatedData:
+    """The judgements of the split train, and of the split test where there is one."""
+    if isinstance(data.validation, list) or data.test or data.columns:
+        raise InputError(
+            f"{folder} is a retrieval folder with its own splits; give data.validation as a share "
+            "and neither data.test nor data.columns"
+        )
+    judged = Judgements.read(folder)
+    train = judged.pairs("train")
+    test = judged.pairs("test") if "test" in judged.judged else []
+    say(
+        f"{folder}: {len(judged.documents):,} documents, {len(train):,} pairs to learn from, "
+        f"{len(test):,} for the test"
+    )
+    facts = {TRAIN: len(train), TEST: len(test), "documents": len(judged.documents)}
+    return RelatedData(Splits(train, [], test), judged.documents, facts)
+
+
+def rows_of(table: Table, name: str, say: Say = lambda sentence: None) -> list[Related]:
+    """The rows of a table: with a part pair they are pairs, which a part label scores, or to which
+    a part negative gives a text that is far; without, each text is its own partner.
+
+    Empty rows are left out, and of those that are learned from repeated ones, which is said. Raises
+    InputError for a score that is no finite number, and for scores that are all one.
+    """
+    columns = table.columns
+    sides = ("text", "pair") if "pair" in columns else ("text", "text")
+    made, n_empty = [], 0
+    for where, row in table.rows:
+        texts = [text_of(row[side], columns[side], where) for side in sides]
+        score = None
+        if any(map(empty, texts)):
+            n_empty += 1
+            continue
+        if "pair" in columns and "label" in columns:
+            score = number_of(row["label"], columns["label"], where)
+        elif "pair" in columns and not empty(row.get("negative")):
+            texts.append(text_of(row["negative"], columns["negative"], where))
+        made.append(Related(tuple(texts), score))
+    kept = list(dict.fromkeys(made)) if name == TRAIN else made
+    for count, kind in ((n_empty, "empty"), (len(made) - len(kept), "repeated")):
+        if count:
+            say(f"{name}: {count:,} {kind} rows are left out")
+    if not kept:
+        raise InputError(f"{name}: every row has an empty text; give texts to learn from")
+    if kept[0].score is not None and len({row.score for row in kept}) == 1:
+        raise InputError(
+            f"{name}: every score in column {columns['label']!r} is {kept[0].score:g}, so that no "
+            "pair is closer than another; name another column with --label, or take it out"
+        )
+    return kept

@@ -1,0 +1,151 @@
+"""Task `seq2seq`: text to text, for encoder-decoders. Rows have a source and a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tercet.data import Stream, TextPairs, Tokens, Translation
+from tercet.data.tables import text_of
+from tercet.errors import InputError, require
+from tercet.evaluate.translation import EXTRA, bleu_13a, chrf
+from tercet.jobs.finetune.rows import Part, Table, empty, read_table
+from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Say, Scores, Splits
+from tercet.language_model import LanguageModel
+from tercet.model import Network, build
+from tercet.text import Tokenizer
+from tercet.train import CrossEntropy
+from tercet.train.loop import Objective
+
+PARTS = (
+    Part("source", ("source", "src", "input", "question", "document", "text")),
+    Part("target", ("target", "tgt", "output", "answer", "summary", "translation")),
+)
+EVALUATED_TOKENS = 4_096  # of a batch, while measuring the loss
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text and what should be written of it."""
+
+    source: str
+    target: str
+
+    @property
+    def group(self) -> str:
+        return self.source
+
+
+class Seq2SeqTask:
+    """``log_probability``: the mean over the target tokens, in nats: minus the loss."""
+
+    metrics = ("chrf", "bleu", "log_probability")
+
+    def __init__(
+        self, recipe: FinetuneRecipe, model: LanguageModel, say: Say, facts: dict[str, Any]
+    ) -> None:
+        self.recipe, self.model, self.say, self.facts = recipe, model, say, facts
+        require("sacrebleu", EXTRA)  # or the first epoch would be lost
+        config, end = model.config, model.tokenizer.eos_id
+        if config.family != "encoder-decoder" or "language" not in config.heads:
+            raise InputError(
+                f"the model is of the {config.family} family; text to text is for encoder-"
+                "decoders, such as those of tercet train with objective.kind pairs"
+            )
+        if config.start_id is None or end is None:
+            raise InputError("the model names no token that begins and ends a text; train another")
+        self.shape = Translation(config.start_id, end)
+
+    def network(self, seed: int) -> Network:
+        old = self.model.network
+        new = build(old.config.replace(dropout=self.recipe.train.dropout), seed)
+        new.load_state_dict(old.state_dict())
+        new.tie()
+        return new
+
+    def stream(self, examples: Sequence[Written], seed: int) -> Stream:
+        rows = min(self.recipe.train.rows, len(examples))
+        draw = self._draw(examples, rows, seed)
+        if draw.left_out:
+            self.say(f"{draw.left_out:,} pairs beyond the context are left out")
+        return Stream(draw, self.shape, self.recipe.seq2seq.micro_tokens)
+
+    def _draw(self, examples: Sequence[Written], rows: int, seed: int) -> TextPairs:
+        """The pairs as the model reads and writes them; the shape adds the token at their ends."""
+        tokenizer = self.model.tokenizer
+        sources = self._open(tokenizer, [row.source for row in examples])
+        targets = self._open(tokenizer.target, [row.target for row in examples])
+        documents = [ids for pair in zip(sources, targets) for ids in pair]
+        longest = self.model.config.context_length
+        return TextPairs(Tokens.of(documents, None), None, seed, rows=rows, longest=longest)
+
+    def _open(self, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+        found = tokenizer.encode_batch(list(texts))
+        return [ids[:-1] if ids and ids[-1] == self.shape.end_id else ids for ids in found]
+
+    def objective(self, examples: Sequence[Written]) -> Objective:
+        return CrossEntropy(self.recipe.seq2seq.smoothing)
+
+    def scores(self, network: Network, examples: Sequence[Written]) -> Scores:
+        loss, wanted = self._loss(network, examples), self.recipe.seq2seq
+        model = LanguageModel(network, self.model.tokenizer, self.model.extras)
+        some = list(examples[: wanted.written])
+        found = model.translate(
+            [row.source for row in some], beams=wanted.beams, max_new_tokens=wanted.max_new_tokens
+        )
+        outputs, references = [str(one) for one in found], [row.target for row in some]
+        bleu, letters = bleu_13a(outputs, references), chrf(outputs, references)
+        figures = {"chrf": letters.score, "bleu": bleu.score, "log_probability": -loss}
+        said = f"{letters}; {bleu}; loss {loss:.4f} nats a token"
+        return Scores(figures, said, len(examples))
+
+    @torch.inference_mode()
+    def _loss(self, network: Network, examples: Sequence[Written]) -> float:
+        """Nats a target token, without smoothing."""
+        draw = self._draw(examples, 1, 0)
+        total, targets, device = 0.0, 0, network.tokens.weight.device
+        mean = max(1.0, draw.step_tokens)
+        size = max(1, int(EVALUATED_TOKENS // mean))
+        samples = [sample for step in draw.epoch(0) for sample in step]
+        samples.sort(key=lambda sample: sample.n_tokens)
+        for start in range(0, len(samples), size):
+            batch = self.shape.batch(samples[start : start + size])
+            total += float(CrossEntropy()(network, batch.to(device)))
+            targets += batch.n_targets
+        return total / targets
+
+    def finish(self, network: Network, validation: Sequence[Written]) -> Finished:
+        return Finished(self.model.extras)
+
+
+def seq2seq(recipe: FinetuneRecipe, model: LanguageModel, say: Say) -> tuple[Seq2SeqTask, Splits]:
+    """Reads what the recipe names. See ``Reader``."""
+    data = recipe.data
+    validation = data.validation if isinstance(data.validation, list) else []
+    table = read_table(data.train, PARTS, data.columns)
+    say(f"train: {table.sentence}")
+    found = {TRAIN: rows_of(table, TRAIN, say), VALIDATION: [], TEST: []}
+    for name, place in ((VALIDATION, validation), (TEST, data.test)):
+        if place:
+            found[name] = rows_of(read_table(place, PARTS, data.columns), name, say)
+    facts: dict[str, Any] = {name: len(rows) for name, rows in found.items()}
+    task = Seq2SeqTask(recipe, model, say, facts | {"columns": table.columns})
+    return task, Splits(*found.values())
+
+
+def rows_of(table: Table, name: str, say: Say) -> list[Written]:
+    """The pairs of a table. Those with an empty side are left out, which is said."""
+    found = []
+    for where, row in table.rows:
+        texts = [text_of(row[part.name], table.columns[part.name], where) for part in PARTS]
+        if not any(map(empty, texts)):
+            found.append(Written(*texts))
+    if len(found) < len(table.rows):
+        say(f"{name}: {len(table.rows) - len(found):,} rows with an empty side are left out")
+    if not found:
+        raise InputError(f"{name}: every row has an empty side; give texts")
+    return found
