@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ import torch
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.generate import Sampling, generate
+from tercet.generate import batcher as batcher_module
 from tercet.generate.batcher import Batcher
 from tercet.generate.prompts import Finished
 from tercet.kernels import library
@@ -134,6 +136,38 @@ def test_a_request_that_fails_fails_alone():
     for name, prompt in (("good", [5, 6]), ("also good", [8])):
         assert found[name].ids == generate(NETWORK, [prompt], max_new_tokens=5)[0].ids
     assert len(batcher.scheduler.free) == 12
+
+
+@pytest.mark.parametrize("where", ["stopped", "sums"])
+def test_a_step_that_is_interrupted_goes_on(where: str, monkeypatch) -> None:
+    """Ctrl-C in a request's own function, or no memory for the sums: every text is as alone."""
+    batcher, calls = Batcher(NETWORK, memory=12 * PAGE_BYTES), []
+
+    def once(*args: Any) -> None:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    def stopped(ids: list[int]) -> bool:
+        if where == "stopped":
+            once()
+        return False
+
+    whole = batcher_module.log_sums
+    if where == "sums":
+        monkeypatch.setattr(batcher_module, "log_sums", lambda x: once() or whole(x))
+    batcher.submit("short", [5], max_new_tokens=3)
+    batcher.submit("a", [5, 6], max_new_tokens=6, stopped=stopped)
+    batcher.submit("b", [5, 6, 7], max_new_tokens=6)
+    found: dict = {}
+    while batcher.busy:
+        try:
+            found |= batcher.step()
+        except KeyboardInterrupt:
+            continue
+    for name, prompt, n in (("short", [5], 3), ("a", [5, 6], 6), ("b", [5, 6, 7], 6)):
+        assert found[name].ids == generate(NETWORK, [prompt], max_new_tokens=n)[0].ids
+    assert len(calls) > 3 and len(batcher.scheduler.free) == 12
 
 
 def test_who_is_cancelled_while_a_token_is_chosen_gets_no_answer():

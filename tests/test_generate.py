@@ -504,3 +504,8 @@ def test_a_step_of_a_large_vocabulary_has_a_bound(vocab_size: int, sizes: list[i
     texts = [Text(i, b"", [1, 2], 3) for i in range(64)]
     found = groups(texts, None, vocab_size)
     assert [len(together) for together, _ in found] == sizes
+
+
+def test_a_bias_that_is_no_dict_says_so() -> None:
+    with pytest.raises(InputError, match="dict"):
+        Sampling(bias=None)  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ class Batcher:
         self.store = Pages(network, memory, PAGE)
         self.scheduler = Scheduler(self.store.n_pages, rows=FEW, texts=texts)
         self.requests: dict[Hashable, _Request] = {}
+        self._ended: dict[Hashable, Any] = {}  # in a step that was interrupted: told in the next
         self._one = threading.RLock()  # what is asked while a token is chosen comes in by itself
 
     def submit(
@@ -88,7 +89,7 @@ class Batcher:
 
     @property
     def busy(self) -> bool:
-        return bool(self.requests)
+        return bool(self.requests or self._ended)
 
     @torch.no_grad()
     def step(self) -> dict[Hashable, int | Finished | Exception]:
@@ -97,7 +98,8 @@ class Batcher:
         with self._one:
             turn = self.scheduler.turn()
             if not turn:
-                return {}
+                ended, self._ended = self._ended, {}
+                return ended
             try:
                 with evaluating(self.network):
                     states = self._read(turn)
@@ -107,16 +109,39 @@ class Batcher:
                 if not due:
                     return {}
                 logits = self.tape.logits(states[[at for _, at in due]])  # (B, V)
+                sums = log_sums(logits)  # (B,)
             except BaseException:
                 self.scheduler.undo(turn)
                 raise
-            return self._written([job.name for job, _ in due], logits)
+            return self._written([job for job, _ in due], logits, sums)
 
-    def _written(self, names: list[Hashable], logits: Tensor) -> dict[Hashable, Any]:
+    def _written(self, due: list[Job], logits: Tensor, sums: Tensor) -> dict[Hashable, Any]:
         """A token for each. What a request's own function cancels on the way gets no answer."""
-        asked = {name: self.requests[name] for name in names}
-        found: dict[Hashable, Any] = {}
-        rows = zip(asked.items(), logits.split(1), log_sums(logits).split(1), strict=True)
+        asked = {job.name: self.requests[job.name] for job in due}
+        found, self._ended = self._ended, {}
+        try:
+            self._write(asked, logits, sums, found)
+        except BaseException:  # Ctrl-C: who has no token yet reads its last one again
+            self._ended = {name: x for name, x in found.items() if not isinstance(x, int)}
+            self.scheduler.undo(
+                [(job, 1) for job in due if job.name in self.requests and not job.unread]
+            )
+            raise
+        # who got a token and was cancelled later in the same step is not told of it
+        return {
+            name: answer
+            for name, answer in found.items()
+            if not isinstance(answer, int) or self.requests.get(name) is asked[name]
+        }
+
+    def _write(
+        self,
+        asked: dict[Hashable, _Request],
+        logits: Tensor,
+        sums: Tensor,
+        found: dict[Hashable, Any],
+    ) -> None:
+        rows = zip(asked.items(), logits.split(1), sums.split(1), strict=True)
         for (name, request), row, log_sum in rows:
             if self.requests.get(name) is not request:
                 continue
@@ -129,12 +154,6 @@ class Batcher:
             found[name] = answer
             if not isinstance(answer, int):
                 self.cancel(name)
-        # who got a token and was cancelled later in the same step is not told of it
-        return {
-            name: answer
-            for name, answer in found.items()
-            if not isinstance(answer, int) or self.requests.get(name) is asked[name]
-        }
 
     def _read(self, turn: list[tuple[Job, int]]) -> Tensor:
         """States of what is read now, text behind text; the scheduler counts it as read already."""
@@ -154,7 +173,11 @@ class Batcher:
         text, stopped = request.text, request.stopped
         grow(text, logits, request.pick, log_sum)
         told = None if stopped is None else lambda index, ids: stopped(ids)
-        text.finish = ending(text, request.ends, told)
+        try:
+            text.finish = ending(text, request.ends, told)
+        except BaseException:
+            text.take_back()
+            raise
         if text.finish is not None:
             return text.finished()
         if self.requests.get(name) is request:

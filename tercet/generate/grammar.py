@@ -53,6 +53,8 @@ class Grammar:
     def regex(cls, pattern: str) -> Grammar:
         """Texts that a regular expression matches from beginning to end."""
         said = f"the regular expression {pattern!r}"
+        if not isinstance(pattern, str):
+            raise InputError(f"{said} is no text; give a string")
         if (len(pattern) - len(pattern.rstrip("\\"))) % 2:  # the library drops it in silence
             raise InputError(
                 f"{said} cannot be met: a lone backslash at its end; write two for one"

@@ -65,6 +65,11 @@ class Text:
         self.window.append(token)
         self.unread = 1
 
+    def take_back(self) -> None:
+        """The last token, which nobody was told of."""
+        for kept in (self.ids, self.log_probabilities, self.window):
+            kept.pop()
+
     def slide(self, context: int, bos_id: int | None) -> None:
         """Keeps the newest half of the context, and a begin-of-text token that stood first.
 

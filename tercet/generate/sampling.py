@@ -70,6 +70,8 @@ class Sampling:
             raise InputError(
                 f"presence_penalty {self.presence_penalty} must lie between -2 and 2; 0 is none"
             )
+        if not isinstance(self.bias, Mapping):
+            raise InputError(f"bias {self.bias!r} must be a dict of token ids and numbers")
         for token, value in self.bias.items():
             known = isinstance(value, int | float) and (abs(value) <= 1e6 or value == -math.inf)
             if not known:

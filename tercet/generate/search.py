@@ -59,7 +59,7 @@ class Beam:
         penalty = self.length_penalty
         if not isinstance(penalty, int | float) or not -20 <= penalty <= 20:
             raise InputError(f"length_penalty {penalty!r} must be a number between -20 and 20")
-        if self.early_stopping not in (True, False, "never"):
+        if type(self.early_stopping) is not bool and self.early_stopping != "never":
             raise InputError(
                 f"early_stopping {self.early_stopping!r} is unknown; use True, False or 'never'"
             )

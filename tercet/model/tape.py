@@ -228,6 +228,8 @@ class Pages:
     """Room for keys and values in pages of so many tokens, as many as fit into ``memory`` bytes."""
 
     def __init__(self, network: Transformer, memory: int, page: int) -> None:
+        if type(memory) is not int:
+            raise InputError(f"memory {memory!r} must be a whole number of bytes, such as 1 << 30")
         c, dtype = network.config, network.tokens.weight.dtype
         size = 2 * c.decoder_layers * c.kv_heads * page * c.head_width * dtype.itemsize
         self.n_pages = memory // size
