@@ -44,6 +44,8 @@ def card(result: dict[str, Any]) -> str:
     counts = ", ".join(
         f"{data[name]:,} {name}" for name in ("train", "validation", "test") if data.get(name)
     )
+    if not data.get("validation"):
+        counts += f"; of the train rows {result['validation']['n']:,} were held back for validation"
     columns = ", ".join(f"{part}: `{name}`" for part, name in data.get("columns", {}).items())
     figures = [
         f"| {name} | {split} | {value:.4f} | {_sd(result[split]['sd'][name])} |"
@@ -84,9 +86,10 @@ def _about_adapter(base: str | None) -> list[str]:
     if base is None:
         return []
     return [
-        "This folder holds a low-rank adapter and the head, in peft's format; the weights below "
+        "This folder holds a low-rank adapter and the head, in peft's format; the weights below it "
         f"are in `{base}`. `tercet.load` of this folder takes both, `tercet merge FOLDER --out "
-        "NEW` makes them one model.",
+        "NEW` makes them one model; `peft`'s Auto classes open it, those of `transformers` the "
+        "merged one.",
         "",
     ]
 

@@ -109,7 +109,7 @@ class EmbedTask:
         rows = list(examples)
         if rows[0].score is not None:
             found = agreement(model, rows, together=False)
-            return Scores({"spearman": found}, f"Spearman {100 * found:.2f}", len(rows))
+            return Scores({"spearman": found}, f"Spearman {found:.4f}", len(rows))
         if _alone(rows):
             spread = -uniformity(model.embed([row.texts[0] for row in rows]))
             return Scores({"uniformity": spread}, f"uniformity {-spread:.3f}", len(rows))

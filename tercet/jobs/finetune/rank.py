@@ -114,7 +114,7 @@ class RankTask:
         model = LanguageModel(network, self.model.tokenizer, self.model.extras)
         if _scored(examples):
             found = agreement(model, examples, together=True)
-            return Scores({"spearman": found}, f"Spearman {100 * found:.2f}", len(examples))
+            return Scores({"spearman": found}, f"Spearman {found:.4f}", len(examples))
         queries, documents, judged = judged_rows(examples)
         documents |= self._others(set(documents.values()))
         key = tuple(examples)
