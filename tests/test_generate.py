@@ -506,6 +506,15 @@ def test_a_step_of_a_large_vocabulary_has_a_bound(vocab_size: int, sizes: list[i
     assert [len(together) for together, _ in found] == sizes
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_network_of_nan_says_so(temperature: float) -> None:
+    network = build(DECODER, seed=3).eval()
+    with torch.no_grad():
+        network.tokens.weight[7] = math.nan
+    with pytest.raises(InputError, match="NaN"):
+        generate(network, [[7, 8]], max_new_tokens=2, sampling=Sampling(temperature))
+
+
 def test_a_bias_that_is_no_dict_says_so() -> None:
     with pytest.raises(InputError, match="dict"):
         Sampling(bias=None)  # type: ignore[arg-type]

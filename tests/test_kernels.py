@@ -285,12 +285,13 @@ def held():
 
 sizes = {"context_length": 8, "d_model": 8, "d_ff": 8, "n_heads": 2}
 build(TransformerConfig(vocab_size=9, decoder_layers=1, **sizes))
-assert keep_pages(1) == keep_pages(SOME)  # it asks for no less than it has
+listens = keep_pages(SOME)
+assert keep_pages(1) == listens  # it asks for no less than it has
 before = held()
 for _ in range(2):
     pieces = [torch.ones(5 << 20) for _ in range(8)]  # 20 MiB each
     del pieces
-print(held() - before)
+print(int(listens), held() - before)
 """
 
 
@@ -303,4 +304,7 @@ def test_freed_memory_stays_unless_the_environment_speaks_of_it(told: str):
     done = subprocess.run(
         [sys.executable, "-c", FREED], env=os.environ | setting, capture_output=True, text=True
     )
-    assert (int(done.stdout) > 120) == (not told), done.stderr
+    listens, stayed = map(int, done.stdout.split())
+    assert listens == (not told), done.stderr
+    # by itself glibc may give the pages back or keep them, as its heap happens to end
+    assert stayed > 120 or told
