@@ -1,9 +1,10 @@
-"""What tag and answer share: the files of each split, and the body of a pretrained network under a
-new head that reads single tokens.
+"""A pretrained body under a task's new head; and what tag and answer share, the files of each split
+and a head that reads single tokens.
 """
 
 from __future__ import annotations
 
+from tercet.config import TransformerConfig
 from tercet.data.sources import found
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.settings import Data
@@ -28,9 +29,15 @@ def under_head(
     )
     if config.family == "encoder-decoder":
         config = config.replace(decoder_layers=0, start_id=None)
+    return with_body(network, config, head, seed)
+
+
+def with_body(network: Network, config: TransformerConfig, head: str, seed: int) -> Network:
+    """A network of ``config`` with all the weights that ``network`` has for it, but for ``head``,
+    which is new."""
     new = build(config, seed)
     own = {n: t for n, t in network.state_dict().items() if not n.startswith(f"heads.{head}.")}
     kept = {name: own[name] for name in new.state_dict() if name in own}
     missing = new.load_state_dict(kept, strict=False).missing_keys
-    assert all(name.startswith(f"heads.{head}.") for name in missing), missing
+    assert all(name.startswith("heads.") for name in missing), missing  # a pooler is new too
     return new

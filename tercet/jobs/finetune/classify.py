@@ -15,12 +15,13 @@ from tercet.data.labelled import Labelled, LabelledTexts
 from tercet.errors import InputError
 from tercet.hf import row_for
 from tercet.jobs.finetune import kinds
+from tercet.jobs.finetune.bodies import with_body
 from tercet.jobs.finetune.kinds import Kind
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.task import Finished, Say, Scores, Splits
 from tercet.language_model import LanguageModel
-from tercet.model import Network, build
+from tercet.model import Network
 from tercet.represent.classify import Read, logits, read, start_of
 from tercet.text import CutReport
 from tercet.train.loop import Objective
@@ -257,9 +258,4 @@ def with_classifier(
     else:
         options = (through, plain) if pool is None else ()
         config = next((one for one in options if row_for(one, model_type) is not None), plain)
-    new = build(config, seed)
-    own = {n: t for n, t in network.state_dict().items() if not n.startswith(f"heads.{HEAD}.")}
-    kept = {name: own[name] for name in new.state_dict() if name in own}
-    missing = new.load_state_dict(kept, strict=False).missing_keys
-    assert all(name.startswith("heads.") for name in missing), missing
-    return new
+    return with_body(network, config, HEAD, seed)

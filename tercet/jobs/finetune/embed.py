@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 from tercet.data import Stream
@@ -114,20 +113,10 @@ class EmbedTask:
             spread = -uniformity(model.embed([row.texts[0] for row in rows]))
             return Scores({"uniformity": spread}, f"uniformity {-spread:.3f}", len(rows))
         queries, documents, judged = judged_rows(rows)
-        known = set(documents.values())
-        others = [text for text in self._searched if text not in known]
-        documents |= {f"other {number}": text for number, text in enumerate(others)}
+        documents |= self.data.others(documents.values())
         one = retrieval(dense_order(model, queries, documents, depth=10), judged)
         figures = {"ndcg": one.ndcg, "recall": one.recall, "mrr": one.mrr}
         return Scores(figures, f"{one} among {len(documents):,} texts", one.n)
-
-    @cached_property
-    def _searched(self) -> list[str]:
-        """Every text that a search may find: the partners of all splits, and the documents."""
-        splits = self.data.splits
-        rows = [*splits.train, *splits.validation, *splits.test]
-        partners = [row.texts[1] for row in rows if row.score is None]
-        return list(dict.fromkeys([*partners, *self.data.documents.values()]))
 
     @property
     def extras(self) -> Extras:

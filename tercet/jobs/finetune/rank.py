@@ -116,7 +116,7 @@ class RankTask:
             found = agreement(model, examples, together=True)
             return Scores({"spearman": found}, f"Spearman {found:.4f}", len(examples))
         queries, documents, judged = judged_rows(examples)
-        documents |= self._others(set(documents.values()))
+        documents |= self.data.others(documents.values())
         key = tuple(examples)
         if key not in self._dense:
             depth = self.recipe.rank.depth
@@ -125,14 +125,6 @@ class RankTask:
         after = retrieval(reranked(model, queries, documents, self._dense[key]), judged)
         figures = {"ndcg": after.ndcg, "mrr": after.mrr, "dense_ndcg": before.ndcg}
         return Scores(figures, f"{after}; by vectors nDCG@{before.at} {before.ndcg:.4f}", after.n)
-
-    def _others(self, known: set[str]) -> dict[str, str]:
-        """What else a search may find: the partners in all splits, and the documents."""
-        splits = self.data.splits
-        rows = (*splits.train, *splits.validation, *splits.test)
-        texts = dict.fromkeys([*(row.texts[1] for row in rows), *self.data.documents.values()])
-        others = [text for text in texts if text not in known]
-        return {f"other {number}": text for number, text in enumerate(others)}
 
     def finish(self, network: Network, validation: Sequence[Related]) -> Finished:
         return Finished(Extras(model_type=self.model.extras.model_type))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tercet.data.judgements import Judgements, is_retrieval_folder
@@ -30,6 +32,19 @@ class RelatedData:
     splits: Splits
     documents: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def others(self, known: Iterable[str]) -> dict[str, str]:
+        """By a name: what else a search may find, the partners in all splits and the documents."""
+        found = {text: f"other {number}" for number, text in enumerate(self._searched)}
+        for text in known:
+            found.pop(text, None)
+        return {name: text for text, name in found.items()}
+
+    @cached_property
+    def _searched(self) -> list[str]:
+        rows = [*self.splits.train, *self.splits.validation, *self.splits.test]
+        partners = [row.texts[1] for row in rows if row.score is None]
+        return list(dict.fromkeys([*partners, *self.documents.values()]))
 
 
 def read_related(recipe: FinetuneRecipe, say: Say) -> RelatedData:
