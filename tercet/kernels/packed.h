@@ -18,7 +18,8 @@
 
 #define WIDE 64
 #define VECTORS (WIDE / W)
-#define ROWS 6 /* of x at a time */
+#define ROWS 12 /* of x at a time, at the most */
+#define MANY 6  /* that registers hold */
 #define GROUP 32
 
 enum kind { FLOAT32, BFLOAT16, INT8, INT4 };

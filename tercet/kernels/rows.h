@@ -116,15 +116,15 @@ static int prepared(const struct product *op, long rows, struct ready *to) {
     return 1;
 }
 
-/* R rows times O outputs whose weights lie row by row */
-INLINE void dot_tile(const int R, const int O, const int half, const void *x, long x_step,
-                     const void *w, long D, float *y, long y_step) {
-    vec c[R][O];
+/* R rows times an output of each of VECTORS streams of weights that lie row by row */
+INLINE void dot_tile(const int R, const int half, const void *x, long x_step, const void *const *w,
+                     long D, float *y) {
+    vec c[R][VECTORS];
     long d = 0;
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
-        for (int o = 0; o < O; o++) c[r][o] = all(0);
+        for (int p = 0; p < VECTORS; p++) c[r][p] = all(0);
 #ifdef __AVX512BF16__
     if (half)
         for (; d + 32 <= D; d += 32)
@@ -132,9 +132,9 @@ INLINE void dot_tile(const int R, const int O, const int half, const void *x, lo
             for (int r = 0; r < R; r++) {
                 __m512bh a = (__m512bh)_mm512_loadu_ps((const bf16 *)x + r * x_step + d);
 #pragma GCC unroll 8
-                for (int o = 0; o < O; o++) {
-                    __m512bh b = (__m512bh)_mm512_loadu_ps((const bf16 *)w + o * D + d);
-                    c[r][o] = (vec)_mm512_dpbf16_ps((__m512)c[r][o], b, a);
+                for (int p = 0; p < VECTORS; p++) {
+                    __m512bh b = (__m512bh)_mm512_loadu_ps((const bf16 *)w[p] + d);
+                    c[r][p] = (vec)_mm512_dpbf16_ps((__m512)c[r][p], b, a);
                 }
             }
 #endif
@@ -143,34 +143,43 @@ INLINE void dot_tile(const int R, const int O, const int half, const void *x, lo
         for (int r = 0; r < R; r++) {
             vec a = load(x, r * x_step + d, half);
 #pragma GCC unroll 8
-            for (int o = 0; o < O; o++) c[r][o] = fused(a, load(w, o * D + d, half), c[r][o]);
+            for (int p = 0; p < VECTORS; p++) c[r][p] = fused(a, load(w[p], d, half), c[r][p]);
         }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-        float *to = y + r * y_step;
-        if (O == 4) totals(to, c[r][0], c[r][1 % O], c[r][2 % O], c[r][3 % O]);
-        else
-#pragma GCC unroll 8
-            for (int o = 0; o < O; o++) to[o] = total(c[r][o]);
+        float sums[VECTORS];
+        for (int p = 0; p < VECTORS; p += 4) totals(sums + p, c[r][p], c[r][p + 1], c[r][p + 2], c[r][p + 3]);
         for (long e = d; e < D; e++)
-            for (int o = 0; o < O; o++)
-                to[o] += load1(x, r * x_step + e, half) * load1(w, o * D + e, half);
+            for (int p = 0; p < VECTORS; p++)
+                sums[p] += load1(x, r * x_step + e, half) * load1(w[p], e, half);
+        for (int p = 0; p < VECTORS; p++) y[r * WIDE + p * W] = sums[p];
     }
 }
 
-INLINE void dots(const int R, const struct part *part, const struct ready *x, long row, long m,
-                 long outputs, float *y) {
-    long D = part->w.inputs, o = 0, half = part->w.kind == BFLOAT16, size = half ? 2 : 4;
-    const char *w = (const char *)part->w.data + m * D * size, *from = (const char *)x->x + row * x->step * size;
-    if (part->outputs - m < outputs) outputs = part->outputs - m;
-    for (; o + 4 <= outputs; o += 4) {
-        if (half) dot_tile(R, 4, 1, from, x->step, w + o * D * 2, D, y + o, WIDE);
-        else dot_tile(R, 4, 0, from, x->step, w + o * D * 4, D, y + o, WIDE);
-    }
-    for (; o < outputs; o++) {
-        if (half) dot_tile(R, 1, 1, from, x->step, w + o * D * 2, D, y + o, WIDE);
-        else dot_tile(R, 1, 0, from, x->step, w + o * D * 4, D, y + o, WIDE);
+/* n rows times W outputs from each of m on. The rows beyond what registers hold find the weights in
+   the nearest cache. */
+INLINE void dots(const int half, const struct part *part, const struct ready *x, long row, long n,
+                 const long *m, float *y) {
+    long D = part->w.inputs, size = half ? 2 : 4, tiles = (n + MANY - 1) / MANY;
+    const char *rows = (const char *)x->x + row * x->step * size;
+    for (long j = 0; j < W; j++) {
+        const void *w[VECTORS];
+        for (int p = 0; p < VECTORS; p++) {
+            long o = m[p] + j < part->outputs ? m[p] + j : part->outputs - 1; /* nobody looks */
+            w[p] = (const char *)part->w.data + o * D * size;
+        }
+        for (long t = 0; t < tiles; t++) {
+            long r = n * t / tiles, R = n * (t + 1) / tiles - r;
+            const void *from = rows + r * x->step * size;
+            float *to = y + r * WIDE + j;
+            if (R == 1) dot_tile(1, half, from, x->step, w, D, to);
+            if (R == 2) dot_tile(2, half, from, x->step, w, D, to);
+            if (R == 3) dot_tile(3, half, from, x->step, w, D, to);
+            if (R == 4) dot_tile(4, half, from, x->step, w, D, to);
+            if (R == 5) dot_tile(5, half, from, x->step, w, D, to);
+            if (R == 6) dot_tile(6, half, from, x->step, w, D, to);
+        }
     }
 }
 
@@ -186,25 +195,26 @@ static vec activated(int kind, vec x) {
     return x;
 }
 
-/* R rows times a panel of a part, with scales and bias. */
-INLINE void panel_of(const int R, const struct part *part, const struct ready *x, long row,
-                     long panel, vec y[ROWS][VECTORS]) {
+/* R rows times the outputs from each of m on, with scales and bias. */
+INLINE void outputs_of(const int R, const struct part *part, const struct ready *x, long row, long n,
+                       const long *m, vec y[ROWS][VECTORS]) {
     const struct weights *w = &part->w;
     const uint8_t *data = (const uint8_t *)w->data;
     const bf16 *scales = (const bf16 *)w->scales;
-    long D = w->inputs, first = panel * WIDE;
-    if (w->kind == INT8) int8_tile(R, x->q, row, data + first * D, D, y);
+    long D = w->inputs;
+    if (w->kind == INT8) int8_tile(R, x->q, row, data + m[0] * D, D, y);
     else if (w->kind == INT4)
-        int4_tile(R, x->q, row, data + first * D / 2, scales + first * groups_of(D), D, y);
-    else dots(R, part, x, row, first, WIDE, (float *)y);
+        int4_tile(R, x->q, row, data + m[0] * D / 2, scales + m[0] * groups_of(D), D, y);
+    else if (w->kind == BFLOAT16) dots(1, part, x, row, n, m, (float *)y);
+    else dots(0, part, x, row, n, m, (float *)y);
     for (int p = 0; p < VECTORS; p++) {
-        long m = first + p * W, left = part->outputs - m;
+        long left = part->outputs - m[p];
         vec s = all(1), b = all(0);
-        if (w->kind == INT8) s = load(w->scales, m, 0);
-        if (w->bias && left >= W) b = load(w->bias, m, 0);
+        if (w->kind == INT8) s = load(w->scales, m[p], 0);
+        if (w->bias && left >= W) b = load(w->bias, m[p], 0);
         else if (w->bias)
-            for (long i = 0; i < left; i++) b[i] = w->bias[m + i];
-        for (int r = 0; r < R; r++) y[r][p] = y[r][p] * s + b;
+            for (long i = 0; i < left; i++) b[i] = w->bias[m[p] + i];
+        for (int r = 0; r < n; r++) y[r][p] = y[r][p] * s + b;
     }
 }
 
@@ -218,35 +228,58 @@ INLINE void put(const struct product *op, const struct part *part, long at, long
         for (long i = 0; i < part->outputs - m; i++) to[i] = y[i] + (more ? more[i] : 0);
 }
 
-/* R rows times a panel; `at`: where the part begins in y */
+/* n rows (R of packed weights) times the outputs from each of m on; `at`: where the part begins in
+   y; `end`: none from there on counts */
 INLINE void tile(const int R, const struct product *op, const struct part *part, long at,
-                 const struct ready *x, long row, long panel) {
+                 const struct ready *x, long row, long n, const long *m, long end) {
     vec y[ROWS][VECTORS], up[ROWS][VECTORS];
-    panel_of(R, part, x, row, panel, y);
-    if (op->gated) panel_of(R, part + 1, x, row, panel, up);
-    for (int r = 0; r < R; r++)
-        for (int p = 0; p < VECTORS; p++) {
+    outputs_of(R, part, x, row, n, m, y);
+    if (op->gated) outputs_of(R, part + 1, x, row, n, m, up);
+    for (int r = 0; r < n; r++)
+        for (int p = 0; p < VECTORS && m[p] < end; p++) {
             vec c = activated(op->activation, y[r][p]);
             if (op->gated) c *= up[r][p];
-            put(op, part, (row + r) * op->y_step + at, panel * WIDE + p * W, c);
+            put(op, part, (row + r) * op->y_step + at, m[p], c);
         }
 }
 
-/* This thread's panels. 0 where there was no memory. */
+/* Panels of packed weights: a thread's own. */
+static void panels(const struct product *op, const struct part *part, long at, const struct ready *x,
+                   long rows, int me, int threads) {
+    long count = (part->outputs + WIDE - 1) / WIDE;
+    for (long panel = count * me / threads; panel < count * (me + 1) / threads; panel++) {
+        long m[VECTORS];
+        for (int p = 0; p < VECTORS; p++) m[p] = panel * WIDE + p * W;
+        for (long row = 0, left; (left = rows - row) > 0;) {
+            if (left >= 6 && part->w.kind == INT8) tile(6, op, part, at, x, row, 6, m, part->outputs), row += 6;
+            else if (left >= 4 && part->w.kind == INT8) tile(4, op, part, at, x, row, 4, m, part->outputs), row += 4;
+            else if (left >= 2) tile(2, op, part, at, x, row, 2, m, part->outputs), row += 2;
+            else tile(1, op, part, at, x, row, 1, m, part->outputs), row += 1;
+        }
+    }
+}
+
+/* Weights row by row: a thread's own outputs, in VECTORS stretches that are read side by side. */
+static void stretches(const struct product *op, const struct part *part, long at, const struct ready *x,
+                      long rows, int me, int threads) {
+    long count = (part->outputs + W - 1) / W, from = count * me / threads, to = count * (me + 1) / threads;
+    long each = (to - from + VECTORS - 1) / VECTORS, m[VECTORS];
+    for (long i = 0; i < each; i++) {
+        for (int p = 0; p < VECTORS; p++) m[p] = (from + p * each + i) * W;
+        for (long row = 0; row < rows; row += ROWS)
+            tile(0, op, part, at, x, row, rows - row < ROWS ? rows - row : ROWS, m, to * W);
+    }
+}
+
+/* This thread's outputs. 0 where there was no memory. */
 static int product(const struct product *op, long rows, int me, int threads) {
     struct ready x;
     if (!prepared(op, rows, &x)) return 0;
     long at = 0;
     for (int i = 0; i < (op->gated ? 1 : 3) && op->parts[i].w.data; i++) {
         const struct part *part = op->parts + i;
-        long panels = (part->outputs + WIDE - 1) / WIDE;
-        for (long panel = panels * me / threads; panel < panels * (me + 1) / threads; panel++)
-            for (long row = 0, left; (left = rows - row) > 0;) {
-                if (left >= 6 && part->w.kind != INT4) tile(6, op, part, at, &x, row, panel), row += 6;
-                else if (left >= 4 && part->w.kind != INT4) tile(4, op, part, at, &x, row, panel), row += 4;
-                else if (left >= 2) tile(2, op, part, at, &x, row, panel), row += 2;
-                else tile(1, op, part, at, &x, row, panel), row += 1;
-            }
+        if (part->w.kind < INT8) stretches(op, part, at, &x, rows, me, threads);
+        else panels(op, part, at, &x, rows, me, threads);
         at += part->outputs;
     }
     return 1;
