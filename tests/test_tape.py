@@ -14,7 +14,7 @@ from tercet.config import TransformerConfig
 from tercet.generate import generate
 from tercet.kernels import library
 from tercet.kernels.packed import pack, product
-from tercet.kernels.tape import ACTIVATIONS
+from tercet.kernels.tape import ACTIVATIONS, Tape
 from tercet.model import build, flatten
 from tercet.model.layers import Activation
 from tercet.model.layout import Layout
@@ -191,6 +191,32 @@ def test_a_kept_tape_runs_what_the_parameters_are_now(dtype):
         generate(n, [[5, 6, 7]], max_new_tokens=9)[0] for n in (network, copy.deepcopy(network))
     )
     assert after.log_probabilities == alone.log_probabilities != before.log_probabilities
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 30), st.lists(st.integers(1, 300), min_size=1, max_size=3), st.data())
+def test_a_product_of_any_shape(rows, sizes, data):
+    """Rows beyond what is read at once, outputs that no thread's stretches divide evenly."""
+    kind = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))
+    inputs, add = data.draw(st.integers(1, 130)), data.draw(st.booleans())
+    gated = len(sizes) == 2 and data.draw(st.booleans())
+    sizes = [sizes[0]] * 2 if gated else sizes
+    draw = torch.Generator().manual_seed(rows)
+    weights = [torch.randn(m, inputs, generator=draw).to(kind) for m in sizes]
+    biases = [torch.randn(m, generator=draw) for m in sizes]
+    tape = Tape({"x": inputs, "y": sizes[0] if gated else sum(sizes)})
+    residual = "y" if add else None
+    tape.product("x", "y", *zip(weights, biases), gated=gated, activation="silu", add=residual)
+    buffers = tape.buffers(rows)
+    for buffer in buffers.values():
+        buffer.normal_(generator=draw)
+    x = buffers["x"].to(kind).double()
+    parts = [x @ weight.double().t() + bias for weight, bias in zip(weights, biases)]
+    silu = torch.nn.functional.silu
+    wanted = silu(parts[0]) * parts[1] if gated else silu(torch.cat(parts, 1))
+    wanted += buffers["y"] if add else 0
+    tape.run(rows)
+    torch.testing.assert_close(buffers["y"].double(), wanted, rtol=1e-4, atol=1e-4)
 
 
 # packed weights ----------------------------------------------------------------------------------
