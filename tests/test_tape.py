@@ -81,6 +81,21 @@ def test_in_bfloat16_it_is_as_near_as_the_network_is(name):
     assert furthest(network, kind=torch.bfloat16) < 0.05
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["pre", "post", "windows"])
+def test_states_and_logits_in_one_go_are_those_of_two(name, kind):
+    network = build(DECODERS[name], seed=2).to(kind).eval()
+    tape = tape_of(network, network.decoder)
+    assert tape is not None and tape.through
+    caches = [network.new_cache(2) for _ in range(2)]
+    for step in range(4):
+        tokens, layout = torch.tensor([step, 9]), Layout([1, 1], past=caches[0].lengths)
+        one = tape.decode(tokens, layout, caches[0], logits=True).clone()
+        two = tape.logits(tape.decode(tokens, layout, caches[1]))
+        assert torch.equal(one, two) and caches[0].lengths == caches[1].lengths
+
+
 ENCODERS = {
     name: config.replace(encoder_layers=3, decoder_layers=0, heads=("masked",), eos_ids=())
     for name, config in DECODERS.items()

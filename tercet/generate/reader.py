@@ -132,8 +132,9 @@ class Reader:
         elif len(ids) > len(unread):
             rows = layout.last
         if self.tape is not None and len(ids) <= FEW and isinstance(cache, Cache):
-            states = self.tape.decode(tokens, layout, cache)  # (N, D)
-            return self.tape.logits(states[rows])
+            if rows == slice(None):
+                return self.tape.decode(tokens, layout, cache, logits=True)
+            return self.tape.logits(self.tape.decode(tokens, layout, cache)[rows])
         # A network takes the cache that it made itself, which the two types cannot say.
         states = self.network.decode(tokens, layout, cache=cache)  # type: ignore[arg-type]
         return self.network.logits(states[rows])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tercet.errors import InputError
-from tercet.kernels.best import log_sums
+from tercet.kernels.best import best, log_sums
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def choose(logits: Tensor, sampling: Sampling, *, draws: Tensor | None = None) -
     order, it falls (inverse transform), so equal draws give equal tokens on every device.
     """
     if sampling.temperature == 0:
-        return logits.argmax(-1)
+        return best(logits, 1)[1].squeeze(-1)
     assert draws is not None, "sampling above temperature 0 needs a draw for every row"
     weights = distribution(logits, sampling).cumsum(-1)  # (B, V)
     _numbers(weights[:, -1])

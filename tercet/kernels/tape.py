@@ -218,8 +218,9 @@ class Tape:
         """The (rows, width) float32 that a run of so many rows reads and writes."""
         return {name: buffer[:rows] for name, buffer in self._bound(rows)[1].items()}
 
-    def run(self, rows: int, told: Rows | None = None) -> None:
-        """All operations on ``buffers(rows)``; attention must be told where the rows stand."""
+    def run(self, rows: int, told: Rows | None = None, *, n_ops: int | None = None) -> None:
+        """All operations on ``buffers(rows)``, or the first so many; attention must be told where
+        the rows stand."""
         ops, _ = self._bound(rows)
         for i, heads in self._looks:
             assert told is not None
@@ -232,7 +233,11 @@ class Tape:
             assert k.is_contiguous() and v.is_contiguous()
             made.half = k.dtype == torch.bfloat16
         position = told.position.data_ptr() if told else None
-        _run(ops, len(ops), rows, position)
+        _run(ops, len(ops) if n_ops is None else n_ops, rows, position)
+
+    @property
+    def n_ops(self) -> int:
+        return len(self._ops)
 
     def _bound(self, rows: int) -> tuple[Any, dict[str, Tensor]]:
         """The operations on their buffers, which hold at least so many rows."""

@@ -49,6 +49,7 @@ class StackTape:
                 "query": self.inner,
                 "seen": self.inner,
                 "inner": c.d_ff,
+                "logits": c.vocab_size,
             }
         )
         for i, block in enumerate(self.stack.blocks):
@@ -60,6 +61,16 @@ class StackTape:
         if (last := _norm(self.stack.norm)) is not None:
             self.tape.norm("x", "states", last)
         self.out = "x" if last is None else "states"
+        self.n_ops = self.tape.n_ops  # without the output layer
+        heads = network.heads
+        between = heads.output is None or stack is not network.decoder
+        self.through = not between and all(
+            type(slot) is nn.Identity for slot in (heads.transform, heads.scale)
+        )
+        if self.through:
+            _, weight, bias = heads.output_parts(network.tokens.weight[:0])
+            layer = (weight, bias) if heads.packed is None else _parts(heads.packed)
+            self.tape.product(self.out, "logits", layer)
         self.biases: dict[tuple[int, int], Tensor] = {}
         self.head: Tape | None = None
         self.weight: Tensor | None = None
@@ -132,8 +143,11 @@ class StackTape:
             scopes[f"pattern {kind}"] = self._scope(kind, texts, own, layout.positions, last)
         return self._run(states, layout.positions, scopes, {0: (keys[0], keys[1])})
 
-    def decode(self, tokens: Tensor, layout: Layout, cache: Cache) -> Tensor:
-        """States (N, D) float32 of tokens (N,) behind a cache, which then holds them."""
+    def decode(
+        self, tokens: Tensor, layout: Layout, cache: Cache, *, logits: bool = False
+    ) -> Tensor:
+        """States (N, D) float32 of tokens (N,) behind a cache, which then holds them; or their
+        logits (N, V), in one go where nothing stands between."""
         states = self.stack.embedding(self.network.tokens(tokens), layout, None)
         G, K = self.config.kv_heads, self.config.head_width
         row = states.new_empty(0, G, K)
@@ -144,9 +158,10 @@ class StackTape:
             lengths = torch.tensor(cache.memory_layout.lengths)[source]
             texts = torch.arange(cache.memory_layout.n_sequences)
             scopes["memory"] = Scope(texts, source, torch.zeros_like(lengths), lengths)
-        found = self._run(states, layout.positions, scopes, dict(enumerate(layers)))
+        fused = logits and self.through
+        found = self._run(states, layout.positions, scopes, dict(enumerate(layers)), logits=fused)
         cache.lengths = layout.totals
-        return found
+        return self.logits(found) if logits and not fused else found
 
     def decode_pages(
         self, tokens: Tensor, position: Tensor, text: Tensor, pages: Tensor, store: Pages
@@ -194,11 +209,14 @@ class StackTape:
         position: Tensor,
         scopes: dict[str, Scope],
         keys: dict[int, tuple[Tensor, Tensor]],
+        *,
+        logits: bool = False,
     ) -> Tensor:
         buffers = self.tape.buffers(len(states))
         buffers["x"].copy_(states)
-        self.tape.run(len(states), Rows(position, scopes, keys))
-        return buffers[self.out]
+        n_ops = None if logits else self.n_ops
+        self.tape.run(len(states), Rows(position, scopes, keys), n_ops=n_ops)
+        return buffers["logits" if logits else self.out]
 
     def logits(self, states: Tensor) -> Tensor:
         """(N, D) -> (N, V) float32, for FEW rows or fewer."""
