@@ -36,8 +36,14 @@ def parts(job: Job) -> Parts:
                 f"curve.sizes {size:,}: there are {len(rows):,} rows to learn from; name smaller "
                 "numbers, all rows are measured anyway"
             )
-    ordered = [rows[i] for i in order([_label(one) for one in rows])] if wanted else []
-    return {size: ordered[:size] for size in wanted}
+    found = ordered(job) if wanted else []
+    return {size: found[:size] for size in wanted}
+
+
+def ordered(job: Job) -> list[Any]:
+    """The training examples in the order of the curve: each size is its first ones."""
+    rows = job.splits.train
+    return [rows[i] for i in order([_label(one) for one in rows])]
 
 
 def order(labels: Sequence[Hashable]) -> list[int]:

@@ -228,8 +228,8 @@ class FinetuneRecipe:
             )
         if self.folds is not None and self.curve.sizes:
             raise InputError(
-                f"folds {self.folds} with curve.sizes {self.curve.sizes}: all sizes are measured on "
-                "the same validation rows; leave folds out, seeds may stay"
+                f"folds {self.folds} with curve.sizes {self.curve.sizes}: all sizes are measured "
+                "on the same validation rows; leave folds out, seeds may stay"
             )
         if self.curve.scratch:
             dataclasses.replace(self.train, scratch=True)  # raises for what cannot be
