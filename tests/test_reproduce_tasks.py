@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_tables import TEXTS, label_of, model_folder, sentences, table
+from small_tables import TEXTS, WORDS, label_of, model_folder, sentences, table
 from test_jobs_train import recipe_of
 
 import tercet.jobs.reproduce.tasks as tasks_module
@@ -93,9 +93,9 @@ def test_tables_are_made_of_columns_and_pairs_are_found(tmp_path: Path):
         {"how": "neighbours", "file": file("text.txt")},
     ]
     assert rows_of(make(tmp_path / "b.jsonl", sources)) == [
-        {"text": "Hi.", "pair": "Hey."},
-        {"text": "What did Ada write?", "pair": "She wrote the first program."},
-        {"text": text[:30], "pair": text[31:63]},
+        {"text1": "Hi.", "text2": "Hey."},
+        {"text1": "What did Ada write?", "text2": "She wrote the first program."},
+        {"text1": text[:30], "text2": text[31:63]},
     ]
 
 
@@ -139,7 +139,7 @@ def test_tasks_go_on_where_they_were_interrupted(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     tagged = tmp_path / "words.tsv"
-    words = "\n\n".join("red\tADJ\nhouse\tNOUN" for _ in range(20))
+    words = "\n\n".join(f"red\tADJ\n{a}\tNOUN\n{b}\tNOUN" for a in WORDS[:5] for b in WORDS[:4])
     tagged.write_text(words + "\n")
     (tmp_path / "bare.csv").write_text("".join(f"{t},x\n" for t in sentences(20, 5)))
     made = {"file": str(tmp_path / "bare.csv"), "make": {"text": ["1"], "label": ["2"]}}
@@ -252,7 +252,7 @@ def test_contrastive(tmp_path: Path, place: Path):
         judged = "".join(f"q{i}\td{i}\t1\n" for i in numbers)
         judged = f"query-id\tcorpus-id\tscore\n{judged}"
         (tmp_path / "search" / f"qrels_{name}.tsv").write_text(judged)
-    of_pairs = {"file": str(tmp_path / "pairs.tsv"), "make": {"text": ["a"], "pair": ["b"]}}
+    of_pairs = {"file": str(tmp_path / "pairs.tsv"), "make": {"text1": ["a"], "text2": ["b"]}}
     entry = {
         "kind": "contrastive",
         "aim": 10,
@@ -320,4 +320,4 @@ def test_the_shipped_entries_find_their_tables(tmp_path: Path):
     learned = [row["label"] for row in records(train, columns=("label",))]
     assert set(learned) == {"0", "1", "2", "3"}
     pairs = rows_of(make(tmp_path / "pairs.jsonl", known["contrastive"]["tables"]["pairs"]))
-    assert len(pairs) > 40_000 and all(row["text"] and row["pair"] for row in pairs)
+    assert len(pairs) > 40_000 and all(row["text1"] and row["text2"] for row in pairs)

@@ -1,8 +1,8 @@
 """The label curve: the same fine-tuning on fewer of the training rows, beside that on all.
 
 Each point is a run as any other, in a folder of its own, and goes on as it does; no model of it is
-kept. The smaller parts stand in the larger ones, each label in each as often as in all the rows,
-and all are measured on the same validation and test rows.
+kept. The smaller parts stand in the larger ones, each label in each as often as in all the rows, and
+all are measured on the same validation and test rows.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def ordered(job: Job) -> list[Any]:
 
 
 def order(labels: Sequence[Hashable]) -> list[int]:
-    """The numbers of the examples in a drawn order, of which any first so many have each label as
-    often as all have, within one: the k-th of the n with a label stands at (k + 1/2) / n."""
+    """The numbers of the examples in a drawn order, of which any first so many have each label
+    nearly as often as all have: the k-th of the n with a label stands at (k + 1/2) / n."""
     drawn = permutation(SEED, 0, len(labels)).tolist()
     numbers: dict[Hashable, list[int]] = defaultdict(list)
     for i in drawn:

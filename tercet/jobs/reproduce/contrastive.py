@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tercet.data.documents import records
 from tercet.evaluate.similarity import similarity, tfidf_similarity
-from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import finetune
 from tercet.jobs.flags import say
 from tercet.jobs.reproduce.bodies import body
 from tercet.jobs.reproduce.kept import Figures, Kept
+from tercet.jobs.reproduce.kinds import scored_pairs
 from tercet.jobs.reproduce.table import Row
 from tercet.jobs.reproduce.tasks import recipe_of
 from tercet.language_model import load
@@ -51,21 +50,14 @@ def _embed(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
 
 
 def _agreement(entry: dict[str, Any], model: str) -> Figures:
-    pairs, scores = _pairs(entry, "test")
+    pairs, scores = scored_pairs(entry["similarity"]["test"])
     return {"spearman": 100 * similarity(load(model), pairs, scores, pool=POOL)}
 
 
 def _words(entry: dict[str, Any]) -> Figures:
-    pairs, scores = _pairs(entry, "test")
-    counted = [text for pair in _pairs(entry, "train")[0] for text in pair]
+    pairs, scores = scored_pairs(entry["similarity"]["test"])
+    counted = [text for pair in scored_pairs(entry["similarity"]["train"])[0] for text in pair]
     return {"spearman": 100 * tfidf_similarity(pairs, scores, counted)}
-
-
-def _pairs(entry: dict[str, Any], split: str) -> tuple[list[tuple[str, str]], list[float]]:
-    (file,) = recipes.expanded([entry["similarity"][split]])
-    rows = list(records(file, columns=("sentence1", "sentence2", "score")))
-    pairs = [(row["sentence1"], row["sentence2"]) for row in rows]
-    return pairs, [float(row["score"]) for row in rows]
 
 
 def _rank(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:

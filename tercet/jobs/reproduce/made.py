@@ -68,7 +68,7 @@ def answers(name: str, source: dict[str, Any]) -> Rows:
         text, start = one.usual
         sentence = next(s for begin, s in _sentences(one.context) if begin + len(s) > start)
         if text in sentence:
-            yield {"text": one.question, "pair": sentence}
+            yield {"text1": one.question, "text2": sentence}
 
 
 def neighbours(name: str, source: dict[str, Any]) -> Rows:
@@ -77,7 +77,7 @@ def neighbours(name: str, source: dict[str, Any]) -> Rows:
         found = [s for _, s in _sentences(document.text)]
         for one, other in zip(found, found[1:]):
             if all(SHORTEST <= len(s.split()) <= LONGEST for s in (one, other)):
-                yield {"text": one, "pair": other}
+                yield {"text1": one, "text2": other}
 
 
 HOW = {"columns": columns, "same": same, "answers": answers, "neighbours": neighbours}
@@ -85,7 +85,7 @@ HOW = {"columns": columns, "same": same, "answers": answers, "neighbours": neigh
 
 def _pairs(texts: Sequence[str]) -> Rows:
     for one, other in zip(texts, texts[1:]):
-        yield {"text": one, "pair": other}
+        yield {"text1": one, "text2": other}
 
 
 def _sentences(text: str) -> Iterator[tuple[int, str]]:
