@@ -48,9 +48,12 @@ def probe(
     texts = [list(part[0]) for part in _checked(train, validation, test)]
     vectors = model.embed([text for part in texts for text in part], pool=pool)
     first, second = len(texts[0]), len(texts[0]) + len(texts[1])
-    parts = vectors[:first], vectors[first:second], vectors[second:]
-    labels = [part[1] for part in (train, validation, test)]
-    return probe_vectors(*zip(parts, labels), name=f"vectors ({pool})")
+    return probe_vectors(
+        (vectors[:first], train[1]),
+        (vectors[first:second], validation[1]),
+        (vectors[second:], test[1]),
+        name=f"vectors ({pool})",
+    )
 
 
 def probe_vectors(

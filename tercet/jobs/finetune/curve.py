@@ -1,7 +1,7 @@
 """The label curve: the same fine-tuning on fewer of the training rows, beside that on all.
 
 Each point is a run as any other, in a folder of its own, and goes on as it does; no model of it is
-kept. The smaller parts stand in the larger ones, each label in each as often as in all the rows, and
+kept. The smaller parts stand in the larger ones, with each label as often as in all the rows, and
 all are measured on the same validation and test rows.
 """
 

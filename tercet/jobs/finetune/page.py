@@ -50,7 +50,10 @@ def _label_curve(result: dict[str, Any]) -> Html:
     points: dict[str, list[tuple[int, float]]] = {}
     for one in curve["points"]:
         points.setdefault(one["start"], []).append((one["rows"], one["mean"][metric]))
-    series = [Series(name, *zip(*found), points=True) for name, found in points.items()]
+    series = [
+        Series(name, [x for x, _ in found], [y for _, y in found], points=True)
+        for name, found in points.items()
+    ]
     title = f"{curve['split'].capitalize()}: {metric}"
     return line_plot(series, title=title, x=Axis("training rows", log=True), y=metric)
 
