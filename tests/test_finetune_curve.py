@@ -55,7 +55,7 @@ def test_any_first_rows_have_the_labels_as_all_have():
         counts = Counter(labels[i] for i in found[:size])
         for label, n in Counter(labels).items():
             assert abs(counts[label] - n * size / 501) <= 2, (size, label)
-    assert len({labels[i] for i in order(["one"] * 5 + ["two"] * 5)[:2]}) == 2
+    assert sum(i < 5 for i in order(["one"] * 5 + ["two"] * 5)[:2]) == 1
     assert order([None] * 9) != list(range(9))  # of no labels a drawn order too
 
 
