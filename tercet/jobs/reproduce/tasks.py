@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from tercet.train.progress import clock
 
 def tasks(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
     """``tasks``: name -> a recipe of `tercet finetune` without its model, the test's ``figures``
-    that are reported, and what the first of them should reach (``aim``), both times ``times``."""
+    that are reported, what the first of them should reach (``aim``), all times 100, and the
+    ``minutes`` that one thread takes, for people."""
     model, rows = body(entry["body"], quiet), []
     for name, told in entry["tasks"].items():
         if not quiet:
-            say(name)
+            minutes = told.get("minutes")
+            say(name if minutes is None else f"{name}: about {minutes} minutes on one thread")
         wanted = recipe_of(model, entry, told["recipe"], folder)
         result = finetune(wanted, folder / wanted.task / slug(name), resume=True, quiet=quiet)
         rows += _rows(name, told, result)
@@ -44,7 +47,7 @@ def recipe_of(
 
 def slug(name: str) -> str:
     """A name as a folder's."""
-    return "-".join(name.lower().split())
+    return "-".join(re.findall(r"\w+", name.lower()))
 
 
 def _file(name: str, tables: dict[str, Any], folder: Path) -> str:
@@ -52,12 +55,12 @@ def _file(name: str, tables: dict[str, Any], folder: Path) -> str:
 
 
 def _rows(name: str, told: dict[str, Any], result: dict[str, Any]) -> list[Row]:
-    test, times, rows = result["test"], told.get("times", 100), []
+    test, rows = result["test"], []
     each = f"{clock(result['seconds'])} of training steps"
     for figure in told["figures"]:
         aim = told.get("aim") if figure == told["figures"][0] else None
-        mean = times * test["mean"][figure]
-        several = [f"{times * run[figure]:.1f}" for run in test["runs"].values()]
+        mean = 100 * test["mean"][figure]
+        several = [f"{100 * run[figure]:.1f}" for run in test["runs"].values()]
         note = f"seeds {', '.join(several)}; {each}" if len(several) > 1 else each
         if aim is not None:
             note = f"{'reached' if mean >= aim else 'NOT reached'}; {note}"
