@@ -20,6 +20,7 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # C, the inverse of the regula
 WORDS_UP_TO = (1, 2)  # TF-IDF of words, and of words and pairs of words
 WORD = r"\w+|[^\w\s]"  # punctuation tells moods apart, and must not hang on words
 Labelled = tuple[Sequence[str], Sequence[Any]]  # texts and their labels
+Vectors = tuple[Any, Sequence[Any]]  # an array (n, D), and the labels
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,26 @@ def probe(
     pool: str = "mean",
 ) -> Probed:
     """Logistic regression on ``model.embed(texts, pool=pool)``; the model itself learns nothing."""
-    scaler = require("sklearn.preprocessing", EXTRA).StandardScaler()
     texts = [list(part[0]) for part in _checked(train, validation, test)]
     vectors = model.embed([text for part in texts for text in part], pool=pool)
     first, second = len(texts[0]), len(texts[0]) + len(texts[1])
-    parts = vectors[:first], vectors[first:second], vectors[second:]
-    scaler.fit(parts[0])
-    features = [(f"vectors ({pool})", [scaler.transform(part) for part in parts])]
-    return _search(features, [part[1] for part in (train, validation, test)])
+    return probe_vectors(
+        (vectors[:first], train[1]),
+        (vectors[first:second], validation[1]),
+        (vectors[second:], test[1]),
+        name=f"vectors ({pool})",
+    )
+
+
+def probe_vectors(
+    train: Vectors, validation: Vectors, test: Vectors, *, name: str = "vectors"
+) -> Probed:
+    """The same on vectors (n, D) that are there already."""
+    scaler = require("sklearn.preprocessing", EXTRA).StandardScaler()
+    scaler.fit(train[0])
+    parts = train, validation, test
+    features = [(name, [scaler.transform(part[0]) for part in parts])]
+    return _search(features, [part[1] for part in parts])
 
 
 def tfidf_baseline(train: Labelled, validation: Labelled, test: Labelled) -> Probed:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tercet.errors import InputError
+from tercet.errors import InputError, require
 from tercet.language_model import LanguageModel
 
 
@@ -28,6 +28,17 @@ def similarity(
     vectors = model.embed(texts, pool=pool)
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return spearman((vectors[::2] * vectors[1::2]).sum(1), scores)
+
+
+def tfidf_similarity(
+    pairs: Sequence[tuple[str, str]], scores: Sequence[float], texts: Sequence[str]
+) -> float:
+    """The same of the TF-IDF vectors of words: what a model has to beat. How rare words are is
+    counted in ``texts``."""
+    extraction = require("sklearn.feature_extraction.text", "learn")
+    counter = extraction.TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+").fit(texts)
+    first, second = (counter.transform([pair[side] for pair in pairs]) for side in (0, 1))
+    return spearman(np.asarray(first.multiply(second).sum(1)).ravel(), scores)
 
 
 def spearman(values: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """Plots as a picture of their own: one SVG file, letters included, for documents.
 
 `line_plot` draws for a page, whose letters and colours it shares; a picture stands alone, on white,
-with its panels side by side. Values that an axis cannot show are left out.
+with its panels side by side, three in a row. Values that an axis cannot show are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tercet.report.scales import Axis, Scale, scale_of, tick_labels
 
 COLOURS = ("#0072b2", "#d55e00", "#008f68", "#a8498a", "#8a6d00", "#4a5568")  # as on pages
 WIDTH, HEIGHT = 440, 320  # of a panel
+ACROSS = 3  # panels in a row
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 66, 46  # what surrounds its grid
 FEW = 8  # different x, not too near to each other, that become the ticks themselves
 SIZES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -35,21 +36,22 @@ class Panel:
 
 
 def picture(panels: Sequence[Panel]) -> Html:
-    """The panels side by side, as the text of an SVG file."""
-    width = WIDTH * len(panels)
+    """The panels side by side, ACROSS in a row, as the text of an SVG file."""
+    places = [divmod(i, ACROSS) for i in range(len(panels))]
+    width, height = WIDTH * min(ACROSS, len(panels)), HEIGHT * -(-len(panels) // ACROSS)
     drawn = [
-        tag("g", *_panel(panel), transform=f"translate({WIDTH * i} 0)")
-        for i, panel in enumerate(panels)
+        tag("g", *_panel(panel), transform=f"translate({WIDTH * column} {HEIGHT * row})")
+        for panel, (row, column) in zip(panels, places)
     ]
     return tag(
         "svg",
         tag("style", Html(STYLE)),
-        tag("rect", width=width, height=HEIGHT, fill="#fff"),
+        tag("rect", width=width, height=height, fill="#fff"),
         *drawn,
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {width} {HEIGHT}",
+        viewBox=f"0 0 {width} {height}",
         width=width,
-        height=HEIGHT,
+        height=height,
         role="img",
         aria_label="; ".join(panel.title for panel in panels),
     )

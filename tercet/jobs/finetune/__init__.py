@@ -7,6 +7,7 @@ model, and writes down what it is worth. Loads no torch until a run begins.
 from __future__ import annotations
 
 import json as jsons
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +31,7 @@ TASKS = {
     for name in ("classify", "tag", "answer", "embed", "rank", "seq2seq")
 }
 # what may differ when a run goes on: nothing that decides what a step reads or does to the weights
-MAY_CHANGE = ("about", "evaluate.patience")
+MAY_CHANGE = ("about", "evaluate.patience", "curve.sizes", "curve.scratch")
 
 
 def run(
@@ -47,6 +48,8 @@ def run(
     set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
     seeds: Annotated[int | None, unset("N")] = None,
     folds: Annotated[int | None, unset("K")] = None,
+    curve: Annotated[str | None, unset("N,N...")] = None,
+    scratch: bool = False,
     resume: bool = False,
     print: bool = False,
     quiet: bool = False,
@@ -73,6 +76,8 @@ def run(
         set: change a key of the recipe, as train.epochs=3; may be given again and again
         seeds: so many runs, each with another seed: mean and deviation, the best is kept
         folds: so many runs, each validated on another part of the data
+        curve: the same also on so many rows, as 50,200,1000: what more labels would bring
+        scratch: the curve also with new weights instead of the pretrained ones
         resume: go on with the run that is in the folder
         print: print the resolved recipe and stop
         quiet: no progress
@@ -85,6 +90,8 @@ def run(
     named = {"text": text, "pair": pair, "label": label}
     tree["data"]["columns"] = {part: name for part, name in named.items() if name is not None}
     tree |= {name: n for name, n in (("seeds", seeds), ("folds", folds)) if n is not None}
+    if curve is not None or scratch:
+        tree["curve"] = {"sizes": [] if curve is None else _sizes(curve), "scratch": scratch}
     for change in set:
         recipes.change_key(tree, change)
     wanted = recipes.built(FinetuneRecipe, tree, "finetune")
@@ -101,9 +108,9 @@ def run(
         return
     import builtins
 
-    from tercet.jobs.finetune.card import sentences
+    from tercet.jobs.finetune.card import curve_lines, sentences
 
-    builtins.print("\n".join(sentences(result)))
+    builtins.print("\n".join([*sentences(result), *curve_lines(result)]))
     say(f"the model is in {place / 'model'}; README.md there tells how it came about")
 
 
@@ -118,7 +125,10 @@ def finetune(
     with locked(folder):
         begin(wanted, folder, resume=resume)
         if (folder / RESULT).exists():
-            return jsons.loads((folder / RESULT).read_text(encoding="utf-8"))
+            result = jsons.loads((folder / RESULT).read_text(encoding="utf-8"))
+            drawn = result.get("curve", {}).get("of")
+            if not wanted.curve.sizes or drawn == asdict(wanted.curve):
+                return result
         from tercet.jobs.finetune.job import Job
 
         module, _, name = TASKS[wanted.task].partition(":")
@@ -127,6 +137,12 @@ def finetune(
         with written(folder / RESULT) as draft:
             draft.write_text(jsons.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
         return result
+
+
+def _sizes(said: str) -> list[int]:
+    if not all(part.strip().isdigit() for part in said.split(",")):
+        raise InputError(f"--curve {said!r}: give numbers of training rows, such as 50,200,1000")
+    return [int(part) for part in said.split(",")]
 
 
 def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:

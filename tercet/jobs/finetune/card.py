@@ -37,6 +37,31 @@ def sentences(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def curve_cells(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The label curve as a header and rows: a figure with its interval, or over several seeds with
+    its deviation."""
+    curve, metric = result["curve"], result["metric"]
+    header = ["rows", "weights", f"{curve['split']} {metric}", "", "steps"]
+    cells = []
+    for one in curve["points"]:
+        mean, sd = one["mean"], one["sd"][metric]
+        spread = f"± {sd:.4f}" if sd is not None else ""
+        if metric == "accuracy" and "low" in mean:
+            spread = f"{mean['low']:.4f} to {mean['high']:.4f}{f' ({spread})' if spread else ''}"
+        row = [f"{one['rows']:,}", one["start"], f"{mean[metric]:.4f}", spread]
+        cells.append([*row, f"{one['steps']:,}"])
+    return header, cells
+
+
+def curve_lines(result: dict[str, Any]) -> list[str]:
+    """The label curve as lines of text; none where there is none."""
+    if "curve" not in result:
+        return []
+    header, cells = curve_cells(result)
+    widths = [max(len(row[i]) for row in (header, *cells)) for i in range(len(header))]
+    return ["  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths)) for row in (header, *cells)]
+
+
 def card(result: dict[str, Any]) -> str:
     """The README.md of a model's folder, in the form that the Hugging Face hub reads. The licence
     is the user's to say."""

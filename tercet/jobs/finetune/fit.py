@@ -22,7 +22,7 @@ from tercet.files import written
 from tercet.jobs.finetune.layers import freeze, share_of
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.task import Finished, Scores, Splits, Task
-from tercet.model import Network
+from tercet.model import Network, build
 from tercet.model.lora import LoRA, adapt
 from tercet.train import Checkpoints, Log, Optimizer, Recipe, Recorder, Schedule, State
 from tercet.train import fit as optimise
@@ -93,6 +93,8 @@ class Fitting:
     @cached_property
     def network(self) -> Network:
         network = self.task.network(self.seed)
+        if self.recipe.train.scratch:
+            network = build(network.config, self.seed)
         if self.recipe.train.freeze is not None:
             freeze(network, self.recipe.train.freeze)
         if (lora := self.recipe.train.lora) is not None:

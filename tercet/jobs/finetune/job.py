@@ -10,6 +10,7 @@ from typing import Any
 
 from tercet.errors import InputError
 from tercet.hf import is_adapter, row_for
+from tercet.jobs.finetune import curve
 from tercet.jobs.finetune.card import card
 from tercet.jobs.finetune.fit import Fitted, Fitting
 from tercet.jobs.finetune.settings import FinetuneRecipe
@@ -43,21 +44,31 @@ class Job:
             )
         task, splits = reader(recipe, model, (lambda sentence: None) if quiet else say)
         choice("evaluate.metric", recipe.evaluate.metric, (None, *task.metrics))
+        share = recipe.data.validation
+        if recipe.folds is None and isinstance(share, float):
+            splits = cut(splits, share)
         return cls(recipe, folder, model, task, splits, quiet)
 
     def run(self) -> dict[str, Any]:
         """What result.json holds."""
+        parts = curve.parts(self)
+        done = self.fitted()
+        result = self._result(done)
+        (self.folder / "model" / "README.md").write_text(card(result), encoding="utf-8")
+        if parts:
+            result["curve"] = curve.measured(self, parts, result)
+        return result
+
+    def fitted(self, *, kept: bool = True) -> dict[str, Fitted]:
+        """Each run, to its end. kept: the best network is in ``folder/model``."""
         done: dict[str, Fitted] = {}
         for name, seed, splits in self._runs():
-            fitting = Fitting(
-                self.folder / name, self.task, splits, self.recipe, seed, self._keep(done)
-            )
+            keep = self._keep(done) if kept else lambda *_: None
+            fitting = Fitting(self.folder / name, self.task, splits, self.recipe, seed, keep)
             done[name] = fitting.run(quiet=self.quiet)
             if not self.quiet:
                 say(f"{name}: {done[name].validation} at epoch {done[name].best_epoch:g}")
-        result = self._result(done)
-        (self.folder / "model" / "README.md").write_text(card(result), encoding="utf-8")
-        return result
+        return done
 
     def _runs(self) -> Iterator[tuple[str, int, Splits]]:
         """Name, seed and examples of each."""
@@ -66,10 +77,8 @@ class Job:
             for number in range(folds):
                 yield f"fold-{number}", first, fold(self.splits, number, folds)
             return
-        share = self.recipe.data.validation
-        splits = cut(self.splits, share) if isinstance(share, float) else self.splits
         for seed in range(first, first + self.recipe.seeds):
-            yield f"seed-{seed}", seed, splits
+            yield f"seed-{seed}", seed, self.splits
 
     @property
     def metric(self) -> str:
@@ -102,8 +111,8 @@ class Job:
             "model": self.recipe.model,
             "metric": self.metric,
             "best": best,
-            "validation": _together({name: one.validation for name, one in done.items()}),
-            "test": _together(tests) if tests else None,
+            "validation": together({name: one.validation for name, one in done.items()}),
+            "test": together(tests) if tests else None,
             "runs": {
                 name: {
                     "best_step": one.best_step,
@@ -124,7 +133,7 @@ class Job:
         return result
 
 
-def _together(scores: dict[str, Scores]) -> dict[str, Any]:
+def together(scores: dict[str, Scores]) -> dict[str, Any]:
     """Mean and standard deviation of each figure over the runs, and what each run has."""
     names = next(iter(scores.values())).figures
     values = {name: [one.figures[name] for one in scores.values()] for name in names}

@@ -224,7 +224,8 @@ def class_weights(counts: Tensor, how: str) -> tuple[float, ...] | None:
     the same together; effective: the effective number of examples (Cui et al. 2019)."""
     if how == "none":
         return None
-    raw = 1 / counts if how == "balanced" else (1 - EFFECTIVE) / (1 - EFFECTIVE**counts)
+    there = counts.clamp(min=1)  # of few rows some labels have none
+    raw = 1 / there if how == "balanced" else (1 - EFFECTIVE) / (1 - EFFECTIVE**there)
     return tuple((raw * counts.sum() / (raw * counts).sum()).tolist())
 
 

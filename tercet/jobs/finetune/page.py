@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import RESULT, opened
-from tercet.jobs.finetune.card import sentences
-from tercet.report import Html, Page, Series, code, line_plot, side_by_side, table
+from tercet.jobs.finetune.card import curve_cells, sentences
+from tercet.report import Axis, Html, Page, Series, code, line_plot, side_by_side, table
 from tercet.train.log import rows
 
 
@@ -33,12 +34,28 @@ def page(folder: Path) -> Page:
             for name, figures in result[split]["runs"].items()
         ]
         found.section("What it is worth", table(header, lines))
+        if "curve" in result:
+            found.section("More labels", table(*curve_cells(result)), _label_curve(result))
     found.section("Learning", side_by_side(*_curves(folder)))
     if result is not None:
         data = [[key, _short(value)] for key, value in result["data"].items()]
         found.section("The data", table(["", ""], data))
     found.section("The recipe", code(recipes.text(recipe)))
     return found
+
+
+def _label_curve(result: dict[str, Any]) -> Html:
+    """The figure by the number of rows, a curve for each kind of weights to begin with."""
+    curve, metric = result["curve"], result["metric"]
+    points: dict[str, list[tuple[int, float]]] = {}
+    for one in curve["points"]:
+        points.setdefault(one["start"], []).append((one["rows"], one["mean"][metric]))
+    series = [
+        Series(name, [x for x, _ in found], [y for _, y in found], points=True)
+        for name, found in points.items()
+    ]
+    title = f"{curve['split'].capitalize()}: {metric}"
+    return line_plot(series, title=title, x=Axis("training rows", log=True), y=metric)
 
 
 def _curves(folder: Path) -> list[Html]:

@@ -6,6 +6,7 @@ What a key means stands behind it. Settings that one task alone reads stand in a
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from tercet.errors import InputError
@@ -70,6 +71,7 @@ class Tuning:
     lora: Lora | None = None  # rank, alpha, dropout, targets: the rest of the body learns nothing
     class_weights: str = "none"  # or balanced, effective: what rare labels count more
     bfloat16: bool = False
+    scratch: bool = False  # new weights instead of the model's own: what its pretraining is worth
 
     def __post_init__(self) -> None:
         positive(self, "train", "epochs", "rows")
@@ -85,6 +87,10 @@ class Tuning:
             raise InputError(
                 f"train.freeze {self.freeze} and train.lora: an adapter freezes the whole body; "
                 "choose one of the two"
+            )
+        if self.scratch and (self.freeze is not None or self.lora is not None):
+            raise InputError(
+                "train.scratch: new weights must all learn; leave train.freeze and train.lora out"
             )
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise InputError(f"train.learning_rate {self.learning_rate} must be above 0")
@@ -110,6 +116,22 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         positive(self, "evaluate", "every", "patience")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The same fine-tuning on fewer rows, beside that on all: what more labels would bring."""
+
+    sizes: list[int] = field(default_factory=list)  # training rows
+    scratch: bool = False  # each size, and all rows, also with new weights instead of the model's
+    steps: int = 100  # at least so many at each size, where the run on all rows has as many
+
+    def __post_init__(self) -> None:
+        positive(self, "curve", "steps")
+        if self.sizes != sorted(set(self.sizes)) or min(self.sizes, default=1) < 1:
+            raise InputError(f"curve.sizes {self.sizes} must be 1 or more, and each above the last")
+        if self.scratch and not self.sizes:
+            raise InputError("curve.scratch: name the sizes too, such as --curve 50,200,1000")
 
 
 @dataclass(frozen=True)
@@ -192,6 +214,7 @@ class FinetuneRecipe:
     embed: Embed = Embed()
     rank: Rank = Rank()
     seq2seq: Seq2Seq = Seq2Seq()
+    curve: Curve = Curve()
     seed: int = 0  # of the first run: the new head, the order and the dropout
     seeds: int = 1  # runs, each with the next seed
     folds: int | None = None  # instead: so many runs, each validated on its part of the rows
@@ -203,5 +226,12 @@ class FinetuneRecipe:
             raise InputError(
                 f"folds {self.folds} with seeds {self.seeds}: give 2 folds or more and one seed"
             )
+        if self.folds is not None and self.curve.sizes:
+            raise InputError(
+                f"folds {self.folds} with curve.sizes {self.curve.sizes}: all sizes are measured "
+                "on the same validation rows; leave folds out, seeds may stay"
+            )
+        if self.curve.scratch:
+            dataclasses.replace(self.train, scratch=True)  # raises for what cannot be
         if self.folds is not None and isinstance(self.data.validation, list):
             raise InputError("folds: each fold is validated on its own rows; drop data.validation")

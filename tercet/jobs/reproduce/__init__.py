@@ -27,6 +27,9 @@ EXPERIMENTS = {  # kind -> the function: (entry, folder, quiet) -> rows
     "recurrent": "tercet.jobs.reproduce.recurrent:recurrent",
     "translation": "tercet.jobs.reproduce.translation:translation",
     "transfer": "tercet.jobs.reproduce.transfer:transfer",
+    "transfer-curves": "tercet.jobs.reproduce.curves:transfer_curves",
+    "tasks": "tercet.jobs.reproduce.tasks:tasks",
+    "contrastive": "tercet.jobs.reproduce.contrastive:contrastive",
     "two-kinds": "tercet.jobs.reproduce.kinds:two_kinds",
 }
 

@@ -109,10 +109,7 @@ class Job:
         return {"measure": measure, "figure": figure, "note": note}
 
     def _spearman(self, split: str, pool: str) -> float:
-        columns = ("sentence1", "sentence2", "score")
-        rows = list(records(_file(self.entry["similarity"][split]), columns=columns))
-        pairs = [(row["sentence1"], row["sentence2"]) for row in rows]
-        scores = [float(row["score"]) for row in rows]
+        pairs, scores = scored_pairs(self.entry["similarity"][split])
         return 100 * similarity(self.model, pairs, scores, pool=pool)
 
     def probe(self) -> Figures:
@@ -147,6 +144,13 @@ class Job:
             "be compared with bits per byte"
         )
         return {"measure": "pseudo-bits per byte", "figure": figure, "note": note}
+
+
+def scored_pairs(name: str) -> tuple[list[tuple[str, str]], list[float]]:
+    """Pairs of sentences, and how alike people call the two."""
+    rows = list(records(_file(name), columns=("sentence1", "sentence2", "score")))
+    pairs = [(row["sentence1"], row["sentence2"]) for row in rows]
+    return pairs, [float(row["score"]) for row in rows]
 
 
 def _file(name: str) -> str:

@@ -1,0 +1,99 @@
+"""Tables made of the files of others: columns put together, and pairs of texts that belong together
+found in files that have none. The same files give the same table."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tercet.data.documents import documents, records
+from tercet.data.order import permutation
+from tercet.data.questions import questions
+from tercet.files import written
+from tercet.jobs import recipe as recipes
+from tercet.text.read import lines
+
+Rows = Iterator[dict[str, Any]]
+SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])")
+SHORTEST, LONGEST = 5, 40  # words of a sentence that stands for itself
+
+
+def make(path: Path, sources: Sequence[dict[str, Any]], *, seed: int = 0) -> str:
+    """Writes a .jsonl with the rows of all sources, and returns its name.
+
+    A source is a ``file``, ``how`` it is read (see the functions below; columns if it does not
+    say), and ``most``: so many rows, drawn from all.
+    """
+    with written(path) as draft, draft.open("w", encoding="utf-8") as file:
+        for source in sources:
+            (name,) = recipes.expanded([source["file"]])
+            rows = list(HOW[source.get("how", "columns")](name, source))
+            kept = permutation(seed, 0, len(rows))[: source.get("most")]
+            for i in sorted(kept.tolist()):
+                file.write(json.dumps(rows[i], ensure_ascii=False) + "\n")
+    return str(path)
+
+
+def columns(name: str, source: dict[str, Any]) -> Rows:
+    """``make``: new column -> old ones, joined by blanks. ``rename``: new column -> old value ->
+    new one. ``only``: old column -> the value of the rows that are taken."""
+    make, only = source["make"], source.get("only", {})
+    used = list(dict.fromkeys([*(old for olds in make.values() for old in olds), *only]))
+    for row in records(name, columns=used):
+        if all(str(row[old]) == str(value) for old, value in only.items()):
+            values = {new: " ".join(str(row[old]) for old in olds) for new, olds in make.items()}
+            for new, names in source.get("rename", {}).items():
+                values[new] = names[values[new]]
+            yield values
+
+
+def same(name: str, source: dict[str, Any]) -> Rows:
+    """Of lines with two columns, texts of the first that share the second: sentences with the same
+    translation say nearly the same. Each is paired with the next one."""
+    together: dict[str, list[str]] = defaultdict(list)
+    for line in lines(name):
+        text, other = line.split("\t")[:2]
+        together[other].append(text)
+    for texts in together.values():
+        yield from _pairs(list(dict.fromkeys(texts)))
+
+
+def answers(name: str, source: dict[str, Any]) -> Rows:
+    """Questions of a file in the form of SQuAD, each with the sentence that holds its answer."""
+    for one in questions(name).rows:
+        text, start = one.usual
+        sentence = next(s for begin, s in _sentences(one.context) if begin + len(s) > start)
+        if text in sentence:
+            yield {"text1": one.question, "text2": sentence}
+
+
+def neighbours(name: str, source: dict[str, Any]) -> Rows:
+    """Of running text, sentences with the one behind them."""
+    for document in documents([name], split="line"):
+        found = [s for _, s in _sentences(document.text)]
+        for one, other in zip(found, found[1:]):
+            if all(SHORTEST <= len(s.split()) <= LONGEST for s in (one, other)):
+                yield {"text1": one, "text2": other}
+
+
+HOW = {"columns": columns, "same": same, "answers": answers, "neighbours": neighbours}
+
+
+def _pairs(texts: Sequence[str]) -> Rows:
+    for one, other in zip(texts, texts[1:]):
+        yield {"text1": one, "text2": other}
+
+
+def _sentences(text: str) -> Iterator[tuple[int, str]]:
+    """The sentences of a text, as far as punctuation tells, and where each begins."""
+    start = 0
+    for end in [*(match.start() for match in SENTENCES.finditer(text)), len(text)]:
+        part = text[start:end]
+        begin = start + len(part) - len(part.lstrip())
+        if part.strip():
+            yield begin, part.strip()
+        start = end
