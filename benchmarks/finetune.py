@@ -1,9 +1,10 @@
 """Fine-tuning speed beside transformers' Trainer: 100 steps of 32 rows on seven real tasks, from
 the real all-MiniLM-L6-v2, in float32 and bfloat16.
 
-A side reads 3,200 rows of a task once: the same rows, and so the same tokens. Seconds are of the
-steps alone, from the reading of their batches to the new weights. The Trainer pads each batch to
-its longest text; its rows come in a drawn order, or grouped by length (group_by_length).
+A side reads 3,200 rows of a task once: the same rows, and so the same tokens. Seconds are from the
+making of the first batch to the end of the last step, with all that each side does between two
+steps. The Trainer pads each batch to its longest text; its rows come in a drawn order, or grouped
+by length (group_by_length).
 
     make benchmark JOB=finetune
     python benchmarks/finetune.py --tasks trec,stsb --precisions bfloat16 --rounds 1

@@ -35,8 +35,8 @@ class Run:
 
 
 def tercet(run: Run, place: Path | None = None) -> dict[str, Any]:
-    """``place``: the folder of the run, which goes on where it is half done; None: nowhere for
-    long."""
+    """``place``: the folder of a run that is measured, which goes on where it is half done; None:
+    only the time is wanted."""
     from tercet.jobs import recipe as recipes
     from tercet.jobs.finetune import finetune
     from tercet.jobs.finetune.settings import FinetuneRecipe
@@ -55,14 +55,56 @@ def tercet(run: Run, place: Path | None = None) -> dict[str, Any]:
     tree: dict[str, Any] = {"model": str(minilm()), "task": task.verb, "data": data, "train": train}
     tree |= {"seed": run.seed, "evaluate": {"metric": task.metric} if run.measured else {}}
     recipe = recipes.built(FinetuneRecipe, tree, "the benchmark")
+    if place is None:
+        return _timed(recipe)
+    result = finetune(recipe, place, resume=True)
+    (once,) = result["runs"].values()
+    parts = {part: result[part]["mean"][task.metric] for part in ("validation", "test")}
+    return {"tokens": once["tokens"], "epoch": once["best_epoch"], **parts}
+
+
+def _timed(recipe: Any) -> dict[str, Any]:
+    """The frame of `tercet finetune` around a task that looks at the clock."""
+    from importlib import import_module
+
+    from tercet.jobs.finetune import TASKS as readers
+    from tercet.jobs.finetune.job import Job
+    from tercet.kernels.memory import keep_pages
+
+    keep_pages()  # as the command does
+    module, _, name = readers[recipe.task].partition(":")
     with tempfile.TemporaryDirectory() as draft:
-        result = finetune(recipe, place or Path(draft), resume=place is not None)
-        (once,) = result["runs"].values()
-        found = {"tokens": once["tokens"], "seconds": once["seconds"]}
-        if not run.measured:
-            return found
-        parts = {part: result[part]["mean"][task.metric] for part in ("validation", "test")}
-        return found | parts | {"epoch": once["best_epoch"]}
+        job = Job.of(recipe, Path(draft), getattr(import_module(module), name), quiet=True)
+        clock = job.task = Clocked(job.task)
+        (once,) = job.run()["runs"].values()
+    return {"tokens": once["tokens"], "seconds": clock.ended - clock.began}
+
+
+class Clocked:
+    """A task, and when its first batch was asked for and its steps were over: what is done between
+    two steps, such as a line of the log, is in it."""
+
+    def __init__(self, task: Any) -> None:
+        self.task, self.began, self.ended = task, 0.0, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def stream(self, examples: Any, seed: int) -> Any:
+        return ClockedStream(self.task.stream(examples, seed), self)
+
+    def scores(self, network: Any, examples: Any) -> Any:
+        self.ended = self.ended or time.perf_counter()
+        return self.task.scores(network, examples)
+
+
+class ClockedStream:
+    def __init__(self, stream: Any, clock: Clocked) -> None:
+        self.stream, self.draw, self.clock = stream, stream.draw, clock
+
+    def __call__(self, step: int) -> Any:
+        self.clock.began = self.clock.began or time.perf_counter()
+        return self.stream(step)
 
 
 def trainer(run: Run, *, grouped: bool = False) -> dict[str, Any]:
@@ -77,21 +119,19 @@ def trainer(run: Run, *, grouped: bool = False) -> dict[str, Any]:
         for part in ("validation", "test"):
             features[part] = _features(task, tokenizer, read(run.folder, part), labels)
     epochs: list[dict[str, Any]] = []
-    clock = [
-        0.0,
-        0.0,
-        0.0,
-    ]  # when this epoch began, when its last step ended, seconds of those before
+    clock: list[float] = []  # when the first batch was asked for, and when the last step ended
+    collate = _collator(task, tokenizer)
+
+    def clocked(some: list[Row]) -> Any:
+        if not clock:
+            clock.extend([time.perf_counter()] * 2)
+        return collate(some)
 
     class Watch(TrainerCallback):
-        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-            clock[0] = time.perf_counter()
-
         def on_step_end(self, *_: Any, **__: Any) -> None:
             clock[1] = time.perf_counter()
 
         def on_epoch_end(self, *_: Any, **__: Any) -> None:
-            clock[2] += clock[1] - clock[0]
             parts = [part for part in features if part != "train"]
             said = {part: job.predict(features[part]).predictions for part in parts}  # type: ignore
             epochs.append({part: logits.tolist() for part, logits in said.items()})
@@ -110,14 +150,15 @@ def trainer(run: Run, *, grouped: bool = False) -> dict[str, Any]:
                 **dict(logging_strategy="no", save_strategy="no", report_to="none"),
             ),
             train_dataset=features["train"],  # type: ignore[arg-type]
-            data_collator=_collator(task, tokenizer),
+            data_collator=clocked,
             processing_class=tokenizer,
             callbacks=[Watch()],
         )
         job.train()
     tokens = run.epochs * sum(len(one["input_ids"]) for one in features["train"])
-    found: dict[str, Any] = {"tokens": tokens, "seconds": clock[2]}
-    return found | ({"behind each epoch": epochs} if run.measured else {})
+    if run.measured:
+        return {"tokens": tokens, "behind each epoch": epochs}
+    return {"tokens": tokens, "seconds": clock[1] - clock[0]}
 
 
 def _network(task: Task, labels: list[str], seed: int) -> Any:

@@ -122,9 +122,9 @@ def remaining(seed: int, heads: int, queries: Layout, keys: Layout, dropout: flo
     for start, t, s in zip(queries.starts, queries.lengths, keys.lengths):
         left = torch.zeros(heads, t, s, dtype=torch.float64)
         for h, i, j in itertools.product(range(heads), range(t), range(s)):
-            line = mixed((seed + mixed((start + i) * heads + h)) & ((1 << 64) - 1))
-            x = (j * 0x9E3779B9 + line) & word
-            x = (((x ^ x >> 16) * 0x7FEB352D) & word) ^ (line >> 32)
+            draws = mixed((seed + mixed((start + i) * heads + h)) & ((1 << 64) - 1))
+            x = (j * 0x9E3779B9 + draws) & word
+            x = (((x ^ x >> 16) * 0x7FEB352D) & word) ^ (draws >> 32)
             x = ((x ^ x >> 15) * 0x846CA68B) & word
             if x ^ x >> 16 >= int(dropout * 2**32):
                 left[h, i, j] = 1 / (1 - dropout)

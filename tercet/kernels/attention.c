@@ -72,14 +72,14 @@ INLINE uint64_t mixed(uint64_t x) { /* splitmix64's (Steele et al. 2014) */
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;
     return x ^ x >> 31;
 }
-INLINE uint64_t line_of(const struct task *t, long h, long query) {
+INLINE uint64_t draws_of(const struct task *t, long h, long query) {
     return t->drop ? mixed(t->seed + mixed(query * t->heads + h)) : 0;
 }
-INLINE vec remaining(const struct task *t, uint64_t line, long j) { /* of keys j .. j + W - 1 */
+INLINE vec remaining(const struct task *t, uint64_t draws, long j) { /* of keys j .. j + W - 1 */
     uvec x;
     for (int i = 0; i < W; i++) x[i] = i;
-    x = (x + (uint32_t)j) * 0x9e3779b9u + (uint32_t)line;
-    x = ((x ^ x >> 16) * 0x7feb352du) ^ (uint32_t)(line >> 32);
+    x = (x + (uint32_t)j) * 0x9e3779b9u + (uint32_t)draws;
+    x = ((x ^ x >> 16) * 0x7feb352du) ^ (uint32_t)(draws >> 32);
     x = (x ^ x >> 15) * 0x846ca68bu;
     return choose((ivec)((x ^ x >> 16) >= t->drop), all(t->kept), all(0));
 }
@@ -113,8 +113,8 @@ INLINE int forward_task(const struct task *t, void *out, float *logs, long task,
                     add += *(vec *)(row + j) = exponential(*(vec *)(row + j) - m);
                 sums_of[r] = total(add);
                 if (t->drop) {
-                    uint64_t line = line_of(t, h, first + r);
-                    for (long j = s.from; j < s.to; j += W) *(vec *)(row + j) *= remaining(t, line, j);
+                    uint64_t draws = draws_of(t, h, first + r);
+                    for (long j = s.from; j < s.to; j += W) *(vec *)(row + j) *= remaining(t, draws, j);
                 }
                 if (logs) logs[h * N + first + r] = m + logf(sums_of[r]);
             }
@@ -163,10 +163,10 @@ INLINE int backward_task(const struct task *t, const void *out, const float *log
                 memset(row + s.to, 0, 4 * W);
                 hide(prow, s, visible(t, i + r, S, T));
                 for (long d = 0; d < K; d++) dot += outs[r * wide + d] * load1(out, flat + r * step + d, half);
-                uint64_t line = line_of(t, h, first + r);
+                uint64_t draws = draws_of(t, h, first + r);
                 for (long j = s.from; j < s.to; j += W) {
                     vec e = exponential(*(vec *)(prow + j) - log), x = *(vec *)(row + j);
-                    vec left = t->drop ? remaining(t, line, j) : all(1);
+                    vec left = t->drop ? remaining(t, draws, j) : all(1);
                     *(vec *)(prow + j) = e * left;
                     *(vec *)(row + j) = e * (x * left - dot);
                 }
