@@ -25,9 +25,11 @@ check: $(DEV_STAMP)
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m pyright
 
-JOBS = encode latency decode generate translate train_char train_char_loss train_gpt2 train_masked
+JOBS = encode latency decode generate translate train_char train_char_loss train_gpt2 train_masked \
+	finetune
 
-# JOB=encode: one of them; else all in turn. TERCET_PEERS: where the peers' environments are made.
+# JOB=encode: one of them; else all in turn. JOB=finetune_quality takes hours, and is no part of all.
+# TERCET_PEERS: where the peers' environments are made.
 benchmark: $(DEV_STAMP)
 	@for job in $(or $(JOB),$(JOBS)); do .venv/bin/python benchmarks/$$job.py || exit 1; done
 

@@ -67,7 +67,7 @@ def main(
     for _ in range(asked.rounds):
         for name, turns in found.items():
             if not (turns and "absent" in turns[-1]):
-                turns.append(_turn(name, all_sides[name].environment, asked.threads))
+                turns.append(turn(name, all_sides[name].environment, asked.threads))
     groups = {name: side.group for name, side in all_sides.items()}
     rows = _rows(found, groups, key, ours)
     reached = {kind: _reached(kind, asked.threads) for kind in {k for _, k in limits.values()}}
@@ -81,12 +81,13 @@ def main(
         return
     print(f"{job}; {asked.threads} threads, {asked.rounds} turns each, medians")
     for row in rows:
-        print("  " + "  ".join(f"{name} {_said(value)}" for name, value in row.items()))
+        print("  " + "  ".join(f"{name} {said(value)}" for name, value in row.items()))
 
 
-def _turn(name: str, environment: str, threads: int) -> dict[str, Any]:
+def turn(name: str, environment: str, threads: int, *more: str) -> dict[str, Any]:
+    """What one side prints, in a process of its own; ``more``: of the command line."""
     try:
-        command = [python(environment), sys.argv[0], "--side", name]
+        command = [python(environment), sys.argv[0], "--side", name, *more]
     except Absent as why:
         return {"absent": str(why)}
     done = subprocess.run(command, capture_output=True, text=True, env=_settings(threads))
@@ -158,7 +159,7 @@ def _rows(
     return rows
 
 
-def _said(value: Any) -> str:
+def said(value: Any) -> str:
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

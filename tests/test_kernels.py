@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import platform
@@ -77,14 +78,17 @@ def test_ragged_attention(shape, dtype: torch.dtype, monkeypatch):
 
 
 @compiled
-def test_attention_is_the_same_to_the_bit_whatever_the_threads_and_the_neighbours():
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_attention_is_the_same_to_the_bit_whatever_the_threads_and_the_neighbours(dropout: float):
     torch.manual_seed(0)
     lengths = (40, 3, 77)
     inputs = [draw(torch.float32, sum(lengths), 4, 16) for _ in range(3)]
     weights = draw(torch.float32, sum(lengths), 4, 16)
 
     def run(rows: slice, layout: Layout) -> list[Tensor]:
-        call = partial(attend, view=View(layout, layout, causal=True), scale=0.25, dropout=0.0)
+        torch.manual_seed(1)
+        view = View(layout, layout, causal=True)
+        call = partial(attend, view=view, scale=0.25, dropout=dropout)
         return with_gradients([x[rows] for x in inputs], call, weights[rows])
 
     before = torch.get_num_threads()
@@ -97,8 +101,91 @@ def test_attention_is_the_same_to_the_bit_whatever_the_threads_and_the_neighbour
         torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(other, found[0]))
+    if dropout:
+        return  # another place is another draw
     alone = run(slice(43, 120), Layout(lengths[2:]))
     assert all(torch.equal(a, b[43:]) for a, b in zip(alone, found[0]))
+
+
+def mixed(x: int) -> int:
+    """A finaliser of 64 bits, as in attention.c."""
+    whole = (1 << 64) - 1
+    x = ((x ^ x >> 30) * 0xBF58476D1CE4E5B9) & whole
+    x = ((x ^ x >> 27) * 0x94D049BB133111EB) & whole
+    return x ^ x >> 31
+
+
+def remaining(seed: int, heads: int, queries: Layout, keys: Layout, dropout: float) -> list[Tensor]:
+    """For each sequence (H, T, S): what its probabilities are multiplied by, drawn as in
+    attention.c but a number at a time."""
+    word, found = (1 << 32) - 1, []
+    for start, t, s in zip(queries.starts, queries.lengths, keys.lengths):
+        left = torch.zeros(heads, t, s, dtype=torch.float64)
+        for h, i, j in itertools.product(range(heads), range(t), range(s)):
+            draws = mixed((seed + mixed((start + i) * heads + h)) & ((1 << 64) - 1))
+            x = (j * 0x9E3779B9 + draws) & word
+            x = (((x ^ x >> 16) * 0x7FEB352D) & word) ^ (draws >> 32)
+            x = ((x ^ x >> 15) * 0x846CA68B) & word
+            if x ^ x >> 16 >= int(dropout * 2**32):
+                left[h, i, j] = 1 / (1 - dropout)
+        found.append(left)
+    return found
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("causal, window", [(False, None), (True, 20)])
+def test_attention_drops_what_its_twin_drops(dtype: torch.dtype, causal: bool, window: int | None):
+    heads, dropout, lengths = 4, 0.3, (33, 1, 50)
+    layout = Layout(lengths)
+    torch.manual_seed(3)
+    inputs = [draw(dtype, layout.n_tokens, n, 16) for n in (heads, 2, 2)]
+    weights = draw(dtype, layout.n_tokens, heads, 16)
+    torch.manual_seed(7)
+    left = remaining(int(torch.randint(1 << 62, ())), heads, layout, layout, dropout)
+
+    def plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        rows = []
+        whole = (q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1))
+        for n, *own in zip(left, *(x.split(lengths) for x in whole)):
+            scores = torch.einsum("thk,shk->hts", *own[:2]) * 0.3
+            apart = torch.arange(len(own[0]))[:, None] - torch.arange(len(own[0]))
+            hidden = torch.zeros_like(apart, dtype=torch.bool)
+            if causal:
+                hidden = (apart < 0) | (apart >= (window or len(apart)))
+            probabilities = scores.masked_fill(hidden, -math.inf).softmax(-1) * n
+            rows.append(torch.einsum("hts,shk->thk", probabilities, own[2]))
+        return torch.cat(rows)
+
+    view = View(layout, layout, causal, window)
+    torch.manual_seed(7)
+    call = partial(attend, view=view, scale=0.3, dropout=dropout)
+    ours = with_gradients(inputs, call, weights)
+    twin = with_gradients([x.double() for x in inputs], plainly, weights)
+    for a, b in zip(ours, twin):
+        assert (a - b).abs().max() < EXACT[dtype] * b.abs().max()
+
+
+@compiled
+def test_what_attention_drops_is_drawn_evenly_and_anew():
+    """Of equal scores: each key as often as any other, no pattern between heads, queries and
+    calls; and the mean of what comes out is what comes out without dropout."""
+    heads, n, dropout = 8, 128, 0.25
+    layout = Layout([n])
+    zero, eye = torch.zeros(n, heads, n), torch.eye(n)[:, None].expand(n, heads, n).contiguous()
+    view = View(layout, layout)
+    torch.manual_seed(0)
+    kept = [attend(zero, zero, eye, view, 1.0, dropout) > 0 for _ in range(6)]  # (N, H, N)
+    drawn = torch.stack(kept).double() - (1 - dropout)
+    deviation = (dropout * (1 - dropout)) ** 0.5
+    for over in ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3)):
+        count = math.prod(drawn.shape[i] for i in over)
+        assert drawn.mean(over).abs().max() < 5 * deviation / count**0.5
+    for axis in range(4):
+        pairs = drawn * drawn.roll(1, axis)
+        assert pairs.mean().abs() < 5 * deviation**2 / pairs.numel() ** 0.5
+    out = attend(zero, zero, eye, view, 1.0, dropout)
+    assert out.max() == pytest.approx(1 / n / (1 - dropout)) and out.min() == 0
 
 
 @compiled

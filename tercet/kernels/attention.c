@@ -4,6 +4,8 @@
    q, out, d_out, d_q: (N, H, K); k, v, d_k, d_v: (M, G, K), a token's heads side by side, tokens
    `*_step` elements apart. starts: B + 1 rows. logs: (H, N), the logarithm of each softmax's sum, or NULL.
    Query i of T sees key j of S: j <= i + S - T where causal, |i + S - T - j| < window if window.
+   Dropout (Srivastava et al. 2014) of the softmax: what stays is a function of seed, head, query and key
+   alone, so the way back finds it again and nothing is kept of it.
    One task is one sequence and one key head; nothing is added by two threads, so results are exact
    to the bit whatever the number of threads. */
 #include "product.h"
@@ -14,8 +16,11 @@ struct task {
     const void *q, *k, *v;
     const int64_t *q_starts, *k_starts;
     int64_t q_step, k_step, v_step, n_sequences, heads, key_heads, width, causal, window;
+    uint64_t seed;
     float scale;
-    int32_t half; /* elements are bfloat16 */
+    int32_t half;  /* elements are bfloat16 */
+    uint32_t drop; /* of 2^32 draws, how many drop a key; 0: no dropout */
+    float kept;    /* what the others are multiplied by */
 };
 
 /* rows of `width` at x -> (rows, wide) floats, the rest zero */
@@ -62,6 +67,22 @@ INLINE void hide(float *row, struct span all_of_it, struct span seen) {
     for (long j = all_of_it.from; j < seen.from; j++) row[j] = -INFINITY;
     for (long j = seen.to; j < all_of_it.to; j++) row[j] = -INFINITY;
 }
+INLINE uint64_t mixed(uint64_t x) { /* splitmix64's (Steele et al. 2014) */
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+INLINE uint64_t draws_of(const struct task *t, long h, long query) {
+    return t->drop ? mixed(t->seed + mixed(query * t->heads + h)) : 0;
+}
+INLINE vec remaining(const struct task *t, uint64_t draws, long j) { /* of keys j .. j + W - 1 */
+    uvec x;
+    for (int i = 0; i < W; i++) x[i] = i;
+    x = (x + (uint32_t)j) * 0x9e3779b9u + (uint32_t)draws;
+    x = ((x ^ x >> 16) * 0x7feb352du) ^ (uint32_t)(draws >> 32);
+    x = (x ^ x >> 15) * 0x846ca68bu;
+    return choose((ivec)((x ^ x >> 16) >= t->drop), all(t->kept), all(0));
+}
 INLINE const void *at(const void *x, long i, int half) { return (const char *)x + i * (half ? 2 : 4); }
 
 /* Both say whether they had memory. */
@@ -91,6 +112,10 @@ INLINE int forward_task(const struct task *t, void *out, float *logs, long task,
                 for (long j = s.from; j < s.to; j += W)
                     add += *(vec *)(row + j) = exponential(*(vec *)(row + j) - m);
                 sums_of[r] = total(add);
+                if (t->drop) {
+                    uint64_t draws = draws_of(t, h, first + r);
+                    for (long j = s.from; j < s.to; j += W) *(vec *)(row + j) *= remaining(t, draws, j);
+                }
                 if (logs) logs[h * N + first + r] = m + logf(sums_of[r]);
             }
             product(n, wide, s.to - s.from, scores + s.from, length, 1, values + s.from * wide, wide, sums, wide, 0);
@@ -138,10 +163,12 @@ INLINE int backward_task(const struct task *t, const void *out, const float *log
                 memset(row + s.to, 0, 4 * W);
                 hide(prow, s, visible(t, i + r, S, T));
                 for (long d = 0; d < K; d++) dot += outs[r * wide + d] * load1(out, flat + r * step + d, half);
+                uint64_t draws = draws_of(t, h, first + r);
                 for (long j = s.from; j < s.to; j += W) {
-                    vec e = exponential(*(vec *)(prow + j) - log);
-                    *(vec *)(prow + j) = e;
-                    *(vec *)(row + j) = e * (*(vec *)(row + j) - dot);
+                    vec e = exponential(*(vec *)(prow + j) - log), x = *(vec *)(row + j);
+                    vec left = t->drop ? remaining(t, draws, j) : all(1);
+                    *(vec *)(prow + j) = e * left;
+                    *(vec *)(row + j) = e * (x * left - dot);
                 }
             }
             product(n, wide, s.to - s.from, ds + s.from, line, 1, key_rows + s.from * wide, wide, dq, wide, 0);

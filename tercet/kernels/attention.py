@@ -1,6 +1,6 @@
 """Attention over ragged sequences on a CPU, forwards and backwards: what attention.c computes.
 
-Its twin is the tiled call of torch's kernel in model/attention.py.
+Its twin is the tiled call of torch's kernel in model/attention.py; with dropout it draws others.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ class Task(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in POINTERS),
         *((name, ctypes.c_int64) for name in (*NUMBERS, "window")),
+        ("seed", ctypes.c_uint64),
         ("scale", ctypes.c_float),
         ("half", ctypes.c_int32),
+        ("drop", ctypes.c_uint32),
+        ("kept", ctypes.c_float),
     ]
 
 
@@ -49,9 +52,12 @@ def attention(
     scale: float,
     causal: bool,
     window: int | None,
+    dropout: float = 0.0,
 ) -> Tensor:
-    """q (N, H, K), k and v (N_S, G, K), starts (B + 1,) int64: out (N, H, K)."""
-    return Ragged.apply(q, k, v, q_starts, k_starts, scale, causal, window)  # type: ignore
+    """q (N, H, K), k and v (N_S, G, K), starts (B + 1,) int64: out (N, H, K). dropout: the share of
+    the softmax that is dropped, drawn from torch's generator; below 1."""
+    drawn = (dropout, int(torch.randint(1 << 62, ()))) if dropout else (0.0, 0)
+    return Ragged.apply(q, k, v, q_starts, k_starts, scale, causal, window, *drawn)  # type: ignore
 
 
 class Ragged(torch.autograd.Function):
@@ -76,7 +82,7 @@ class Ragged(torch.autograd.Function):
         d_q, d_k, d_v = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
         task = _task(q, k, v, q_starts, k_starts, *ctx.how)
         _call("attention_backward", task, out, logs, d_out, d_q, d_k, d_v)
-        return d_q, d_k, d_v, None, None, None, None, None
+        return d_q, d_k, d_v, *(None for _ in range(7))
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -93,11 +99,14 @@ def _task(
     scale: float,
     causal: bool,
     window: int | None,
+    dropout: float,
+    seed: int,
 ) -> Task:
     pointers = (x.data_ptr() for x in (q, k, v, q_starts, k_starts))
     steps = (x.stride(0) for x in (q, k, v))
     sizes = (len(q_starts) - 1, q.shape[1], k.shape[1], q.shape[2], causal, window or 0)
-    return Task(*pointers, *steps, *sizes, scale, q.dtype == torch.bfloat16)
+    drop = int(dropout * 2**32), 1 / (1 - dropout)
+    return Task(*pointers, *steps, *sizes, seed, scale, q.dtype == torch.bfloat16, *drop)
 
 
 def _call(name: str, task: Task, *tensors: Tensor | None) -> None:

@@ -191,10 +191,10 @@ def attend(q: Tensor, k: Keys, v: Keys, view: View, scale: float, dropout: float
         return tape.attend(q.float(), keys, values, view.scope(k.places), scale).to(q.dtype)
     if not dropout and view.few(q, k, v):
         return tape.attend(q.float(), k, v, view.everything, scale).to(q.dtype)
-    if view.plain and not dropout and ragged.fits(q, k, v):
+    if view.plain and ragged.fits(q, k, v):
         starts = (view.queries.bounds, view.keys.bounds)
         how = {"scale": scale, "causal": view.causal, "window": view.window}
-        return ragged.attention(q, k, v, *starts, **how)  # (N, H, K)
+        return ragged.attention(q, k, v, *starts, **how, dropout=dropout)  # (N, H, K)
     tiles = []
     for i, (query, key, value) in enumerate(view.rectangles(q, k, v)):
         mask, causal = view.mask(i, q.dtype)

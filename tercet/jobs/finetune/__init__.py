@@ -130,7 +130,9 @@ def finetune(
             if not wanted.curve.sizes or drawn == asdict(wanted.curve):
                 return result
         from tercet.jobs.finetune.job import Job
+        from tercet.kernels.memory import keep_pages
 
+        keep_pages()  # the token table's gradient is new at every step, and large
         module, _, name = TASKS[wanted.task].partition(":")
         reader: Reader = getattr(import_module(module), name)
         result = Job.of(wanted, folder, reader, quiet=quiet).run()
