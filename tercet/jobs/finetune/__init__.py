@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tercet.jobs.finetune.task import Reader
 
 RESULT = "result.json"  # stands in a run folder that is complete
+FINDINGS = "findings.json"  # beside it, what the best model shows of the data
 # where each task is; one function that reads the data, see task.py
 TASKS = {
     name: f"tercet.jobs.finetune.{name}:{name}"
@@ -105,28 +106,43 @@ def run(
 
     builtins.print("\n".join(sentences(result)))
     say(f"the model is in {place / 'model'}; README.md there tells how it came about")
+    say(f"tercet report {place} shows what it gets wrong, and what is odd in the data")
 
 
 def finetune(
     wanted: FinetuneRecipe, folder: Path, *, resume: bool = False, quiet: bool = True
 ) -> dict[str, Any]:
-    """The whole job: what result.json then holds, and the best model in ``folder/model``.
+    """The whole job: what result.json then holds, findings.json, and the best model in
+    ``folder/model``.
 
     Raises InputError for whatever is wrong with model, data or settings, before anything is
     trained; and for a folder that holds a run already, unless it is to go on.
     """
     with locked(folder):
         begin(wanted, folder, resume=resume)
-        if (folder / RESULT).exists():
-            return jsons.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result, found = (kept(folder / name) for name in (RESULT, FINDINGS))
+        if result is not None and found is not None:
+            return result
         from tercet.jobs.finetune.job import Job
 
         module, _, name = TASKS[wanted.task].partition(":")
         reader: Reader = getattr(import_module(module), name)
-        result = Job.of(wanted, folder, reader, quiet=quiet).run()
-        with written(folder / RESULT) as draft:
-            draft.write_text(jsons.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+        job = Job.of(wanted, folder, reader, quiet=quiet)
+        if result is None:
+            result = job.run()
+            _keep(result, folder / RESULT)
+        _keep(job.findings(result["best"]), folder / FINDINGS)
         return result
+
+
+def kept(path: Path) -> dict[str, Any] | None:
+    """What a file of a run folder holds, once it is there."""
+    return jsons.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _keep(value: dict[str, Any], path: Path) -> None:
+    with written(path) as draft:
+        draft.write_text(jsons.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
