@@ -22,7 +22,7 @@ from itertools import islice
 GRAM = 5
 NEAR = 0.8
 COMPARED = 2_000  # characters of a text that are compared for nearness
-CANDIDATES = 1_000  # looked at for one text: the bound where thousands are alike
+CANDIDATES = 200  # looked at for one text: the bound where thousands are alike
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,16 @@ def _key_figures(result: dict[str, Any]) -> list[Fact]:
     split = "test" if result["test"] is not None else "validation"
     metric, figures = result["metric"], result[split]
     mean, sd = figures["mean"][metric], figures["sd"][metric]
-    n = f"{figures['n']:,} {split} examples"
-    if metric == "accuracy" and sd is None:
-        n = f"{_said(figures['mean']['low'], metric)} to {_said(figures['mean']['high'], metric)}"
-    spread = f"± {_said(sd, metric)}, {len(result['runs'])} runs" if sd is not None else n
     n_runs = len(result["runs"])
+    if sd is not None:
+        note = f"± {_said(sd, metric)}, {n_runs} runs"
+    elif metric == "accuracy" and "low" in figures["mean"]:
+        low, high = (_said(figures["mean"][end], metric) for end in ("low", "high"))
+        note = f"{low} to {high}, {figures['n']:,} examples"
+    else:
+        note = f"{figures['n']:,} examples"
     return [
-        Fact(_said(mean, metric), f"{split} {metric.replace('_', ' ')}", spread),
+        Fact(_said(mean, metric), f"{split} {metric.replace('_', ' ')}", note),
         Fact(clock(result["seconds"]), "of training", f"{n_runs} run{'s' * (n_runs > 1)}"),
     ]
 

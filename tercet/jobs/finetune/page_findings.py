@@ -22,8 +22,8 @@ def found_facts(found: dict[str, Any]) -> list[Fact]:
         )
     if twins := found.get("duplicates"):
         n = twins["same"] + twins["near"]
-        note = f"of {twins['of']:,}, and stand in {twins['known']} too"
-        facts.append(Fact(n, f"{twins['split']} texts are known", note))
+        note = f"of {twins['of']:,}; they stand in {twins['known']} too"
+        facts.append(Fact(n, f"{twins['split']} texts on both sides", note))
     return facts
 
 
@@ -121,7 +121,7 @@ def _label_errors(errors: dict[str, Any]) -> Section:
 
 
 def _duplicates(twins: dict[str, Any]) -> Section:
-    title, split, known = "Known before the test", twins["split"], twins["known"]
+    title, split, known = "Texts on both sides", twins["split"], twins["known"]
     alike = f"similarity of five-character strings {twins['similarity']:g} or more"
     if not twins["same"] + twins["near"]:
         return title, f"None of the {twins['of']:,} {split} texts stands in {known} too ({alike})."
