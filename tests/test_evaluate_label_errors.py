@@ -34,12 +34,13 @@ def test_planted_errors_are_found_and_a_clean_table_has_few(n_labels: int):
     vectors = rng.normal(size=(n_labels, 16))[truth] * 1.5 + rng.normal(size=(600, 16))
     folds = np.arange(600) % 5
     clean = label_errors(truth, out_of_fold(vectors, truth, folds))
-    assert len(clean) <= 12
+    assert len(clean) <= 6
     labels, planted = truth.copy(), rng.choice(600, 40, replace=False)
     labels[planted] = (truth[planted] + rng.integers(1, n_labels, 40)) % n_labels
     found = label_errors(labels, out_of_fold(vectors, labels, folds))
-    assert len(set(planted) & {row for row, _ in found[:40]}) >= 34
-    right = [truth[row] == likely for row, likely in found[:40] if row in planted]
+    rows = [row for row, _ in found]
+    assert len(set(rows) & set(planted)) >= max(20, 0.9 * len(rows))
+    right = [truth[row] == likely for row, likely in found if row in planted]
     assert sum(right) >= 0.9 * len(right)
 
 

@@ -58,15 +58,15 @@ def run(place: Path, folder: Path, train: str, *changes: str, **data: Any) -> di
 @pytest.fixture(scope="module")
 def told(place: Path) -> dict[str, Any]:
     """A run on rows with planted errors, twins, long texts and a nasty one."""
-    train = rows_of(sentences(240, 1))
-    planted = random.Random(0).sample(range(240), 16)
+    train = rows_of(sentences(400, 1))
+    planted = random.Random(1).sample(range(400), 26)
     for i in planted:
         train[i]["label"] = {"yes": "no", "no": "yes"}[train[i]["label"]]
-    long = " ".join(["one tree"] * 40 + ["sees the new road"])
+    long = " ".join(word for text in sentences(13, 9) for word in text.split() if word != "red")
     test = [
         *rows_of(sentences(60, 2)),
         {"text": train[7]["text"].upper() + "!!", "label": "no"},
-        {"text": long.replace("sees", "seen"), "label": "no"},
+        {"text": f"{long} and more", "label": "no"},
         {"text": NASTY, "label": "no"},
     ]
     train.append({"text": long, "label": "no"})
@@ -109,10 +109,10 @@ def test_the_surest_mistakes_are_those_of_the_model(place: Path, told: dict[str,
 def test_planted_label_errors_are_found(told: dict[str, Any]):
     errors = told["found"]["label_errors"]
     assert "logistic regression on the vectors" in errors["by"]
-    assert errors["of"] == errors["rows"] <= 241
+    assert errors["of"] == errors["rows"] <= 401
     numbers = [int(row["where"].rpartition(" ")[2]) - 1 for row in errors["shown"]]
     # a tenth of the rows, and of the planted ones, are held back for validation
-    assert sum(number in told["planted"] for number in numbers[:10]) >= 8
+    assert sum(number in told["planted"] for number in numbers[:10]) >= 7
     for number, row in zip(numbers, errors["shown"]):
         assert row["text"] == told["train"][number]["text"]
         assert row["label"] == told["train"][number]["label"] != row["likely"]
@@ -139,7 +139,7 @@ def test_planted_twins_are_found_and_nothing_else(told: dict[str, Any]):
     same, near = twins["shown"]
     assert same["text"].endswith("!!") and same["other"]["text"] == told["train"][7]["text"]
     assert same["other"]["where"].endswith("train.jsonl, row 8") and same["similarity"] == 1
-    assert near["text"].endswith("…") and 0.8 <= near["similarity"] < 1
+    assert near["text"].endswith(" and more") and 0.8 <= near["similarity"] < 1
 
 
 def test_texts_that_were_cut_are_counted(place: Path, told: dict[str, Any]):
@@ -152,20 +152,20 @@ def test_texts_that_were_cut_are_counted(place: Path, told: dict[str, Any]):
 
 
 def test_the_folds_own_models_find_label_errors(place: Path, tmp_path: Path):
-    train = rows_of(sentences(160, 1))
-    planted = random.Random(1).sample(range(160), 10)
+    train = rows_of(sentences(240, 7))
+    planted = random.Random(7).sample(range(240), 16)
     for i in planted:
         train[i]["label"] = {"yes": "no", "no": "yes"}[train[i]["label"]]
     train.append({"text": "the only one of its kind", "label": "maybe"})
-    found = run(place, tmp_path / "run", written(tmp_path / "train.jsonl", train), "folds=4",
-                "train.epochs=8")  # fmt: skip
+    found = run(place, tmp_path / "run", written(tmp_path / "train.jsonl", train), "folds=3",
+                "train.epochs=3")  # fmt: skip
     errors = found["label_errors"]
-    assert errors["by"].startswith("the models of the 4 folds")
-    assert errors["of"] == 161 and errors["rows"] == 160  # no fold could have said maybe
+    assert errors["by"].startswith("the models of the 3 folds")
+    assert errors["of"] == 241 and errors["rows"] == 240  # no fold could have said maybe
     numbers = [int(row["where"].rpartition(" ")[2]) - 1 for row in errors["shown"]]
-    assert sum(number in planted for number in numbers[:10]) >= 7
-    said = np.concatenate([np.load(tmp_path / "run" / f"fold-{i}" / "said.npy") for i in range(4)])
-    assert said.shape == (161, 3) and said.sum(1) == pytest.approx(1, abs=1e-5)
+    assert sum(number in planted for number in numbers[:10]) >= 8
+    said = np.concatenate([np.load(tmp_path / "run" / f"fold-{i}" / "said.npy") for i in range(3)])
+    assert said.shape == (241, 3) and said.sum(1) == pytest.approx(1, abs=1e-5)
     assert found["split"] == "validation" and found["duplicates"]["known"] == "train"
     assert "validation rows of fold-" in str(page(tmp_path / "run"))
 

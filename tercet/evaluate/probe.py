@@ -19,7 +19,7 @@ from tercet.language_model import LanguageModel
 
 EXTRA = "learn"
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # C, the inverse of the regularisation
-STRENGTH = 0.01  # C where nothing is searched, for probabilities rather than guesses
+VARIANCE = 4.0  # of a logit before anything is learned, where C is not searched: C is that over D
 WORDS_UP_TO = (1, 2)  # TF-IDF of words, and of words and pairs of words
 WORD = r"\w+|[^\w\s]"  # punctuation tells moods apart, and must not hang on words
 Labelled = tuple[Sequence[str], Sequence[Any]]  # texts and their labels
@@ -89,7 +89,7 @@ def out_of_fold(vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> n
             found[held] = np.nan
             continue
         scaler.fit(vectors[~held])
-        fitted = regression(C=STRENGTH, max_iter=200)
+        fitted = regression(C=VARIANCE / vectors.shape[1], max_iter=200)
         _fit_alone(fitted, scaler.transform(vectors[~held]), labels[~held])
         said = fitted.predict_proba(scaler.transform(vectors[held]))
         found[np.ix_(held, known)] = said

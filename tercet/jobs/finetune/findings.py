@@ -27,7 +27,7 @@ SHOWN = 20  # of each kind; all are counted
 CHARACTERS = 400  # of a text that is shown
 FOLDS = 5  # of the logistic regression
 ROWS = 10_000  # that it looks at
-CELLS = 500_000  # rows times labels: with more labels fewer rows
+CELLS = 3_000_000  # rows times labels: with more labels fewer rows
 MOST_LABELS = 1_000
 
 Text = str | tuple[str, str]
