@@ -69,6 +69,8 @@ def told(place: Path) -> dict[str, Any]:
         {"text": f"{long} and more", "label": "no"},
         {"text": NASTY, "label": "no"},
     ]
+    for row in test[:4]:
+        row["label"] = {"yes": "no", "no": "yes"}[row["label"]]
     train.append({"text": long, "label": "no"})
     files = written(place / "train.jsonl", train), written(place / "test.jsonl", test)
     found = run(place, place / "run", files[0], test=[files[1]])
@@ -100,7 +102,7 @@ def test_the_surest_mistakes_are_those_of_the_model(place: Path, told: dict[str,
         if answer.label != row["label"]
     ]
     shown = [row for row in told["found"]["mistakes"]["shown"] if row["text"] in texts]
-    assert shown and len(shown) == len(wrong)
+    assert len(shown) == len(wrong) > 2
     for row, (chance, where, label) in zip(shown, sorted(wrong, key=lambda one: -one[0])):
         assert row["probability"] == pytest.approx(chance, abs=1e-3)
         assert row["where"].endswith(where) and row["said"] == label != row["label"]
