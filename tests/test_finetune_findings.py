@@ -18,6 +18,7 @@ from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import finetune
 from tercet.jobs.finetune.page import page
+from tercet.jobs.finetune.page_findings import found_facts, sections
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.language_model import load
 
@@ -132,6 +133,16 @@ def test_a_clean_table_has_few_and_no_twins(place: Path, tmp_path: Path):
     assert found["duplicates"]["same"] == found["cut"]["n"]["train"] == 0
     shown = str(page(tmp_path / "run"))
     assert "None: all texts fit into the 40 tokens" in shown
+
+
+def test_a_weak_judge_is_called_one(told: dict[str, Any]):
+    errors = told["found"]["label_errors"]
+    assert 0.8 < errors["agrees"] < 1
+    ((_, about, *_),) = sections({"label_errors": errors}, {})
+    assert "a weak judge" not in about and f"{100 * errors['agrees']:.1f}" in about
+    weak = {"label_errors": {**errors, "agrees": 0.6}}
+    ((_, about, *_),) = sections(weak, {})
+    assert "a weak judge, who mostly errs himself" in about and not found_facts(weak)
 
 
 def test_planted_twins_are_found_and_nothing_else(told: dict[str, Any]):

@@ -21,16 +21,16 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> H
     if len(counts) != len(names) or any(len(row) != len(names) for row in counts):
         shape = f"{len(counts)} × {sorted({len(row) for row in counts})}"
         raise InputError(f"{shape} counts for {len(names)} labels; give a square of them")
-    turned = "upright" if len(names) > UPRIGHT else None
+    dense = len(names) > UPRIGHT
     span = str(len(names))
     above = tag(
         "tr",
-        tag("th", tag("span", "true ↓", aria_hidden="true"), class_="corner", rowspan="2"),
+        tag("th", tag("span", "true ↓", aria_hidden="true"), class_="axis", rowspan="2"),
         tag("th", "said", colspan=span, scope="colgroup", class_="said"),
         tag("th", "rows", rowspan="2", scope="col", class_="number"),
         tag("th", "found", rowspan="2", scope="col", class_="number"),
     )
-    heads = [tag("th", tag("span", name), scope="col", class_=turned) for name in names]
+    heads = [tag("th", tag("span", name, title=name), scope="col") for name in names]
     body = [_row(i, name, row) for i, (name, row) in enumerate(zip(names, counts))]
     said = [sum(column) for column in zip(*counts)]
     right = [_share(counts[i][i], said[i]) for i in range(len(names))]
@@ -47,7 +47,7 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> H
     return tag(
         "div",
         inner,
-        class_="scroll confusion",
+        class_="scroll confusion dense" if dense else "scroll confusion",
         tabindex="0",
         role="group",
         aria_label="Confusion matrix",
@@ -57,7 +57,7 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> H
 def _row(place: int, name: str, row: Sequence[int]) -> Html:
     total = sum(row)
     cells = [_cell(count, total, right=i == place) for i, count in enumerate(row)]
-    head = tag("th", tag("span", name), scope="row")
+    head = tag("th", tag("span", name, title=name), scope="row")
     return tag("tr", head, *cells, _sum(total), _share(row[place], total))
 
 

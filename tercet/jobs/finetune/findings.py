@@ -89,12 +89,15 @@ def suspects(
     **about: Any,
 ) -> dict[str, Any]:
     """The rows whose label is likely wrong, by probabilities (B, labels) that were given out of
-    fold. n: all of them; rows: how many were judged."""
+    fold. n: all of them; rows: how many were judged; agrees: the share of them whose label is also
+    the likeliest, which tells what the judge is worth."""
     found = label_errors(labels, probabilities)
-    judged = int(np.isfinite(probabilities).all(1).sum())
+    judged = np.isfinite(probabilities).all(1)
+    agreed = int((probabilities[judged].argmax(1) == labels[judged]).sum())
     return about | {
         "n": len(found),
-        "rows": judged,
+        "rows": int(judged.sum()),
+        "agrees": round(agreed / max(1, int(judged.sum())), 4),
         "shown": [
             shown(
                 rows[i],

@@ -23,7 +23,11 @@ def page(folder: Path) -> Page:
     """Of a run folder, while it works too."""
     recipe = opened(folder / recipes.RECIPE)
     result, found = kept(folder / RESULT), kept(folder / FINDINGS) or {}
-    lead = " ".join(f"{line}." for line in sentences(result)) if result else "Not complete yet."
+    lead = (
+        " ".join(f"{line[:1].upper()}{line[1:]}." for line in sentences(result))
+        if result
+        else "Not complete yet."
+    )
     drawn = Page(
         recipe.about.strip() or f"Fine-tuning {recipe.model} to {recipe.task}",
         lead=lead,

@@ -6,17 +6,19 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tercet.report import Fact, Html, confusion_matrix, quote, table
+from tercet.report import Fact, Html, confusion_matrix, fold, quote, table
 
 SQUARE = 24  # labels: of more the most confused pairs are shown
 PAIRS = 20
+FIRST = 10  # of a list; the rest is folded
+TRUSTED = 0.8  # of the labels: a judge of label errors that agrees with fewer errs more than people
 Section = tuple[Any, ...]  # the title, then its pieces
 
 
 def found_facts(found: dict[str, Any]) -> list[Fact]:
     """What else is to be known at once."""
     facts = []
-    if (errors := found.get("label_errors")) and "n" in errors:
+    if (errors := found.get("label_errors")) and errors.get("agrees", 0.0) >= TRUSTED:
         facts.append(
             Fact(errors["n"], "likely label errors", f"in {errors['rows']:,} training rows")
         )
@@ -90,7 +92,7 @@ def _mistakes(found: dict[str, Any]) -> Section:
         "the model was surest of: hard cases, and labels that may be wrong themselves."
     )
     header = ["text", "true", "said", "probability"]
-    return "The surest mistakes", about, table(header, lines, align="lllr")
+    return "The surest mistakes", about, *_list(header, lines, "lllr")
 
 
 def _label_errors(errors: dict[str, Any]) -> Section:
@@ -101,7 +103,9 @@ def _label_errors(errors: dict[str, Any]) -> Section:
     about = (
         f"{errors['n']:,} of the {errors['rows']:,}{drawn} training rows that were judged have a "
         "label that is likely wrong, by confident learning (Northcutt et al. 2021) on out-of-fold "
-        f"probabilities of {errors['by']}."
+        f"probabilities of {errors['by']}. What these think likeliest is the label of "
+        f"{100 * errors['agrees']:.1f}\u00a0% of the rows"
+        + ("." if errors["agrees"] >= TRUSTED else ": a weak judge, who mostly errs himself.")
     )
     if not errors["n"]:
         return title, about
@@ -116,8 +120,8 @@ def _label_errors(errors: dict[str, Any]) -> Section:
         for row in errors["shown"]
     ]
     header = ["text", "label", "likelier", "its own", "the likelier’s"]
-    more = "Look at them one by one, the surest first; a list is no proof."
-    return title, f"{about} {more}", table(header, lines, align="lllrr")
+    more = "Look at them one by one, the surest first; the list is no proof."
+    return title, f"{about} {more}", *_list(header, lines, "lllrr")
 
 
 def _duplicates(twins: dict[str, Any]) -> Section:
@@ -141,7 +145,7 @@ def _duplicates(twins: dict[str, Any]) -> Section:
         for row in twins["shown"]
     ]
     header = [f"{split} text", "label", f"in {known}", "label", "similarity"]
-    return title, about, table(header, lines, align="llllr")
+    return title, about, *_list(header, lines, "llllr")
 
 
 def _cut(cut: dict[str, Any]) -> Section:
@@ -154,7 +158,15 @@ def _cut(cut: dict[str, Any]) -> Section:
         "kept of them is `data.overflow`. The longest:"
     )
     lines = [[_quote(row), row["split"], row["label"], row["tokens"]] for row in cut["shown"]]
-    return title, about, table(["text", "split", "label", "tokens"], lines)
+    return title, about, *_list(["text", "split", "label", "tokens"], lines, "lllr", first=5)
+
+
+def _list(header: list[str], lines: list[list[Any]], align: str, first: int = FIRST) -> list[Html]:
+    """The first lines, the others behind a line that opens them."""
+    pieces = [table(header, lines[:first], align=align)]
+    if rest := lines[first:]:
+        pieces.append(fold(f"{len(rest)} more", table(header, rest, align=align)))
+    return pieces
 
 
 def _quote(row: dict[str, Any]) -> Html:
