@@ -169,6 +169,17 @@ def test_what_are_no_answered_questions(tmp_path: Path, content: object, said: s
         questions(asked(tmp_path, content))
 
 
+def test_a_wrong_answer_names_its_line(tmp_path: Path) -> None:
+    content = squad("Ada met Bo.", ("Bo", 8))
+    content["data"] += squad("Ada met Bo.", ("Cy", 3), id="q8")["data"]
+    lines = json.dumps(content, indent=1).splitlines()
+    number = next(i for i, line in enumerate(lines, 1) if '"q8"' in line)
+    with pytest.raises(
+        InputError, match=rf"a\.json, line {number}, question 'q8': the answer 'Cy'"
+    ):
+        questions(written(tmp_path, "a.json", "\n".join(lines)))
+
+
 def test_what_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not JSON \(.* line 1 column 2"):
         questions(written(tmp_path, "a.json", "{data"))

@@ -348,6 +348,15 @@ def test_a_long_pair_loses_the_end_of_the_longer_text(place: Path):
         ),
         ([{"a": "x", "b": "y", "c": "z"}], (), "which column is the text. There are a, b, c"),
         ([*GOOD, {"text": "x", "label": None}], (), r"row 25: has no label \(None\)"),
+        ([*GOOD, {"text": "x", "label": math.nan}], (), r"row 25: has no label \(nan\)"),
+        (
+            [
+                *({**row, "label": i % 2} for i, row in enumerate(GOOD)),
+                {"text": "x", "label": "nan"},
+            ],
+            (),
+            "row 25: the value 'nan' is no number",
+        ),
         ([*GOOD, {"text": 5, "label": "no"}], (), "row 25: the text 5 is int, not a text"),
         (
             [{"text": t["text"], "label": i + 0.5} for i, t in enumerate(GOOD)]
@@ -411,13 +420,13 @@ def test_what_is_odd_in_the_rows_is_said(place: Path):
 
 def test_thirty_thousand_labels(place: Path):
     """As many as rows: refused. Each several times: the memory is said."""
-    rows = [{"text": f"the {i}", "label": f"n{i}"} for i in range(3000)]
+    rows = [{"text": f"the {i}", "label": f"n{i}"} for i in range(30_000)]
     with pytest.raises(
-        InputError, match=r"3,000 different labels in 3,000 rows \(it would take 1 MiB"
+        InputError, match=r"30,000 different labels in 30,000 rows \(it would take 15 MiB"
     ):
         said_of(place, lines(*rows))
-    said = said_of(place, lines(*rows, *rows, *({**row, "text": "a"} for row in rows)))
-    assert "3,000 labels take 1 MiB for the head" in said
+    said = said_of(place, lines(*rows, *rows))
+    assert "30,000 labels take 15 MiB for the head" in said
 
 
 def test_text_too_long_and_policy_error(place: Path):
@@ -440,6 +449,8 @@ def test_how_labels_look():
     assert kinds.kind_of(at("1", "0"), None, None) == "label"
     assert kinds.kind_of(at("1", "0.5"), None, None) == "number"
     assert kinds.kind_of(at("1", "0.5", "nan"), None, None) == "number"
+    assert kinds.kind_of(at("1", "0", math.nan), None, None) == "number"
+    assert kinds.listed(math.nan, None) == kinds.listed(None, None) == []
     assert kinds.kind_of(at("a", "0.5"), None, None) == "label"
     assert kinds.kind_of(at(True, False), None, None) == "label"
     assert kinds.kind_of(at(["a"], []), None, None) == "labels"

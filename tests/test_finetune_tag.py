@@ -16,6 +16,7 @@ from tercet.errors import InputError
 from tercet.jobs.finetune import finetune
 from tercet.jobs.finetune.answer import answer, places_of
 from tercet.jobs.finetune.bodies import under_head
+from tercet.jobs.finetune.page import page
 from tercet.jobs.finetune.settings import Data, FinetuneRecipe, Tuning
 from tercet.jobs.finetune.tag import TagTask, tag
 from tercet.language_model import LanguageModel
@@ -97,6 +98,12 @@ def test_entities_are_learned(encoder: str, tmp_path: Path) -> None:
     ]
     values = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert values["id2label"]["0"] == "B-person"
+    counts = json.loads((tmp_path / "run" / "findings.json").read_text())["confusion"]
+    n = sum(count for *_, count in counts)
+    assert n == sum(len(words) for words, _ in test)
+    same = sum(count for true, said, count in counts if true == said)
+    assert same / n == pytest.approx(result["test"]["mean"]["accuracy"])
+    assert f"what was said of the {n} test words" in str(page(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("family", ["decoder", "encoder-decoder"])
@@ -206,6 +213,11 @@ def test_answers_are_learned(encoder: str, tmp_path: Path) -> None:
     model = tercet.load(tmp_path / "run" / "model")
     found = model.answer("Where?", "It was so. Dan met Bo in New Rome.")
     assert found.text == "New Rome" and found.probability > 0.2
+    mistakes = json.loads((tmp_path / "run" / "findings.json").read_text())["mistakes"]
+    assert mistakes["of"] == result["test"]["n"] == 60
+    for row in mistakes["shown"]:
+        assert not set(row["said"].split()) & set(row["label"].split())
+    assert ("The surest mistakes" in (drawn := str(page(tmp_path / "run")))) and "60" in drawn
 
 
 def test_where_an_answer_stands_in_a_window(encoder: str) -> None:

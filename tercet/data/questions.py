@@ -7,6 +7,7 @@ An answer is held to its context. Knows no tokens.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ def questions(name: str) -> Questions:
     the question.
     """
     try:
-        content = json.loads("\n".join(lines(name)))
+        text = "\n".join(lines(name))
+        content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{name}: not JSON ({error}); give a file in the form of SQuAD") from error
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
@@ -74,7 +76,7 @@ def questions(name: str) -> Questions:
                     if not record.get("answers"):
                         unanswered += 1
                         continue
-                    row, count = _answered(record, paragraph["context"], name)
+                    row, count = _answered(record, paragraph["context"], name, text)
                     found.append(row)
                     mended += count
     if not found:
@@ -82,21 +84,31 @@ def questions(name: str) -> Questions:
     return Questions(found, mended, unanswered)
 
 
-def _answered(record: dict, context: str, name: str) -> tuple[Answered, int]:
-    """A question, and how many of its answers were mended."""
+def _answered(record: dict, context: str, name: str, file: str) -> tuple[Answered, int]:
+    """A question, and how many of its answers were mended. file: its text, for the line."""
     answers, mended = [], 0
     for answer in record["answers"]:
         text, start = answer["text"], answer["answer_start"]
         if not text.strip():
-            raise InputError(f"{name}, question {record['id']!r}: has an empty answer; take it out")
+            where = _where(record["id"], name, file)
+            raise InputError(f"{where}: has an empty answer; take it out")
         if start < 0 or not context.startswith(text, start):
             times = context.count(text)
             if times != 1:
-                where = f"{times} times" if times else "not"
+                found = f"{times} times" if times else "not"
                 raise InputError(
-                    f"{name}, question {record['id']!r}: the answer {text[:60]!r} does not stand at"
-                    f" character {start} and {where} elsewhere in its context; correct answer_start"
+                    f"{_where(record['id'], name, file)}: the answer {text[:60]!r} does not stand "
+                    f"at character {start} and {found} elsewhere in its context; correct "
+                    "answer_start"
                 )
             start, mended = context.index(text), mended + 1
         answers.append((text, start))
     return Answered(str(record["id"]), record["question"], context, answers), mended
+
+
+def _where(question: object, name: str, file: str) -> str:
+    """The file, and the line that names the question; a file may be a single line."""
+    written = re.escape(json.dumps(question, ensure_ascii=False))
+    found = re.search(rf'"id"\s*:\s*{written}', file)
+    line = f"line {file.count(chr(10), 0, found.start()) + 1}, " if found else ""
+    return f"{name}, {line}question {question!r}"

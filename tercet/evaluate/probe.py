@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tercet.errors import InputError, require
 from tercet.evaluate.classification import ClassScores, class_scores
 from tercet.language_model import LanguageModel
 
 EXTRA = "learn"
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # C, the inverse of the regularisation
+VARIANCE = 4.0  # of a logit before anything is learned, where C is not searched: C is that over D
 WORDS_UP_TO = (1, 2)  # TF-IDF of words, and of words and pairs of words
 WORD = r"\w+|[^\w\s]"  # punctuation tells moods apart, and must not hang on words
 Labelled = tuple[Sequence[str], Sequence[Any]]  # texts and their labels
@@ -83,23 +86,51 @@ def tfidf_baseline(train: Labelled, validation: Labelled, test: Labelled) -> Pro
     return _search(features(), [part[1] for part in (train, validation, test)])
 
 
+def out_of_fold(vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """(B, labels) probabilities of logistic regression that learned from the other folds alone.
+
+    vectors (B, D), labels (B,) from 0, folds (B,): the number of each row's fold. A row whose label
+    stands in no other fold is NaN, since none could have said it.
+    """
+    scaler = require("sklearn.preprocessing", EXTRA).StandardScaler()
+    regression = require("sklearn.linear_model", EXTRA).LogisticRegression
+    found = np.zeros((len(labels), int(labels.max()) + 1), dtype=np.float32)
+    for fold in np.unique(folds):
+        held = folds == fold
+        known = np.unique(labels[~held])
+        if len(known) < 2:
+            found[held] = np.nan
+            continue
+        scaler.fit(vectors[~held])
+        fitted = regression(C=VARIANCE / vectors.shape[1], max_iter=200)
+        _fit_alone(fitted, scaler.transform(vectors[~held]), labels[~held])
+        said = fitted.predict_proba(scaler.transform(vectors[held]))
+        found[np.ix_(held, known)] = said
+        found[held & ~np.isin(labels, known)] = np.nan
+    return found
+
+
 def _search(features: Iterable[tuple[str, list[Any]]], labels: Sequence[Sequence[Any]]) -> Probed:
     """The best on the validation texts; of equals the first, and so the most regularised."""
     regression = require("sklearn.linear_model", EXTRA).LogisticRegression
-    # on a busy machine two threads wait for each other over vectors this short: SST-2's search
-    # took 46 s instead of 1.5 (docs/LOG.md)
-    alone = require("threadpoolctl", EXTRA).threadpool_limits
     tried: list[tuple[float, float, str, Any, Any]] = []
     for name, (train, validation, test) in features:
         for strength in STRENGTHS:
             fitted = regression(C=strength, max_iter=1_000)
-            with warnings.catch_warnings(), alone(1):
-                warnings.simplefilter("ignore")  # the weakest regularisations end a little early
-                fitted.fit(train, labels[0])
+            _fit_alone(fitted, train, labels[0])
             accuracy = float(fitted.score(validation, labels[1]))
             tried.append((accuracy, strength, name, fitted, test))
     accuracy, strength, name, fitted, test = max(tried, key=lambda one: one[0])
     return Probed(class_scores(labels[2], fitted.predict(test)), accuracy, strength, name)
+
+
+def _fit_alone(regression: Any, vectors: Any, labels: Sequence[Any]) -> None:
+    """On one thread: on a busy machine two wait for each other over vectors this short: SST-2's
+    search took 46 s instead of 1.5 (docs/LOG.md)."""
+    alone = require("threadpoolctl", EXTRA).threadpool_limits
+    with warnings.catch_warnings(), alone(1):
+        warnings.simplefilter("ignore")  # the weakest regularisations end a little early
+        regression.fit(vectors, labels)
 
 
 def _checked(*parts: Labelled) -> Sequence[Labelled]:

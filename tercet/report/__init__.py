@@ -5,6 +5,7 @@ Knows nothing of models, tokenizers or runs: numbers, strings and arrays come in
 
 from tercet.report.attention import attention_map
 from tercet.report.bars import bar_plot
+from tercet.report.confusion import confusion_matrix
 from tercet.report.markup import Html
 from tercet.report.masks import masks_page
 from tercet.report.page import Page
@@ -18,6 +19,7 @@ from tercet.report.pieces import (
     facts,
     fill,
     fold,
+    quote,
     sample,
     side_by_side,
     table,
@@ -38,6 +40,7 @@ __all__ = [
     "bar_plot",
     "code",
     "commands",
+    "confusion_matrix",
     "difference",
     "facts",
     "fill",
@@ -46,6 +49,7 @@ __all__ = [
     "line_plot",
     "masks_page",
     "picture",
+    "quote",
     "sample",
     "side_by_side",
     "table",

@@ -119,6 +119,12 @@ def sample(prompt: str, completion: str, *, note: str = "") -> Html:
     )
 
 
+def quote(*texts: str, note: str = "") -> Html:
+    """A text of someone else's, or several that belong together, for a cell of a table."""
+    below = tag("p", note, class_="note") if note else None
+    return tag("div", *(tag("p", text, dir="auto") for text in texts), below, class_="quote")
+
+
 def fill(
     masked: str,
     candidates: Sequence[tuple[str, float]],

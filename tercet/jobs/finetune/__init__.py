@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tercet.jobs.finetune.task import Reader
 
 RESULT = "result.json"  # stands in a run folder that is complete
+FINDINGS = "findings.json"  # beside it, what the best model shows of the data
 # where each task is; one function that reads the data, see task.py
 TASKS = {
     name: f"tercet.jobs.finetune.{name}:{name}"
@@ -112,32 +113,37 @@ def run(
 
     builtins.print("\n".join([*sentences(result), *curve_lines(result)]))
     say(f"the model is in {place / 'model'}; README.md there tells how it came about")
+    say(f"tercet report {place} shows what it gets wrong, and what is odd in the data")
 
 
 def finetune(
     wanted: FinetuneRecipe, folder: Path, *, resume: bool = False, quiet: bool = True
 ) -> dict[str, Any]:
-    """The whole job: what result.json then holds, and the best model in ``folder/model``.
+    """The whole job: what result.json then holds, findings.json, and the best model in
+    ``folder/model``.
 
     Raises InputError for whatever is wrong with model, data or settings, before anything is
     trained; and for a folder that holds a run already, unless it is to go on.
     """
     with locked(folder):
         begin(wanted, folder, resume=resume)
-        if (folder / RESULT).exists():
-            result = jsons.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result, found = (kept(folder / name) for name in (RESULT, FINDINGS))
+        if result is not None and wanted.curve.sizes:
             drawn = result.get("curve", {}).get("of")
-            if not wanted.curve.sizes or drawn == asdict(wanted.curve):
-                return result
+            result = result if drawn == asdict(wanted.curve) else None  # it gets its curve now
+        if result is not None and found is not None:
+            return result
         from tercet.jobs.finetune.job import Job
         from tercet.kernels.memory import keep_pages
 
         keep_pages()  # the token table's gradient is new at every step, and large
         module, _, name = TASKS[wanted.task].partition(":")
         reader: Reader = getattr(import_module(module), name)
-        result = Job.of(wanted, folder, reader, quiet=quiet).run()
-        with written(folder / RESULT) as draft:
-            draft.write_text(jsons.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+        job = Job.of(wanted, folder, reader, quiet=quiet)
+        if result is None:
+            result = job.run()
+            _keep(result, folder / RESULT)
+        _keep(job.findings(result["best"]), folder / FINDINGS)
         return result
 
 
@@ -145,6 +151,16 @@ def _sizes(said: str) -> list[int]:
     if not all(part.strip().isdigit() for part in said.split(",")):
         raise InputError(f"--curve {said!r}: give numbers of training rows, such as 50,200,1000")
     return [int(part) for part in said.split(",")]
+
+
+def kept(path: Path) -> dict[str, Any] | None:
+    """What a file of a run folder holds, once it is there."""
+    return jsons.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _keep(value: dict[str, Any], path: Path) -> None:
+    with written(path) as draft:
+        draft.write_text(jsons.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:

@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tercet.answers import Answer
 from tercet.data import Stream
 from tercet.data.placed import Placed, PlacedWindows, WhichPlaces
 from tercet.data.questions import Answered, questions
 from tercet.errors import InputError
-from tercet.evaluate.answering import answer_scores
+from tercet.evaluate.answering import answer_scores, f1
+from tercet.jobs.finetune import findings
 from tercet.jobs.finetune.bodies import files_of, under_head
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Say, Scores, Splits
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.represent.answer import answered
@@ -58,15 +60,36 @@ class AnswerTask:
         return Span()
 
     def scores(self, network: Network, examples: Sequence[Answered]) -> Scores:
-        reader = TextReader(network, self.model.tokenizer, self.model.limit)
-        best = answered(reader, [e.question for e in examples], [e.context for e in examples], 1)
         truth = [[text for text, _ in example.answers] for example in examples]
-        found = answer_scores(truth, [answers[0].text for answers in best])
+        found = answer_scores(truth, [best.text for best in self._answers(network, examples)])
         return Scores({"f1": found.f1, "exact": found.exact}, str(found), found.n)
 
     def finish(self, network: Network, validation: Sequence[Answered]) -> Finished:
         changes: dict[str, Any] = {"generation": {}, "problem": None, "temperature": 1.0}
         return Finished(replace(self.model.extras, labels=(), **changes))
+
+    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
+        """Questions whose answer shares no word with a true one, the surest first."""
+        split, examples = findings.measured(splits)
+        wrong = [
+            {
+                "where": f"question {one.name}",
+                "text": one.question,
+                "label": one.usual[0],
+                "said": best.text,
+                "probability": round(best.probability, 4),
+            }
+            for one, best in zip(examples, self._answers(model.network, examples))
+            if not any(f1(best.text, text) for text, _ in one.answers)
+        ]
+        wrong.sort(key=lambda one: -one["probability"])
+        counts = {"n": len(wrong), "of": len(examples)}
+        return {"split": split, "mistakes": {**counts, "shown": wrong[: findings.SHOWN]}}
+
+    def _answers(self, network: Network, examples: Sequence[Answered]) -> list[Answer]:
+        reader = TextReader(network, self.model.tokenizer, self.model.limit)
+        best = answered(reader, [e.question for e in examples], [e.context for e in examples], 1)
+        return [answers[0] for answers in best]
 
 
 def places_of(window: ContextWindow, answer: tuple[str, int]) -> tuple[int, int]:

@@ -7,22 +7,23 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tercet.data import Stream
 from tercet.data.labelled import Labelled, LabelledTexts
 from tercet.errors import InputError
-from tercet.hf import row_for
-from tercet.jobs.finetune import kinds
+from tercet.hf import Extras, row_for
+from tercet.jobs.finetune import findings, kinds
 from tercet.jobs.finetune.bodies import with_body
 from tercet.jobs.finetune.kinds import Kind
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import Finished, Say, Scores, Splits
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network
-from tercet.represent.classify import Read, logits, read, start_of
+from tercet.represent.classify import Read, Text, logits, read, start_of
 from tercet.text import CutReport
 from tercet.train.loop import Objective
 
@@ -33,6 +34,7 @@ PARTS = (
     Part("label", ("label", "labels", "class", "category", "intent", "target", "score")),
 )
 MANY = 1_000  # labels: more are said, with their memory
+MOST_KEPT = 20_000_000  # probabilities of a fold: 80 MB
 MOST = 0.95  # of the rows with one label: a warning
 
 
@@ -42,7 +44,14 @@ class Example:
 
     read: Read
     target: Any
-    group: Hashable  # the text itself: the same one must not be learned and measured
+    text: Text
+    label: str  # as the file has it
+    where: str
+
+    @property
+    def group(self) -> Hashable:
+        """The text itself: the same one must not be learned and measured."""
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,46 @@ class ClassifyTask:
             problem=self.kind.problem,
             temperature=facts.get("temperature", 1.0),
         )
-        return Finished(extras, facts)
+        kept = self._one_label and said.numel() <= MOST_KEPT
+        return Finished(extras, facts, self._chances(said, extras) if kept else None)
+
+    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
+        parts = {name: getattr(splits, name) for name in (TRAIN, VALIDATION, TEST)}
+        tokens = {name: [len(one.read.ids) for one in part] for name, part in parts.items() if part}
+        found = {
+            "duplicates": findings.duplicates(splits),
+            "cut": findings.cut(self.model, splits, tokens),
+        }
+        if not self._one_label:
+            return found
+        split, examples = findings.measured(splits)
+        said = self._chances(self._logits(model.network, examples), model.extras).numpy()
+        labels = targets_of(examples).numpy()
+        wrong = findings.mistakes(examples, labels, said, self.kind.names)
+        return {"split": split, **wrong, "label_errors": self._label_errors(splits, folds), **found}
+
+    def _label_errors(self, splits: Splits, folds: Folds) -> dict[str, Any]:
+        """By what the model of each fold said of the rows that it had not learned from, else by a
+        cheaper one."""
+        names = self.kind.names
+        if not folds:
+            rows = list(splits.train)
+            labels = targets_of(rows).numpy()
+            return findings.suspects_by_vectors(self.model, rows, labels, names)
+        rows = [one for part, _ in folds for one in part.validation]
+        for part, said in folds:  # a label that a fold did not learn it cannot say
+            learned = {one.target for one in part.train}
+            said[[one.target not in learned for one in part.validation]] = np.nan
+        said = np.concatenate([said for _, said in folds])
+        by = f"the models of the {len(folds)} folds, each on the rows that it had not learned from"
+        return findings.suspects(rows, targets_of(rows).numpy(), said, names, by=by, of=len(rows))
+
+    def _chances(self, logits: Tensor, extras: Extras) -> Tensor:
+        return (logits / extras.temperature).softmax(-1)
+
+    @property
+    def _one_label(self) -> bool:
+        return self.kind.problem == "single_label_classification"
 
     def _logits(self, network: Network, examples: Sequence[Example]) -> Tensor:
         return logits(network, [one.read for one in examples])
@@ -172,10 +220,19 @@ def _examples(
     texts = [_text(row, where) for where, row in table.rows]
     report = CutReport()
     found = read(model.tokenizer, texts, model.limit, overflow, report)
-    return [Example(*one) for one in zip(found, targets, texts, strict=True)], str(report)
+    rows = zip(found, targets, texts, table.rows, strict=True)
+    examples = [
+        Example(ids, target, text, _written(row["label"]), where)
+        for ids, target, text, (where, row) in rows
+    ]
+    return examples, str(report)
 
 
-def _text(row: dict[str, Any], where: str) -> str | tuple[str, str]:
+def _written(label: Any) -> str:
+    return ", ".join(map(str, label)) if isinstance(label, list) else str(label).strip()
+
+
+def _text(row: dict[str, Any], where: str) -> Text:
     for part, value in row.items():
         if part != "label" and not isinstance(value, str):
             raise InputError(

@@ -19,7 +19,7 @@ from tercet.evaluate.similarity import uniformity
 from tercet.hf import Extras
 from tercet.jobs.finetune.related import RelatedData, read_related
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import Finished, Say, Scores, Splits
+from tercet.jobs.finetune.task import Finished, Folds, Say, Scores, Splits
 from tercet.jobs.related import (
     Mining,
     agreement,
@@ -125,6 +125,9 @@ class EmbedTask:
 
     def finish(self, network: Network, validation: Sequence[Related]) -> Finished:
         return Finished(self.extras)
+
+    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
+        return {}  # its figures say it all
 
 
 def _alone(rows: Sequence[Related]) -> bool:

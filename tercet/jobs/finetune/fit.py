@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import numpy as np
 import torch
 
 from tercet.files import written
@@ -29,6 +30,12 @@ from tercet.train import fit as optimise
 from tercet.train.progress import Watch
 
 RESULT = "result.json"
+SAID = "said.npy"  # of a fold: what its model said of the examples that it had not learned from
+
+
+def device() -> str:
+    """Where networks learn and are measured."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,7 @@ class Fitting:
         if (lora := self.recipe.train.lora) is not None:
             settings = LoRA(lora.rank, lora.alpha, lora.dropout, tuple(lora.targets))
             adapt(network, settings, self.seed)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return network.to(device)
+        return network.to(device())
 
     @cached_property
     def optimizer(self) -> Optimizer:
@@ -166,6 +172,9 @@ class Fitting:
         test = self.task.scores(self.network, self.splits.test) if self.splits.test else None
         finished = self.task.finish(self.network, self.splits.validation)
         self.keep(self.network, finished, validation.figures[self.metric])
+        if self.recipe.folds is not None and finished.said is not None:
+            with written(self.folder / SAID) as draft:
+                np.save(draft, finished.said.numpy())
         per_epoch = self.task.stream(self.splits.train, self.seed).draw.steps_per_epoch
         return Fitted(
             validation,

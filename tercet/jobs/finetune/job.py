@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tercet.errors import InputError
 from tercet.hf import is_adapter, row_for
 from tercet.jobs.finetune import curve
 from tercet.jobs.finetune.card import card
-from tercet.jobs.finetune.fit import Fitted, Fitting
+from tercet.jobs.finetune.fit import SAID, Fitted, Fitting, device
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.splits import cut, fold
 from tercet.jobs.finetune.task import Finished, Reader, Scores, Splits, Task
@@ -69,6 +71,17 @@ class Job:
             if not self.quiet:
                 say(f"{name}: {done[name].validation} at epoch {done[name].best_epoch:g}")
         return done
+
+    def findings(self, best: str) -> dict[str, Any]:
+        """What findings.json holds, once the runs are done: see ``Task.findings``."""
+        if not self.quiet:
+            say("looking for mistakes, likely label errors and duplicates (for tercet report)")
+        runs = {name: splits for name, _, splits in self._runs()}
+        said = {name: self.folder / name / SAID for name in runs}
+        folds = [(runs[name], np.load(path)) for name, path in said.items() if path.exists()]
+        model = load(self.folder / "model", device=device())
+        self.model.network.to(device())
+        return self.task.findings(model, runs[best], folds)
 
     def _runs(self) -> Iterator[tuple[str, int, Splits]]:
         """Name, seed and examples of each."""

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,7 +59,7 @@ class Kind(Protocol):
 
 def kind_of(values: Sequence[tuple[str, Any]], told: str | None, separator: str | None) -> str:
     """label, labels or number: as told, else as the values (with their places) look. Numbers are
-    measures where one has a fraction, and names of classes where none has."""
+    measures where one has a fraction or is none (NaN), and names of classes otherwise."""
     if told is not None:
         return told
     if separator is not None or any(isinstance(value, list) for _, value in values):
@@ -66,7 +67,7 @@ def kind_of(values: Sequence[tuple[str, Any]], told: str | None, separator: str 
     numbers = [_number(value) for _, value in values]
     if any(number is None for number in numbers):
         return "label"
-    fractions = any(math.isfinite(n) and n != int(n) for n in numbers if n is not None)
+    fractions = any(not math.isfinite(n) or n != int(n) for n in numbers if n is not None)
     return "number" if fractions else "label"
 
 
@@ -105,12 +106,16 @@ class One:
     names: tuple[str, ...]
     problem = "single_label_classification"
 
+    @cached_property
+    def places(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
     @property
     def metrics(self) -> tuple[str, ...]:
         return ("accuracy", "macro_f1", *(("f1",) if len(self.names) == 2 else ()))
 
     def target(self, value: Any, where: str) -> int:
-        return _place(named(value, where), self.names, where)
+        return _place(named(value, where), self.places, where)
 
     def objective(self, targets: Tensor, weights: str) -> Objective:
         counts = torch.bincount(targets, minlength=len(self.names)).double()
@@ -150,8 +155,12 @@ class Several:
     problem = "multi_label_classification"
     metrics = ("micro_f1", "macro_f1", "exact")
 
+    @cached_property
+    def places(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
     def target(self, value: Any, where: str) -> list[float]:
-        here = {_place(name, self.names, where) for name in listed(value, self.separator)}
+        here = {_place(name, self.places, where) for name in listed(value, self.separator)}
         return [float(i in here) for i in range(len(self.names))]
 
     def objective(self, targets: Tensor, weights: str) -> Objective:
@@ -253,7 +262,9 @@ def named(value: Any, where: str) -> str:
 
 
 def listed(value: Any, separator: str | None) -> list[str]:
-    """The names in a value: of a list, or of a text with a separator; none in an empty one."""
+    """The names in a value: of a list, or of a text with a separator; none in an empty one, which
+    NaN is too."""
+    value = None if isinstance(value, float) and math.isnan(value) else value
     parts = value if isinstance(value, list) else str(value or "").split(separator or "\0")
     return [str(part).strip() for part in parts if str(part).strip()]
 
@@ -269,13 +280,13 @@ def commonest(values: Sequence[str]) -> tuple[str, float]:
     return name, count / len(values)
 
 
-def _place(name: str, names: Sequence[str], where: str) -> int:
-    if name not in names:
+def _place(name: str, places: dict[str, int], where: str) -> int:
+    if name not in places:
         raise InputError(
-            f"{where}: the label {name!r} stands in no training row; {nearest(name, names[:50])} "
-            "Add training rows of it, or drop this one"
+            f"{where}: the label {name!r} stands in no training row; "
+            f"{nearest(name, list(places)[:50])} Add training rows of it, or drop this one"
         )
-    return names.index(name)
+    return places[name]
 
 
 def _number(value: Any) -> float | None:

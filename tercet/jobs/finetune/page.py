@@ -1,4 +1,5 @@
-"""The report page of a fine-tuning: what came of it, how it learned, the data, the recipe."""
+"""The report page of a fine-tuning: what came of it, what it gets wrong, what is odd in the data,
+how it learned, the recipe."""
 
 from __future__ import annotations
 
@@ -8,40 +9,90 @@ from pathlib import Path
 from typing import Any
 
 from tercet.jobs import recipe as recipes
-from tercet.jobs.finetune import RESULT, opened
+from tercet.jobs.finetune import FINDINGS, RESULT, kept, opened
 from tercet.jobs.finetune.card import curve_cells, sentences
-from tercet.report import Axis, Html, Page, Series, code, line_plot, side_by_side, table
+from tercet.jobs.finetune.page_findings import found_facts, sections
+from tercet.report import (
+    Axis,
+    Fact,
+    Html,
+    Page,
+    Series,
+    code,
+    facts,
+    line_plot,
+    side_by_side,
+    table,
+)
 from tercet.train.log import rows
+from tercet.train.progress import clock
+
+SHARES = ("accuracy", "f1", "macro_f1", "micro_f1", "exact", "precision", "recall")  # of 1
 
 
 def page(folder: Path) -> Page:
     """Of a run folder, while it works too."""
     recipe = opened(folder / recipes.RECIPE)
-    done = folder / RESULT
-    result = json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
-    lead = " ".join(f"{line}." for line in sentences(result)) if result else "Not complete yet."
-    found = Page(
+    result, found = kept(folder / RESULT), kept(folder / FINDINGS) or {}
+    lead = (
+        " ".join(f"{line[:1].upper()}{line[1:]}." for line in sentences(result))
+        if result
+        else "Not complete yet."
+    )
+    drawn = Page(
         recipe.about.strip() or f"Fine-tuning {recipe.model} to {recipe.task}",
         lead=lead,
         kicker=f"tercet report {folder} · {time.strftime('%Y-%m-%d %H:%M')}",
     )
     if result is not None:
-        header = ["run", "split", *result["validation"]["mean"]]
-        lines = [
-            [name, split, *(f"{figures.get(key, float('nan')):.4f}" for key in header[2:])]
-            for split in ("validation", "test")
-            if result[split] is not None
-            for name, figures in result[split]["runs"].items()
-        ]
-        found.section("What it is worth", table(header, lines))
+        drawn.add(facts(*_key_figures(result), *found_facts(found)))
+        drawn.section("What it is worth", _figures(result))
         if "curve" in result:
-            found.section("More labels", table(*curve_cells(result)), _label_curve(result))
-    found.section("Learning", side_by_side(*_curves(folder)))
+            drawn.section("More labels", table(*curve_cells(result)), _label_curve(result))
+        for title, *pieces in sections(found, result):
+            drawn.section(title, *pieces)
+    drawn.section("Learning", side_by_side(*_curves(folder)))
     if result is not None:
-        data = [[key, _short(value)] for key, value in result["data"].items()]
-        found.section("The data", table(["", ""], data))
-    found.section("The recipe", code(recipes.text(recipe)))
-    return found
+        data = [[key.replace("_", " "), _short(value)] for key, value in result["data"].items()]
+        drawn.section("The data", table(["", ""], data))
+    drawn.section("The recipe", code(recipes.text(recipe)))
+    return drawn
+
+
+def _key_figures(result: dict[str, Any]) -> list[Fact]:
+    """The figure that the best epoch was chosen by, and the time."""
+    split = "test" if result["test"] is not None else "validation"
+    metric, figures = result["metric"], result[split]
+    mean, sd = figures["mean"][metric], figures["sd"][metric]
+    n_runs = len(result["runs"])
+    if sd is not None:
+        note = f"± {_said(sd, metric)}, {n_runs} runs"
+    elif metric == "accuracy" and "low" in figures["mean"]:
+        low, high = (_said(figures["mean"][end], metric) for end in ("low", "high"))
+        note = f"{low} to {high}, {figures['n']:,} examples"
+    else:
+        note = f"{figures['n']:,} examples"
+    return [
+        Fact(_said(mean, metric), f"{split} {metric.replace('_', ' ')}", note),
+        Fact(clock(result["seconds"]), "of training", f"{n_runs} run{'s' * (n_runs > 1)}"),
+    ]
+
+
+def _said(value: float, metric: str) -> str:
+    return f"{100 * value:.1f}\u00a0%" if metric in SHARES else f"{value:.4f}"
+
+
+def _figures(result: dict[str, Any]) -> Html:
+    header = ["run", "split", *result["validation"]["mean"]]
+    lines = [
+        [name, split, *(f"{figures.get(key, float('nan')):.4f}" for key in header[2:])]
+        for split in ("validation", "test")
+        if result[split] is not None
+        for name, figures in result[split]["runs"].items()
+    ]
+    return table(
+        [name.replace("_", " ") for name in header], lines, align="ll" + "r" * (len(header) - 2)
+    )
 
 
 def _label_curve(result: dict[str, Any]) -> Html:
@@ -76,5 +127,13 @@ def _curves(folder: Path) -> list[Html]:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 400 else f"{text[:399]}…"
+    """As people write it: names with their counts, lists with commas."""
+    if isinstance(value, dict):
+        text = ", ".join(f"{name} {_short(part)}" for name, part in value.items())
+    elif isinstance(value, list):
+        text = ", ".join(map(_short, value))
+    elif isinstance(value, str):
+        text = value
+    else:
+        text = f"{value:,}" if type(value) is int else json.dumps(value, ensure_ascii=False)
+    return (text if len(text) <= 400 else f"{text[:399]}…") or "–"

@@ -18,7 +18,7 @@ from tercet.hf import Extras
 from tercet.jobs.finetune.classify import with_classifier
 from tercet.jobs.finetune.related import RelatedData, read_related
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import Finished, Say, Scores, Splits
+from tercet.jobs.finetune.task import Finished, Folds, Say, Scores, Splits
 from tercet.jobs.related import (
     Mining,
     agreement,
@@ -128,6 +128,9 @@ class RankTask:
 
     def finish(self, network: Network, validation: Sequence[Related]) -> Finished:
         return Finished(Extras(model_type=self.model.extras.model_type))
+
+    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
+        return {}  # its figures say it all
 
 
 def _scored(rows: Sequence[Related]) -> bool:

@@ -14,7 +14,7 @@ from tercet.errors import InputError, require
 from tercet.evaluate.translation import EXTRA, bleu_13a, chrf
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Say, Scores, Splits
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.text import Tokenizer
@@ -120,6 +120,9 @@ class Seq2SeqTask:
 
     def finish(self, network: Network, validation: Sequence[Written]) -> Finished:
         return Finished(self.model.extras)
+
+    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
+        return {}  # its figures say it all
 
 
 def seq2seq(recipe: FinetuneRecipe, model: LanguageModel, say: Say) -> tuple[Seq2SeqTask, Splits]:

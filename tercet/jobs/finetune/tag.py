@@ -21,10 +21,11 @@ from tercet.data.sources import Tally, nearest
 from tercet.data.tagged import Tagged, tagged
 from tercet.errors import InputError
 from tercet.evaluate.tagging import Found, tag_scores
+from tercet.jobs.finetune import findings
 from tercet.jobs.finetune.bodies import files_of, under_head
 from tercet.jobs.finetune.kinds import class_weights, in_order
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Say, Scores, Splits
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.represent.tag import tag_words
@@ -89,6 +90,17 @@ class TagTask:
     def finish(self, network: Network, validation: Sequence[Tagged]) -> Finished:
         changes: dict[str, Any] = {"generation": {}, "problem": None, "temperature": 1.0}
         return Finished(replace(self.model.extras, labels=self.labels, **changes))
+
+    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
+        """Which tags of words are taken for which."""
+        split, examples = findings.measured(splits)
+        named = tag_words(self._reader(model.network), [example.words for example in examples])
+        counts = Counter(
+            (true, self.labels[number])
+            for example, tags in zip(examples, named)
+            for true, (number, _) in zip(example.tags, tags)
+        )
+        return {"split": split, "confusion": [[*pair, n] for pair, n in sorted(counts.items())]}
 
     def _reader(self, network: Network) -> TextReader:
         return TextReader(network, self.model.tokenizer, self.model.limit)

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+from torch import Tensor
+
 from tercet.data import Stream
 from tercet.hf import Extras
 from tercet.jobs.finetune.settings import FinetuneRecipe
@@ -27,6 +30,10 @@ class Splits:
     train: Sequence[Any]
     validation: Sequence[Any]
     test: Sequence[Any] = ()
+
+
+# Of each fold its examples, and what its model said of those that it was validated on (B, labels)
+Folds = Sequence[tuple[Splits, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Finished:
 
     extras: Extras
     facts: dict[str, Any] = field(default_factory=dict)
+    said: Tensor | None = None  # (B, labels) of one label: probabilities of validation examples
 
 
 class Task(Protocol):
@@ -79,6 +87,11 @@ class Task(Protocol):
 
     def finish(self, network: Network, validation: Sequence[Any]) -> Finished:
         """After the last step, under the best weights: calibration, names of labels."""
+        ...
+
+    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
+        """What a finished model, the best of all runs, shows of the data; see findings.py. splits:
+        its own; folds: of all runs, where they were folds and have one label an example."""
         ...
 
 
