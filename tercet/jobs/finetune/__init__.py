@@ -29,6 +29,7 @@ TASKS = {
     name: f"tercet.jobs.finetune.{name}:{name}"
     for name in ("classify", "tag", "answer", "embed", "rank", "seq2seq")
 }
+WORKED = ("log.jsonl", "cost.json")  # what a run, or a rung, leaves from its first moments on
 # what may differ when a run goes on: nothing that decides what a step reads or does to the weights
 MAY_CHANGE = ("about", "evaluate.patience")
 
@@ -47,6 +48,7 @@ def run(
     set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
     seeds: Annotated[int | None, unset("N")] = None,
     folds: Annotated[int | None, unset("K")] = None,
+    ladder: bool = False,
     resume: bool = False,
     print: bool = False,
     quiet: bool = False,
@@ -73,6 +75,7 @@ def run(
         set: change a key of the recipe, as train.epochs=3; may be given again and again
         seeds: so many runs, each with another seed: mean and deviation, the best is kept
         folds: so many runs, each validated on another part of the data
+        ladder: the cheapest way to learn that is good enough, found from below (task classify)
         resume: go on with the run that is in the folder
         print: print the resolved recipe and stop
         quiet: no progress
@@ -85,6 +88,8 @@ def run(
     named = {"text": text, "pair": pair, "label": label}
     tree["data"]["columns"] = {part: name for part, name in named.items() if name is not None}
     tree |= {name: n for name, n in (("seeds", seeds), ("folds", folds)) if n is not None}
+    if ladder:
+        tree["ladder"] = {}
     for change in set:
         recipes.change_key(tree, change)
     wanted = recipes.built(FinetuneRecipe, tree, "finetune")
@@ -123,7 +128,13 @@ def finetune(
 
         module, _, name = TASKS[wanted.task].partition(":")
         reader: Reader = getattr(import_module(module), name)
-        result = Job.of(wanted, folder, reader, quiet=quiet).run()
+        job = Job.of(wanted, folder, reader, quiet=quiet)
+        if wanted.ladder is None:
+            result = job.run()
+        else:
+            from tercet.jobs.finetune.ladder import Climb
+
+            result = Climb(job).run()
         with written(folder / RESULT) as draft:
             draft.write_text(jsons.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
         return result
@@ -132,7 +143,8 @@ def finetune(
 def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
     """The folder with its recipe; a run that is there already goes on only when it may."""
     path = folder / recipes.RECIPE
-    if path.exists() and ((folder / RESULT).exists() or any(folder.glob("*/log.jsonl"))):
+    begun = (folder / RESULT).exists() or any(map(any, map(folder.rglob, WORKED)))
+    if path.exists() and begun:
         if not resume:
             raise InputError(
                 f"{folder} holds a run; --resume goes on with it, --folder chooses another place"

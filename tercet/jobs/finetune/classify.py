@@ -82,13 +82,16 @@ class ClassifyTask:
         return self.kind.objective(targets_of(examples), self.recipe.train.class_weights)
 
     def scores(self, network: Network, examples: Sequence[Example]) -> Scores:
-        return self.kind.scores(self._logits(network, examples), targets_of(examples))
+        return self.kind.scores(self.logits(network, examples), targets_of(examples))
 
     def finish(self, network: Network, validation: Sequence[Example]) -> Finished:
+        return self.calibrated(network, self.logits(network, validation), targets_of(validation))
+
+    def calibrated(self, network: Network, said: Tensor, targets: Tensor) -> Finished:
+        """By logits (B, labels) of texts that were not learned, and their targets."""
         head = network.heads.classifier
         assert head is not None
-        said = self._logits(network, validation)
-        facts = self.kind.finish(head, said, targets_of(validation))
+        facts = self.kind.finish(head, said, targets)
         extras = replace(
             self.model.extras,
             generation={},
@@ -98,7 +101,8 @@ class ClassifyTask:
         )
         return Finished(extras, facts)
 
-    def _logits(self, network: Network, examples: Sequence[Example]) -> Tensor:
+    def logits(self, network: Network, examples: Sequence[Example]) -> Tensor:
+        """(B, labels)"""
         return logits(network, [one.read for one in examples])
 
 

@@ -83,16 +83,17 @@ class Job:
 
         def keep(network: Network, finished: Finished, value: float) -> None:
             if value > best:
-                model = LanguageModel(network, self.model.tokenizer, finished.extras)
-                model.base = self.model.base
-                if (
-                    adapters(network)
-                    and row_for(network.config, finished.extras.model_type) is None
-                ):
-                    model = model.merged()  # no class of such a family has that head
-                model.save(self.folder / "model")
+                self.save(network, finished, self.folder / "model")
 
         return keep
+
+    def save(self, network: Network, finished: Finished, folder: Path) -> None:
+        """The folder of a model that has learned the task."""
+        model = LanguageModel(network, self.model.tokenizer, finished.extras)
+        model.base = self.model.base
+        if adapters(network) and row_for(network.config, finished.extras.model_type) is None:
+            model = model.merged()  # no class of such a family has that head
+        model.save(folder)
 
     def _result(self, done: dict[str, Fitted]) -> dict[str, Any]:
         best = max(done, key=lambda name: done[name].validation.figures[self.metric])
@@ -102,8 +103,8 @@ class Job:
             "model": self.recipe.model,
             "metric": self.metric,
             "best": best,
-            "validation": _together({name: one.validation for name, one in done.items()}),
-            "test": _together(tests) if tests else None,
+            "validation": together({name: one.validation for name, one in done.items()}),
+            "test": together(tests) if tests else None,
             "runs": {
                 name: {
                     "best_step": one.best_step,
@@ -124,7 +125,7 @@ class Job:
         return result
 
 
-def _together(scores: dict[str, Scores]) -> dict[str, Any]:
+def together(scores: dict[str, Scores]) -> dict[str, Any]:
     """Mean and standard deviation of each figure over the runs, and what each run has."""
     names = next(iter(scores.values())).figures
     values = {name: [one.figures[name] for one in scores.values()] for name in names}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import RESULT, opened
-from tercet.jobs.finetune.card import sentences
+from tercet.jobs.finetune.card import about_choice, rungs, sentences
 from tercet.report import Html, Page, Series, code, line_plot, side_by_side, table
 from tercet.train.log import rows
 
@@ -18,13 +18,18 @@ def page(folder: Path) -> Page:
     recipe = opened(folder / recipes.RECIPE)
     done = folder / RESULT
     result = json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
-    lead = " ".join(f"{line}." for line in sentences(result)) if result else "Not complete yet."
+    climbed = result is not None and "ladder" in result
+    told = [] if result is None else about_choice(result) if climbed else sentences(result)
+    lead = " ".join(f"{line}." for line in told) or "Not complete yet."
     found = Page(
         recipe.about.strip() or f"Fine-tuning {recipe.model} to {recipe.task}",
         lead=lead,
         kicker=f"tercet report {folder} · {time.strftime('%Y-%m-%d %H:%M')}",
     )
-    if result is not None:
+    if climbed:
+        header, *lines = rungs(result)
+        found.section("The rungs", table(header, lines))
+    elif result is not None:
         header = ["run", "split", *result["validation"]["mean"]]
         lines = [
             [name, split, *(f"{figures.get(key, float('nan')):.4f}" for key in header[2:])]
@@ -33,7 +38,9 @@ def page(folder: Path) -> Page:
             for name, figures in result[split]["runs"].items()
         ]
         found.section("What it is worth", table(header, lines))
-    found.section("Learning", side_by_side(*_curves(folder)))
+    curves = _curves(folder) if recipe.ladder is None else _rung_curves(folder)
+    if curves:
+        found.section("Learning", side_by_side(*curves))
     if result is not None:
         data = [[key, _short(value)] for key, value in result["data"].items()]
         found.section("The data", table(["", ""], data))
@@ -45,17 +52,29 @@ def _curves(folder: Path) -> list[Html]:
     """The loss of each run, and the metric on its validation examples."""
     losses, metrics, name = [], [], "metric"
     for log in sorted(folder.glob("*/log.jsonl")):
+        run = log.parent.name
         steps = list(rows(log, "step"))
         x, y = [row["step"] for row in steps], [float(row["loss"]) for row in steps]
-        losses.append(Series(log.parent.name, x, y, smooth=max(1, len(x) // 20)))
+        losses.append(Series(run, x, y, smooth=max(1, len(x) // 20)))
         measured = list(rows(log, "evaluation"))
         name = measured[0]["chosen_by"] if measured else name
         at, values = [row["step"] for row in measured], [row[name] for row in measured]
-        metrics.append(Series(log.parent.name, at, values, points=True))
+        metrics.append(Series(run, at, values, points=True))
     return [
         line_plot(losses, title="Loss", y="nats a target"),
         line_plot(metrics, title=f"Validation: {name}", y=name),
     ]
+
+
+def _rung_curves(folder: Path) -> list[Html]:
+    """The loss of each rung that takes steps, each of a kind of its own."""
+    found = []
+    for log in sorted(folder.glob("*/whole/log.jsonl")):
+        steps = list(rows(log, "step"))
+        x, y = [row["step"] for row in steps], [float(row["loss"]) for row in steps]
+        name = log.parents[1].name
+        found.append(line_plot([Series(name, x, y)], title=f"Loss: {name}", y="nats a target"))
+    return found
 
 
 def _short(value: object) -> str:

@@ -28,6 +28,7 @@ EXPERIMENTS = {  # kind -> the function: (entry, folder, quiet) -> rows
     "translation": "tercet.jobs.reproduce.translation:translation",
     "transfer": "tercet.jobs.reproduce.transfer:transfer",
     "two-kinds": "tercet.jobs.reproduce.kinds:two_kinds",
+    "ladder": "tercet.jobs.reproduce.ladder:ladder",
 }
 
 

@@ -1,0 +1,301 @@
+"""The rungs of the ladder: four ways from labelled texts to a network that names the label, each
+dearer than the one before. Which of them is worth its price is ``ladder``'s to say.
+
+All end in the same network, the body under a classifier that reads what the body's vectors are
+pooled from, so that they differ in weights alone: in size and speed they are one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tercet.data import Stream
+from tercet.data.groups import Group, Grouped, Groups
+from tercet.data.order import generator
+from tercet.evaluate.regression import Regression, regression
+from tercet.jobs.finetune.bodies import with_body
+from tercet.jobs.finetune.classify import HEAD, ClassifyTask, Example, targets_of, with_classifier
+from tercet.jobs.finetune.fit import Fitted, Fitting
+from tercet.jobs.finetune.kinds import class_weights
+from tercet.jobs.finetune.settings import ADAPTER, Classify, Evaluate, FinetuneRecipe, Ladder, Lora
+from tercet.jobs.finetune.task import Finished, Scores, Splits
+from tercet.model import Network
+from tercet.plan import plan
+from tercet.represent.classify import features
+from tercet.train import SameLabel
+from tercet.train.loop import Objective
+
+PROBE, FEW_SHOT, LORA, FULL = "probe", "few-shot", "lora", "full"
+LAST = 1 << 40  # steps between evaluations: a rung is measured once, behind its last step
+FEW_SHOT_RATE = 0.5  # of the full fine-tuning's rate
+DECAY = 0.9  # layer by layer, of the full fine-tuning's rates, where the recipe says none
+Keep = Callable[[Network], None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of learning once: FLOPs of the network (a regression on its vectors adds next to none), and
+    seconds here."""
+
+    flops: float
+    seconds: float
+
+
+class Rungs:
+    """The ways to learn the task of ``recipe``, which has a ladder, from some of the examples."""
+
+    def __init__(
+        self,
+        task: ClassifyTask,
+        recipe: FinetuneRecipe,
+        examples: Sequence[Example],
+        *,
+        quiet: bool,
+    ) -> None:
+        pool = recipe.classify.pool or pool_of(task)
+        self.recipe = replace(recipe, evaluate=Evaluate(every=LAST), classify=Classify(pool=pool))
+        self.task, self.examples, self.quiet = replace(task, recipe=self.recipe), examples, quiet
+        self.targets = targets_of(examples)
+        self._frozen: tuple[np.ndarray, float] | None = None
+        self._heads: dict[tuple[int, ...], tuple[Regression, float]] = {}
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """From the cheapest. A few-shot rung is for few texts a label, each of them with a vector
+        of its own: a pair is read at once, and an encoder-decoder's label by its decoder."""
+        counts = torch.bincount(self.targets[list(rows)])
+        few = median(counts[counts > 0].tolist()) <= self._ladder.few and counts.max() > 1
+        plain = self.task.model.config.family != "encoder-decoder" and not any(
+            one.read.types for one in self.examples
+        )
+        return [PROBE, *([FEW_SHOT] if few and plain else []), LORA, FULL]
+
+    def learn(
+        self, name: str, rows: Sequence[int], held: Sequence[int], folder: Path, keep: Keep
+    ) -> Cost:
+        """The rung ``name`` on the examples of these numbers; the network goes to ``keep``.
+
+        It goes on in ``folder`` after an interruption. ``held``: what the log's last line measures.
+        """
+        learned = Splits([self.examples[i] for i in rows], [self.examples[i] for i in held or rows])
+        if name == PROBE:
+            return self._probe(rows, keep)
+        if name == FEW_SHOT:
+            return self._few_shot(learned, folder, keep)
+        return self._tuned(name, rows, learned, folder, keep)
+
+    # the rungs -----------------------------------------------------------------------------------
+
+    def _probe(self, rows: Sequence[int], keep: Keep) -> Cost:
+        head, seconds = self._head(rows)
+        keep(under(self._network(self.task.model.network), head))
+        own = [self.examples[i] for i in rows]
+        return Cost(_tokens(own) * self._per_token(own, training=False), seconds)
+
+    def _few_shot(self, learned: Splits, folder: Path, keep: Keep) -> Cost:
+        train, after = self.recipe.train, []
+        changed = replace(train, epochs=1, lora=None, learning_rate=self._rate * FEW_SHOT_RATE)
+        recipe = replace(self.recipe, train=changed)
+
+        def headed(body: Network) -> None:
+            begun = time.perf_counter()
+            network = self._network(body)
+            vectors = features(network, [one.read for one in learned.train]).double().numpy()
+            head = self._regression(vectors, targets_of(learned.train))
+            after.append(time.perf_counter() - begun)
+            keep(under(network, head))
+
+        fitted = self._fitted(Together(*_parts(self.task, recipe)), learned, folder, headed)
+        flops = fitted.tokens * self._per_token(learned.train, training=True)
+        flops += _tokens(learned.train) * self._per_token(learned.train, training=False)
+        return Cost(flops, fitted.seconds + sum(after))
+
+    def _tuned(
+        self, name: str, rows: Sequence[int], learned: Splits, folder: Path, keep: Keep
+    ) -> Cost:
+        """LoRA, or all weights with rates that fall layer by layer; both from the probe's head."""
+        train = self.recipe.train
+        per_epoch = -(-len(rows) // min(train.rows, len(rows)))
+        epochs = max(train.epochs, -(-self._ladder.steps // per_epoch))
+        if name == LORA:
+            how = {"lora": train.lora or Lora(), "freeze": None, "layer_decay": 1.0}
+            rate = ADAPTER * self._rate
+        else:
+            decay = train.layer_decay if train.layer_decay < 1 else DECAY
+            how, rate = {"lora": None, "layer_decay": decay}, self._rate
+        changed = replace(train, epochs=epochs, learning_rate=rate, **how)
+        recipe = replace(self.recipe, train=changed)
+        head, _ = self._head(rows)
+        fitted = self._fitted(Begun(*_parts(self.task, recipe), head=head), learned, folder, keep)
+        # of the two products of a backward pass a frozen matrix needs one
+        share = 2 / 3 if name == LORA else 1.0
+        return Cost(
+            fitted.tokens * share * self._per_token(learned.train, training=True), fitted.seconds
+        )
+
+    # their parts ---------------------------------------------------------------------------------
+
+    @property
+    def _ladder(self) -> Ladder:
+        assert self.recipe.ladder is not None
+        return self.recipe.ladder
+
+    @property
+    def _rate(self) -> float:
+        """Of full fine-tuning, which the others' rates are multiples of."""
+        return replace(self.recipe.train, lora=None).rate(self.task.model.config.d_model)
+
+    def _network(self, body: Network) -> Network:
+        return with_classifier(
+            body,
+            len(self.task.kind.names),
+            pool=self.recipe.classify.pool,
+            dropout=self.recipe.train.dropout,
+            model_type=self.task.model.extras.model_type,
+        )
+
+    def _head(self, rows: Sequence[int]) -> tuple[Regression, float]:
+        """The regression on the frozen vectors of these examples, and the seconds that both took;
+        all vectors are read once."""
+        if self._frozen is None:
+            begun = time.perf_counter()
+            network = self._network(self.task.model.network)
+            found = features(network, [one.read for one in self.examples]).double().numpy()
+            self._frozen = found, (time.perf_counter() - begun) / len(found)
+        vectors, each = self._frozen
+        if (key := tuple(rows)) not in self._heads:
+            begun = time.perf_counter()
+            head = self._regression(vectors[list(rows)], self.targets[list(rows)])
+            self._heads[key] = head, time.perf_counter() - begun + each * len(rows)
+        return self._heads[key]
+
+    def _regression(self, vectors: np.ndarray, targets: Tensor) -> Regression:
+        n_labels, how = len(self.task.kind.names), self.recipe.train.class_weights
+        counts = torch.bincount(targets, minlength=n_labels).double().clamp(min=1)
+        return regression(
+            vectors,
+            targets.numpy(),
+            n_labels,
+            weights=class_weights(counts, how),
+            centred=self.task.model.config.family != "decoder",  # theirs have no bias
+        )
+
+    def _fitted(self, task: ClassifyTask, learned: Splits, folder: Path, keep: Keep) -> Fitted:
+        run = Fitting(
+            folder,
+            task,
+            learned,
+            task.recipe,
+            self.recipe.seed,
+            lambda network, finished, value: keep(network),
+        )
+        return run.run(quiet=self.quiet)
+
+    def _per_token(self, examples: Sequence[Example], *, training: bool) -> float:
+        """FLOPs a token of texts of these lengths, forward alone or with the backward pass."""
+        lengths = [len(one.read.ids) for one in examples]
+        found = plan(self.task.model.config, lengths, targets=0)
+        return found.training_flops_per_token if training else found.forward_flops_per_token
+
+
+@dataclass(frozen=True)
+class Begun(ClassifyTask):
+    """Fine-tuning that begins under the probe's head, so that the first steps do not bend the body
+    to a drawn one (Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features)."""
+
+    head: Regression | None = None
+
+    def network(self, seed: int) -> Network:
+        assert self.head is not None
+        return under(super().network(seed), self.head)
+
+
+@dataclass(frozen=True)
+class Together(ClassifyTask):
+    """The body alone learns to lay texts of one label together, and apart from all others, as
+    SetFit does (Tunstall et al. 2022): from pairs that are drawn of the labels."""
+
+    def network(self, seed: int) -> Network:
+        """The body without heads, which pools as the classifier will."""
+        changes = {"pool": self.recipe.classify.pool, "dropout": self.recipe.train.dropout}
+        config = self.model.config.replace(heads=(), **changes)
+        return with_body(self.model.network, config, HEAD, seed)
+
+    def stream(self, examples: Sequence[Example], seed: int) -> Stream:
+        ladder = self.recipe.ladder
+        assert ladder is not None
+        each = max(ladder.partners, -(-ladder.pairs // len(examples)))
+        groups = [
+            Group((examples[a].read.ids, examples[b].read.ids), float(examples[a].target))
+            for a, b in partners(targets_of(examples), each, seed)
+        ]
+        rows = min(self.recipe.train.rows, len(groups))
+        return Stream(
+            Groups(groups, rows=rows, seed=seed), Grouped(), self.recipe.embed.micro_tokens
+        )
+
+    def objective(self, examples: Sequence[Example]) -> Objective:
+        assert self.recipe.ladder is not None and self.recipe.classify.pool is not None
+        return SameLabel(self.recipe.classify.pool, self.recipe.ladder.temperature)
+
+    def scores(self, network: Network, examples: Sequence[Example]) -> Scores:
+        """How often the nearest mean of a label is that of the text's own: a look at the vectors,
+        by which nothing is chosen."""
+        vectors = F.normalize(features(network, [one.read for one in examples]), dim=-1)
+        targets = targets_of(examples)
+        means = vectors.new_zeros(len(self.kind.names), vectors.shape[1])
+        means = F.normalize(means.index_add(0, targets, vectors), dim=-1)
+        share = float(((vectors @ means.T).argmax(-1) == targets).double().mean())
+        return Scores({"accuracy": share}, f"{share:.1%} nearest to their label", len(examples))
+
+    def finish(self, network: Network, validation: Sequence[Example]) -> Finished:
+        return Finished(self.model.extras)
+
+
+def under(network: Network, head: Regression) -> Network:
+    """The network with this regression as its classifier."""
+    layer = network.heads.classifier
+    assert layer is not None
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(head.weight))
+        if layer.bias is not None:
+            layer.bias.copy_(torch.from_numpy(head.bias))
+    return network
+
+
+def partners(targets: Tensor, each: int, seed: int) -> list[tuple[int, int]]:
+    """For each text ``each`` times another one of its label, drawn; itself where there is none,
+    which dropout makes two of."""
+    draw, found = generator("partners", seed), []
+    for _ in range(each):
+        for label in targets.unique().tolist():
+            own = (targets == label).nonzero()[:, 0]
+            # everyone gets the one a drawn distance behind it, in a drawn order
+            order = own[torch.randperm(len(own), generator=draw)]
+            step = int(torch.randint(1, max(2, len(own)), (1,), generator=draw))
+            found += zip(order.tolist(), order.roll(-step).tolist())
+    return found
+
+
+def pool_of(task: ClassifyTask) -> str:
+    """What a text's vector is, as its folder says or as its family reads."""
+    if task.model.config.family != "encoder":
+        return "last"
+    return task.model.extras.embedding.pool or "mean"
+
+
+def _tokens(examples: Sequence[Example]) -> int:
+    return sum(len(one.read.ids) for one in examples)
+
+
+def _parts(task: ClassifyTask, recipe: FinetuneRecipe) -> tuple[Any, ...]:
+    return task.model, recipe, task.kind, task.facts
