@@ -30,8 +30,10 @@ from tercet.language_model import load
 from tercet.represent.classify import features
 from tercet.train.log import rows
 
-FAST = ("train.learning_rate=3e-3", "train.epochs=2", "train.rows=16", "train.dropout=0.0")
-FAST = (*FAST, "ladder.steps=60", "ladder.pairs=320")
+FAST = (
+    *("train.learning_rate=3e-3", "train.epochs=2", "train.rows=16", "train.dropout=0.0"),
+    *("ladder.steps=60", "ladder.pairs=320"),
+)
 
 
 def swapped(n: int, seed: int) -> list[tuple[str, str]]:

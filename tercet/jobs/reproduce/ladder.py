@@ -105,8 +105,9 @@ class Pieces:
             "task": "classify",
             "data": {name: [str(place / f"{name}.jsonl")] for name in parts},
             "classify": {"kind": "label"},
-            "ladder": {"all": True},
+            **self.entry.get("settings", {}),
         }
+        tree["ladder"] = {"all": True, **tree.get("ladder", {})}
         return recipes.built(FinetuneRecipe, tree, "ladder")
 
 
