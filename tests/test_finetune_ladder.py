@@ -265,7 +265,7 @@ def test_the_probes_head_says_what_scikit_learn_says(place: Path):
 
     found = []
     rungs = rungs_of(place, place, "easy.jsonl")
-    rungs.learn(PROBE, range(80), [], place, found.append)
+    rungs.learn(PROBE, range(80), place, found.append)
     (network,) = found
     reads = [one.read for one in rungs.examples]
     texts = [one.group for one in rungs.examples]

@@ -128,15 +128,16 @@ def finetune(
 
         module, _, name = TASKS[wanted.task].partition(":")
         reader: Reader = getattr(import_module(module), name)
-        job = Job.of(wanted, folder, reader, quiet=quiet)
-        if wanted.ladder is None:
-            result = job.run()
-        else:
+        job, climb = Job.of(wanted, folder, reader, quiet=quiet), None
+        if wanted.ladder is not None:
             from tercet.jobs.finetune.ladder import Climb
 
-            result = Climb(job).run()
+            climb = Climb(job)
+        result = (climb or job).run()
         with written(folder / RESULT) as draft:
             draft.write_text(jsons.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+        if climb is not None:
+            climb.clear()
         return result
 
 

@@ -99,18 +99,16 @@ def choose(names: Sequence[str], rights: Sequence[np.ndarray]) -> Choice:
         if place:
             gain = paired_gain(rights[kept], right)
             if gain.low <= 0:
-                return Choice(kept, f"{names[place]} gains {_points(gain)}")
+                return Choice(kept, f"{names[place]} gains {_points(gain)}, which may be chance")
             kept = place
         if (most := paired_gain(right, np.ones_like(right))).low <= 0:
-            return Choice(kept, f"all that is left to gain is {_points(most)}")
+            return Choice(kept, f"all that is left to gain, {_points(most)}, may be chance")
     return Choice(kept, None if len(rights) < len(names) else "there is no other rung")
 
 
 def _points(gain: Gain) -> str:
-    return (
-        f"{100 * gain.gain:+.1f} points, where {100 * gain.low:+.1f} to {100 * gain.high:+.1f} "
-        "may be chance"
-    )
+    middle, low, high = (100 * share for share in (gain.gain, gain.low, gain.high))
+    return f"{middle:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
 
 
 # the climb ---------------------------------------------------------------------------------------
@@ -162,9 +160,12 @@ class Climb:
             self._say(f"{name}: {done[-1].validation}")
         result = self._result(done, choice)
         (self.job.folder / "model" / "README.md").write_text(card(result), encoding="utf-8")
-        for rung in done:
-            shutil.rmtree(self.job.folder / rung.name / "model", ignore_errors=True)
         return result
+
+    def clear(self) -> None:
+        """Away with the models of the rungs, when the result is written: one of them is kept."""
+        for name in self.names:
+            shutil.rmtree(self.job.folder / name / "model", ignore_errors=True)
 
     def _say(self, sentence: str) -> None:
         if not self.job.quiet:
@@ -214,7 +215,7 @@ class Climb:
                     finished = self.task.calibrated(network, self._said(name), self.targets)
                     self.job.save(network, finished, self.job.folder / name / "model")
 
-            cost = self.rungs.learn(name, rows, held, where, keep)
+            cost = self.rungs.learn(name, rows, where, keep)
             with written(where / COST) as draft:
                 draft.write_text(json.dumps(asdict(cost)), encoding="utf-8")
         return Cost(**json.loads((where / COST).read_text(encoding="utf-8")))

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tercet.data import Stream
 from tercet.data.groups import Group, Grouped, Groups
@@ -25,18 +25,19 @@ from tercet.data.order import generator
 from tercet.evaluate.regression import Regression, regression
 from tercet.jobs.finetune.bodies import with_body
 from tercet.jobs.finetune.classify import HEAD, ClassifyTask, Example, targets_of, with_classifier
-from tercet.jobs.finetune.fit import Fitted, Fitting
+from tercet.jobs.finetune.fit import Learning
 from tercet.jobs.finetune.kinds import class_weights
 from tercet.jobs.finetune.settings import ADAPTER, Classify, Evaluate, FinetuneRecipe, Ladder, Lora
-from tercet.jobs.finetune.task import Finished, Scores, Splits
+from tercet.jobs.finetune.task import Splits
 from tercet.model import Network
 from tercet.plan import plan
+from tercet.plan.plan import Row
 from tercet.represent.classify import features
-from tercet.train import SameLabel
+from tercet.train import SameLabel, State
 from tercet.train.loop import Objective
 
 PROBE, FEW_SHOT, LORA, FULL = "probe", "few-shot", "lora", "full"
-LAST = 1 << 40  # steps between evaluations: a rung is measured once, behind its last step
+CHECKPOINT = 100  # steps between two: an epoch of few rows is shorter than writing one takes
 FEW_SHOT_RATE = 0.5  # of the full fine-tuning's rate
 DECAY = 0.9  # layer by layer, of the full fine-tuning's rates, where the recipe says none
 Keep = Callable[[Network], None]
@@ -63,7 +64,9 @@ class Rungs:
         quiet: bool,
     ) -> None:
         pool = recipe.classify.pool or pool_of(task)
-        self.recipe = replace(recipe, evaluate=Evaluate(every=LAST), classify=Classify(pool=pool))
+        self.recipe = replace(
+            recipe, classify=Classify(pool=pool), evaluate=Evaluate(every=CHECKPOINT)
+        )
         self.task, self.examples, self.quiet = replace(task, recipe=self.recipe), examples, quiet
         self.targets = targets_of(examples)
         self._frozen: tuple[np.ndarray, float] | None = None
@@ -79,29 +82,23 @@ class Rungs:
         )
         return [PROBE, *([FEW_SHOT] if few and plain else []), LORA, FULL]
 
-    def learn(
-        self, name: str, rows: Sequence[int], held: Sequence[int], folder: Path, keep: Keep
-    ) -> Cost:
-        """The rung ``name`` on the examples of these numbers; the network goes to ``keep``.
-
-        It goes on in ``folder`` after an interruption. ``held``: what the log's last line measures.
-        """
-        learned = Splits([self.examples[i] for i in rows], [self.examples[i] for i in held or rows])
+    def learn(self, name: str, rows: Sequence[int], folder: Path, keep: Keep) -> Cost:
+        """The rung ``name`` on the examples of these numbers; the network goes to ``keep``. It goes
+        on in ``folder`` after an interruption."""
         if name == PROBE:
             return self._probe(rows, keep)
         if name == FEW_SHOT:
-            return self._few_shot(learned, folder, keep)
-        return self._tuned(name, rows, learned, folder, keep)
+            return self._few_shot(rows, folder, keep)
+        return self._tuned(name, rows, folder, keep)
 
     # the rungs -----------------------------------------------------------------------------------
 
     def _probe(self, rows: Sequence[int], keep: Keep) -> Cost:
         head, seconds = self._head(rows)
         keep(under(self._network(self.task.model.network), head))
-        own = [self.examples[i] for i in rows]
-        return Cost(_tokens(own) * self._per_token(own, training=False), seconds)
+        return Cost(self._flops(rows).forward_flops, seconds)
 
-    def _few_shot(self, learned: Splits, folder: Path, keep: Keep) -> Cost:
+    def _few_shot(self, rows: Sequence[int], folder: Path, keep: Keep) -> Cost:
         train, after = self.recipe.train, []
         changed = replace(train, epochs=1, lora=None, learning_rate=self._rate * FEW_SHOT_RATE)
         recipe = replace(self.recipe, train=changed)
@@ -109,19 +106,17 @@ class Rungs:
         def headed(body: Network) -> None:
             begun = time.perf_counter()
             network = self._network(body)
-            vectors = features(network, [one.read for one in learned.train]).double().numpy()
-            head = self._regression(vectors, targets_of(learned.train))
+            vectors = features(network, [self.examples[i].read for i in rows]).double().numpy()
+            head = self._regression(vectors, self.targets[list(rows)])
             after.append(time.perf_counter() - begun)
             keep(under(network, head))
 
-        fitted = self._fitted(Together(*_parts(self.task, recipe)), learned, folder, headed)
-        flops = fitted.tokens * self._per_token(learned.train, training=True)
-        flops += _tokens(learned.train) * self._per_token(learned.train, training=False)
-        return Cost(flops, fitted.seconds + sum(after))
+        state = self._steps(Together(*_parts(self.task, recipe)), rows, folder, headed)
+        once = self._flops(rows)
+        flops = once.training_flops * state.tokens / self._tokens(rows) + once.forward_flops
+        return Cost(flops, state.seconds + sum(after))
 
-    def _tuned(
-        self, name: str, rows: Sequence[int], learned: Splits, folder: Path, keep: Keep
-    ) -> Cost:
+    def _tuned(self, name: str, rows: Sequence[int], folder: Path, keep: Keep) -> Cost:
         """LoRA, or all weights with rates that fall layer by layer; both from the probe's head."""
         train = self.recipe.train
         per_epoch = -(-len(rows) // min(train.rows, len(rows)))
@@ -135,12 +130,11 @@ class Rungs:
         changed = replace(train, epochs=epochs, learning_rate=rate, **how)
         recipe = replace(self.recipe, train=changed)
         head, _ = self._head(rows)
-        fitted = self._fitted(Begun(*_parts(self.task, recipe), head=head), learned, folder, keep)
+        state = self._steps(Begun(*_parts(self.task, recipe), head=head), rows, folder, keep)
         # of the two products of a backward pass a frozen matrix needs one
         share = 2 / 3 if name == LORA else 1.0
-        return Cost(
-            fitted.tokens * share * self._per_token(learned.train, training=True), fitted.seconds
-        )
+        times = share * state.tokens / self._tokens(rows)
+        return Cost(times * self._flops(rows).training_flops, state.seconds)
 
     # their parts ---------------------------------------------------------------------------------
 
@@ -189,22 +183,35 @@ class Rungs:
             centred=self.task.model.config.family != "decoder",  # theirs have no bias
         )
 
-    def _fitted(self, task: ClassifyTask, learned: Splits, folder: Path, keep: Keep) -> Fitted:
-        run = Fitting(
-            folder,
-            task,
-            learned,
-            task.recipe,
-            self.recipe.seed,
-            lambda network, finished, value: keep(network),
-        )
-        return run.run(quiet=self.quiet)
+    def _steps(self, task: ClassifyTask, rows: Sequence[int], folder: Path, keep: Keep) -> State:
+        learned = Splits([self.examples[i] for i in rows], ())
+        return Last(folder, task, learned, task.recipe, self.recipe.seed, keep).run(self.quiet)
 
-    def _per_token(self, examples: Sequence[Example], *, training: bool) -> float:
-        """FLOPs a token of texts of these lengths, forward alone or with the backward pass."""
-        lengths = [len(one.read.ids) for one in examples]
-        found = plan(self.task.model.config, lengths, targets=0)
-        return found.training_flops_per_token if training else found.forward_flops_per_token
+    def _flops(self, rows: Sequence[int]) -> Row:
+        """Of reading these texts once, forward alone and with the backward pass."""
+        lengths = [len(self.examples[i].read.ids) for i in rows]
+        return plan(self.task.model.config, lengths, targets=0).total
+
+    def _tokens(self, rows: Sequence[int]) -> int:
+        """Read where these texts are read once, by each side of the network."""
+        sides = 2 if self.task.model.config.family == "encoder-decoder" else 1
+        return sides * sum(len(self.examples[i].read.ids) for i in rows)
+
+
+@dataclass(frozen=True)
+class Last(Learning):
+    """A run of so many steps, whose last weights are kept: its measure is taken elsewhere, on rows
+    that chose nothing."""
+
+    keep: Keep
+
+    def run(self, quiet: bool) -> State:
+        state = self.checkpoints.load() or State()
+        self.optimise(state, quiet)
+        self.network.eval()
+        self.keep(self.network)
+        rmtree(self.checkpoints.folder, ignore_errors=True)
+        return state
 
 
 @dataclass(frozen=True)
@@ -247,19 +254,6 @@ class Together(ClassifyTask):
         assert self.recipe.ladder is not None and self.recipe.classify.pool is not None
         return SameLabel(self.recipe.classify.pool, self.recipe.ladder.temperature)
 
-    def scores(self, network: Network, examples: Sequence[Example]) -> Scores:
-        """How often the nearest mean of a label is that of the text's own: a look at the vectors,
-        by which nothing is chosen."""
-        vectors = F.normalize(features(network, [one.read for one in examples]), dim=-1)
-        targets = targets_of(examples)
-        means = vectors.new_zeros(len(self.kind.names), vectors.shape[1])
-        means = F.normalize(means.index_add(0, targets, vectors), dim=-1)
-        share = float(((vectors @ means.T).argmax(-1) == targets).double().mean())
-        return Scores({"accuracy": share}, f"{share:.1%} nearest to their label", len(examples))
-
-    def finish(self, network: Network, validation: Sequence[Example]) -> Finished:
-        return Finished(self.model.extras)
-
 
 def under(network: Network, head: Regression) -> Network:
     """The network with this regression as its classifier."""
@@ -291,10 +285,6 @@ def pool_of(task: ClassifyTask) -> str:
     if task.model.config.family != "encoder":
         return "last"
     return task.model.extras.embedding.pool or "mean"
-
-
-def _tokens(examples: Sequence[Example]) -> int:
-    return sum(len(one.read.ids) for one in examples)
 
 
 def _parts(task: ClassifyTask, recipe: FinetuneRecipe) -> tuple[Any, ...]:

@@ -89,7 +89,7 @@ class Pieces:
                 def keep(network: Any, name: str = name) -> None:
                     found[name] = job.task.scores(network, job.splits.test).figures["accuracy"]
 
-                rungs.learn(name, range(len(job.splits.train)), [], Path(place) / name, keep)
+                rungs.learn(name, range(len(job.splits.train)), Path(place) / name, keep)
         return found
 
     def _recipe(self, files: dict[str, Any], labels: int, seed: int, place: Path) -> FinetuneRecipe:
