@@ -122,9 +122,8 @@ def test_what_a_probe_solves_ends_there(place: Path, tmp_path: Path, capsys: Any
     share = sum(a.label == label_of(t) for a, t in zip(answers, texts)) / 60
     assert share == pytest.approx(result["test"]["mean"]["accuracy"]) and share > 0.85
     assert model.extras.temperature == result["facts"]["temperature"]
-    assert rung["bytes"] == sum(
-        path.stat().st_size for path in (folder / "model").iterdir() if path.name != "README.md"
-    )
+    files = [path for path in (folder / "model").rglob("*") if path.is_file()]
+    assert rung["bytes"] == sum(p.stat().st_size for p in files if p.name != "README.md")
     card = (folder / "model" / "README.md").read_text()
     assert "| probe |" in card and "kept: probe" in card and "learned all train rows" in card
     assert not (folder / PROBE / "model").exists()

@@ -61,8 +61,8 @@ def rungs(result: dict[str, Any]) -> list[list[str]]:
             ]
         )
     if (before := ladder["pretraining"]) is not None:
-        rest = [f"{before['flops'] / 1e12:,.3g}", f"{before['seconds']:,.1f}", "", ""]
-        lines.append(["pretraining", *[""] * len(scores), *rest])
+        blank = [""] * (len(header) - 1)
+        lines.append(["pretraining", *blank, "", f"{before['seconds']:,.1f}", "", ""])
     return lines
 
 

@@ -35,7 +35,6 @@ from tercet.jobs.finetune.task import Scores
 from tercet.jobs.flags import say
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network
-from tercet.plan import plan
 
 FOLDS = 5  # of few rows
 WARM, TIMED = 3, 30  # calls: before the clock runs, and under it
@@ -194,7 +193,7 @@ class Climb:
             cost.flops,
             cost.seconds,
             sum(one.seconds for one in compared),
-            sum(path.stat().st_size for path in (where / "model").rglob("*")),
+            sum(path.stat().st_size for path in (where / "model").rglob("*") if path.is_file()),
             self._latency(model),
         )
         found.write(where / RUNG)
@@ -278,12 +277,10 @@ class Climb:
         }
 
     def _pretraining(self) -> dict[str, float] | None:
-        """What the body cost, where its folder stands in the run that trained it."""
-        run = Path(self.job.model.base or "").parent
+        """What the body took, where its folder stands in the run that trained it."""
+        path = Path(self.job.model.base or "").parent / RESULT
         try:
-            done = json.loads((run / RESULT).read_text(encoding="utf-8"))
-            tokens, seconds = done["tokens"], done["seconds"]
+            done = json.loads(path.read_text(encoding="utf-8"))
+            return {"tokens": done["tokens"], "seconds": done["seconds"]}
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        each = plan(self.job.model.config).training_flops_per_token
-        return {"flops": tokens * each, "seconds": seconds}
