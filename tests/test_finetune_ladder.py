@@ -90,7 +90,8 @@ def test_it_stops_where_the_next_rung_gains_no_more_than_chance():
     climbing = choose(names, right(60, 75))
     assert climbing.place == 1 and climbing.reason is None
     stopped = choose(names, right(60, 62))
-    assert stopped.place == 0 and "b gains +2.0 points" in str(stopped.reason)
+    assert "b gains +2.0 points" in str(stopped.reason) and "on a" in str(stopped.reason)
+    assert stopped.place == 1 and choose(names, right(60, 60)).place == 0  # of equals the cheaper
     fallen = choose(names, right(60, 40))
     assert fallen.place == 0 and "b gains -20.0 points" in str(fallen.reason)
     # what lies beyond a stop decides nothing

@@ -83,8 +83,10 @@ class Choice:
 
 
 def choose(names: Sequence[str], rights: Sequence[np.ndarray]) -> Choice:
-    """By the rows (B,) that each rung got right, from the cheapest upwards: the last that gained
-    beyond the interval on the one before.
+    """By the rows (B,) that each rung got right, from the cheapest upwards, until one gains no more
+    on the one before than chance may, or nothing is left to gain. Of these last two, both learned
+    by then and in use the same network, the one that got more right is kept, of equals the cheaper:
+    of few rows next to no gain is beyond chance, and the likelier one is the better guess.
 
     The interval is that of the paired difference: all have read the same rows, most of which two
     rungs both get right or both wrong, so that two Wilson intervals side by side still overlap
@@ -97,9 +99,10 @@ def choose(names: Sequence[str], rights: Sequence[np.ndarray]) -> Choice:
     for place, right in enumerate(rights):
         if place:
             gain = paired_gain(rights[kept], right)
+            before, kept = kept, place if gain.gain > 0 else kept
             if gain.low <= 0:
-                return Choice(kept, f"{names[place]} gains {_points(gain)}, which may be chance")
-            kept = place
+                said = f"{names[place]} gains {_points(gain)} on {names[before]}"
+                return Choice(kept, f"{said}, which may be chance")
         if (most := paired_gain(right, np.ones_like(right))).low <= 0:
             return Choice(kept, f"all that is left to gain, {_points(most)}, may be chance")
     return Choice(kept, None if len(rights) < len(names) else "there is no other rung")
