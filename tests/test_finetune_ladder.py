@@ -240,7 +240,7 @@ def test_other_kinds_are_refused(place: Path, tmp_path: Path, capsys: Any):
     for args, said in {
         ("--task", "tag"): "--ladder is for the task classify, not tag",
         ("--seeds", "2"): "seeds 2 with --ladder",
-        ("--set", "evaluate.patience=2"): "evaluate.* with --ladder",
+        ("--set", "evaluate.patience=2"): "evaluate.patience with --ladder",
         ("--set", "ladder.few=0"): "ladder.few 0 must be 1 or more",
         ("--set", "ladder.step=3"): "did you mean 'steps'",
     }.items():

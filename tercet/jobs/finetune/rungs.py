@@ -64,9 +64,8 @@ class Rungs:
         quiet: bool,
     ) -> None:
         pool = recipe.classify.pool or pool_of(task)
-        self.recipe = replace(
-            recipe, classify=Classify(pool=pool), evaluate=Evaluate(every=CHECKPOINT)
-        )
+        every = recipe.evaluate.every or CHECKPOINT
+        self.recipe = replace(recipe, classify=Classify(pool=pool), evaluate=Evaluate(every=every))
         self.task, self.examples, self.quiet = replace(task, recipe=self.recipe), examples, quiet
         self.targets = targets_of(examples)
         self._frozen: tuple[np.ndarray, float] | None = None

@@ -230,8 +230,8 @@ class FinetuneRecipe:
             raise InputError(f"--ladder is for the task classify, not {self.task}; leave it out")
         if self.seeds > 1:
             raise InputError(f"seeds {self.seeds} with --ladder: every rung is one run; give 1")
-        if self.evaluate != Evaluate():
+        if self.evaluate.metric or self.evaluate.patience:
             raise InputError(
-                "evaluate.* with --ladder: rungs are compared by accuracy, each at its last step; "
-                "leave these keys out"
+                "evaluate.metric or evaluate.patience with --ladder: rungs are compared by accuracy, "
+                "each at its last step; leave both out"
             )
