@@ -232,6 +232,6 @@ class FinetuneRecipe:
             raise InputError(f"seeds {self.seeds} with --ladder: every rung is one run; give 1")
         if self.evaluate.metric or self.evaluate.patience:
             raise InputError(
-                "evaluate.metric or evaluate.patience with --ladder: rungs are compared by accuracy, "
-                "each at its last step; leave both out"
+                "evaluate.metric or evaluate.patience with --ladder: rungs are compared by "
+                "accuracy, each at its last step; leave both out"
             )
