@@ -182,7 +182,7 @@ class Ladder:
     few: int = 64  # the few-shot rung is for so many texts a label, in the median
     rows: int = 2_000  # up to so many, rungs are compared out of fold; beyond, on rows held back
     steps: int = 100  # that LoRA and full fine-tuning take at least, however few the rows
-    pairs: int = 2_000  # few-shot: pairs of one label that are drawn at least,
+    pairs: int = 1_000  # few-shot: pairs of one label that are drawn at least,
     partners: int = 2  # and so many for each text where those are more
     temperature: float = 0.1  # few-shot: of the softmax over the step's texts
 
