@@ -62,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model_folder(folder / "model")
     table(folder / "easy.jsonl", 80, 1)
     table(folder / "test.jsonl", 60, 2)
-    written(folder / "hard.jsonl", either(200, 1))
+    written(folder / "hard.jsonl", either(400, 1))
     written(folder / "hard-test.jsonl", either(100, 2))
     return folder
 
@@ -145,7 +145,7 @@ def test_it_climbs_where_a_probe_does_not_do(place: Path, tmp_path: Path):
     assert list(rungs)[:2] == [PROBE, LORA] and result["best"] != PROBE
     assert result["ladder"]["how"] == "validation"
     for one in rungs.values():  # what was kept is what was measured
-        assert one["validation"]["n"] == 40 and one["test"]["n"] == 100
+        assert one["validation"]["n"] == 80 and one["test"]["n"] == 100
     costs = [one["flops"] for one in rungs.values()]
     assert costs == sorted(costs)
     model, texts = load(tmp_path / "run" / "model"), either(100, 2)
@@ -299,10 +299,10 @@ def test_partners_have_the_same_label():
 def test_folds_hold_as_many_of_each_label(place: Path):
     examples = rungs_of(place, place, "hard.jsonl").examples
     parts = stratified(examples, 5)
-    assert sorted(i for part in parts for i in part) == list(range(200))
-    assert all(sum(examples[i].target for i in part) == 20 for part in parts)
-    with pytest.raises(InputError, match="folds 300: there are 200"):
-        stratified(examples, 300)
+    assert sorted(i for part in parts for i in part) == list(range(400))
+    assert all(sum(examples[i].target for i in part) == 40 for part in parts)
+    with pytest.raises(InputError, match="folds 500: there are"):
+        stratified(examples, 500)
 
 
 @pytest.mark.parametrize("name", ["tercet-tiny-decoder", "bart-base"])
