@@ -15,7 +15,7 @@ from tercet.errors import InputError
 from tercet.model import build
 from tercet.train import Optimizer, Recipe, fit
 from tercet.train import contrastive as contrastive_module
-from tercet.train.contrastive import Coupled, InBatch, Ordered, vectors
+from tercet.train.contrastive import Coupled, InBatch, Ordered, SameLabel, vectors
 from tercet.train.loop import accumulate, count_targets
 from tercet.train.parallel import World
 
@@ -32,6 +32,7 @@ KINDS = {
     "in-batch": InBatch(),
     "both ways": InBatch(temperature=0.1, symmetric=True),
     "ordered": Ordered(),
+    "same label": SameLabel(),
 }
 
 
@@ -44,7 +45,7 @@ def texts(n: int, seed: int = 0) -> list[list[int]]:
 def groups(n: int, kind: str) -> list[Group]:
     """Pairs with a score; or pairs, every third with a negative or two, and some texts twice."""
     some = iter(texts(5 * n))
-    if kind == "ordered":
+    if kind in ("ordered", "same label"):
         return [Group((next(some), next(some)), score=float(i % 5)) for i in range(n)]
     found = [
         Group(tuple(next(some) for _ in range(2 + (i % 3 == 0) + (i % 6 == 0)))) for i in range(n)
@@ -177,6 +178,21 @@ def test_ordered_pairs_by_hand():
     assert float(Ordered().of_vectors(found[:8], same)) == 0
 
 
+def test_texts_of_a_label_by_hand():
+    parts = batches("same label", 60)
+    labels = [int(label) for batch in parts for label in batch.labels for _ in range(2)]
+    found = torch.randn(len(labels), 8, dtype=torch.float64)
+    unit, total = found / found.norm(dim=1, keepdim=True), 0.0
+    for i, label in enumerate(labels):
+        others = [j for j in range(len(labels)) if j != i]
+        whole = sum(math.exp(float(unit[i] @ unit[j]) / 0.2) for j in others)
+        own = [j for j in others if labels[j] == label]
+        said = [math.log(math.exp(float(unit[i] @ unit[j]) / 0.2) / whole) for j in own]
+        total -= sum(said) / len(own)
+    loss = SameLabel(temperature=0.2).of_vectors(found, parts)
+    assert float(loss) == pytest.approx(total / 2, rel=1e-9)  # 2 texts a group
+
+
 def test_the_same_text_twice_is_read_under_two_draws():
     net = build(ENCODER.replace(dropout=0.1)).train()
     twice = [Group((ids, ids)) for ids in texts(6)]
@@ -209,6 +225,8 @@ def test_it_learns_which_texts_belong_together():
 def test_refusals():
     with pytest.raises(InputError, match="temperature 0 must be above 0"):
         InBatch(temperature=0)
+    with pytest.raises(InputError, match="temperature 0 must be above 0"):
+        SameLabel(temperature=0)
     with pytest.raises(InputError, match="scale -1 must be above 0"):
         Ordered(scale=-1)
     with pytest.raises(InputError, match="a text of row 2 has no tokens"):

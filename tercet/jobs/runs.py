@@ -171,11 +171,13 @@ def summary(folder: Path) -> Summary:
 def _of_finetuning(folder: Path, recipe: FinetuneRecipe) -> Summary:
     """All seeds or folds together; the metric that the best is chosen by stands for the loss of a
     validation split, and the loss is that of the run that came last."""
-    logs = sorted(folder.glob("*/log.jsonl"), key=lambda log: log.stat().st_mtime)
+    logs = sorted(folder.rglob("log.jsonl"), key=lambda log: log.stat().st_mtime)
     last = [last_rows(log, "step", RECENT) for log in logs]
     ends = [found[-1] for found in last if found]
     begun = [next(rows(log, "event"), {}) for log in logs]
-    evaluations = [row for log in logs for row in rows(log, "evaluation")]
+    # a ladder's rungs are compared by what result.json holds
+    told = logs if recipe.ladder is None else []
+    evaluations = [row for log in told for row in rows(log, "evaluation")]
     best = max(evaluations, key=lambda row: row[row["chosen_by"]], default=None)
     losses = [float(row["loss"]) for row in (last[-1] if last else [])]
     process, ended = holder(folder), (folder / "result.json").exists()
@@ -185,7 +187,7 @@ def _of_finetuning(folder: Path, recipe: FinetuneRecipe) -> Summary:
         family=recipe.task,
         parameters=begun[0].get("parameters") if begun else None,
         step=sum(row["step"] for row in ends),
-        steps=runs * begun[0]["steps"] if begun else None,
+        steps=runs * begun[0]["steps"] if begun and recipe.ladder is None else None,
         tokens=sum(row["tokens"] for row in ends),
         seconds=sum(row["seconds"] for row in ends),
         loss=sum(losses) / len(losses) if losses else None,

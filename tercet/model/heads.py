@@ -110,13 +110,15 @@ class Heads(nn.Module):
     def next_sentence_logits(self, states: Tensor, layout: Layout) -> Tensor:  # (N, D) -> (B, 2)
         return self._have(self.next_sentence, "next_sentence")(self.pooler_output(states, layout))
 
+    def classified(self, states: Tensor, layout: Layout) -> Tensor:  # (N, D) -> (B, D)
+        """What the classifier reads."""
+        if self.pooler is None:
+            return self.pooled(states, layout)
+        return self.pooler_output(states, layout)
+
     def classify(self, states: Tensor, layout: Layout) -> Tensor:  # (N, D) -> (B, labels)
-        vectors = (
-            self.pooled(states, layout)
-            if self.pooler is None
-            else self.pooler_output(states, layout)
-        )
-        return self._have(self.classifier, "classifier")(self.dropout(vectors))
+        vectors = self.dropout(self.classified(states, layout))
+        return self._have(self.classifier, "classifier")(vectors)
 
     def tag(self, states: Tensor) -> Tensor:  # (N, D) -> (N, labels)
         return self._have(self.tagger, "tagger")(self.dropout(states))

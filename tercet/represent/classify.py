@@ -5,7 +5,7 @@ Training and use read texts through here, so that what is used is what was learn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -87,15 +87,31 @@ def _pair(
     return Read([ids[i] for i in rows], [types[i] for i in rows])
 
 
-@torch.inference_mode()
 def logits(network: Network, texts: Sequence[Read], *, budget: int = TOKENS) -> Tensor:
     """(B, labels) float32 on the CPU, in the caller's order. budget: tokens of a batch."""
+    return _read_off(network, texts, network.heads.classify, network.config.n_labels, budget)
+
+
+def features(network: Network, texts: Sequence[Read], *, budget: int = TOKENS) -> Tensor:
+    """(B, D) float32 on the CPU, in the caller's order: what the classifier's matrix multiplies."""
+    return _read_off(network, texts, network.heads.classified, network.config.d_model, budget)
+
+
+@torch.inference_mode()
+def _read_off(
+    network: Network,
+    texts: Sequence[Read],
+    head: Callable[[Tensor, Layout], Tensor],
+    width: int,
+    budget: int,
+) -> Tensor:
+    """(B, width) of what a head makes of the states."""
     network.eval()
     device = network.tokens.weight.device
-    found = torch.empty(len(texts), network.config.n_labels)
+    found = torch.empty(len(texts), width)
     for rows in batches([len(text.ids) for text in texts], budget):
         states, layout = _states(network, [texts[i] for i in rows], device)
-        found[torch.tensor(rows)] = network.heads.classify(states, layout).float().cpu()
+        found[torch.tensor(rows)] = head(states, layout).float().cpu()
     return found
 
 

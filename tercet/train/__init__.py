@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tercet.train.averages import Average, Averages
     from tercet.train.checkpoint import Checkpoints
-    from tercet.train.contrastive import InBatch, Ordered
+    from tercet.train.contrastive import InBatch, Ordered, SameLabel
     from tercet.train.log import Log
     from tercet.train.loop import fit
     from tercet.train.objectives import (
@@ -45,6 +45,7 @@ __all__ = [
     "Recipe",
     "Recorder",
     "Regression",
+    "SameLabel",
     "SeveralLabels",
     "Schedule",
     "Span",
@@ -59,7 +60,7 @@ __all__ = [
 _HOMES = {
     "averages": ("Average", "Averages"),
     "checkpoint": ("Checkpoints",),
-    "contrastive": ("InBatch", "Ordered"),
+    "contrastive": ("InBatch", "Ordered", "SameLabel"),
     "log": ("Log",),
     "loop": ("fit",),
     "objectives": (

@@ -192,3 +192,36 @@ class Ordered(Coupled):
 def _scores(batch: Batch) -> Tensor:
     assert batch.labels is not None and set(batch.groups) == {2}, "scores are of pairs"
     return batch.labels
+
+
+@dataclass(frozen=True)
+class SameLabel(Coupled):
+    """Every text of the step should find those of its own label among all the others (Khosla et al.
+    2020, Supervised Contrastive Learning, equation 2). The logits are cosines over ``temperature``.
+
+    ``batch.labels`` (P,) are the labels of the groups, each of whose texts has it; one loss a step,
+    which stands in the sum once for each group. A text of the same label is never a negative.
+    """
+
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InputError(f"temperature {self.temperature} must be above 0, such as 0.1")
+
+    def of_vectors(self, found: Tensor, batches: Sequence[Batch]) -> Tensor:
+        sizes = torch.tensor([size for batch in batches for size in batch.groups])
+        labels = torch.cat([_labels(batch) for batch in batches]).cpu().repeat_interleave(sizes)
+        itself = torch.eye(len(labels), dtype=torch.bool)
+        partners = ((labels[:, None] == labels) & ~itself).to(found)  # (T, T)
+        unit = F.normalize(found, dim=-1)
+        logits = (unit @ unit.T / self.temperature).masked_fill(itself.to(found.device), -torch.inf)
+        # the diagonal is no partner, and 0 times infinity is no number
+        said = logits.log_softmax(-1).masked_fill(itself.to(found.device), 0.0)
+        each = -(said * partners).sum(-1) / partners.sum(-1).clamp(min=1)  # (T,)
+        return len(sizes) * each.mean()[None]
+
+
+def _labels(batch: Batch) -> Tensor:
+    assert batch.labels is not None and len(batch.labels) == len(batch.groups)
+    return batch.labels

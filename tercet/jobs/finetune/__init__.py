@@ -31,6 +31,7 @@ TASKS = {
     name: f"tercet.jobs.finetune.{name}:{name}"
     for name in ("classify", "tag", "answer", "embed", "rank", "seq2seq")
 }
+WORKED = ("log.jsonl", "cost.json")  # what a run, or a rung, leaves from its first moments on
 # what may differ when a run goes on: nothing that decides what a step reads or does to the weights
 MAY_CHANGE = ("about", "evaluate.patience", "curve.sizes", "curve.scratch")
 
@@ -51,6 +52,7 @@ def run(
     folds: Annotated[int | None, unset("K")] = None,
     curve: Annotated[str | None, unset("N,N...")] = None,
     scratch: bool = False,
+    ladder: bool = False,
     resume: bool = False,
     print: bool = False,
     quiet: bool = False,
@@ -79,6 +81,7 @@ def run(
         folds: so many runs, each validated on another part of the data
         curve: the same also on so many rows, as 50,200,1000: what more labels would bring
         scratch: the curve also with new weights instead of the pretrained ones
+        ladder: the cheapest way to learn that is good enough, found from below (task classify)
         resume: go on with the run that is in the folder
         print: print the resolved recipe and stop
         quiet: no progress
@@ -93,6 +96,8 @@ def run(
     tree |= {name: n for name, n in (("seeds", seeds), ("folds", folds)) if n is not None}
     if curve is not None or scratch:
         tree["curve"] = {"sizes": [] if curve is None else _sizes(curve), "scratch": scratch}
+    if ladder:
+        tree["ladder"] = {}
     for change in set:
         recipes.change_key(tree, change)
     wanted = recipes.built(FinetuneRecipe, tree, "finetune")
@@ -139,11 +144,17 @@ def finetune(
         keep_pages()  # the token table's gradient is new at every step, and large
         module, _, name = TASKS[wanted.task].partition(":")
         reader: Reader = getattr(import_module(module), name)
-        job = Job.of(wanted, folder, reader, quiet=quiet)
+        job, climb = Job.of(wanted, folder, reader, quiet=quiet), None
+        if wanted.ladder is not None:
+            from tercet.jobs.finetune.ladder import Climb
+
+            climb = Climb(job)
         if result is None:
-            result = job.run()
+            result = (climb or job).run()
             _keep(result, folder / RESULT)
-        _keep(job.findings(result["best"]), folder / FINDINGS)
+        _keep((climb or job).findings(result["best"]), folder / FINDINGS)
+        if climb is not None:
+            climb.clear()
         return result
 
 
@@ -166,7 +177,8 @@ def _keep(value: dict[str, Any], path: Path) -> None:
 def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
     """The folder with its recipe; a run that is there already goes on only when it may."""
     path = folder / recipes.RECIPE
-    if path.exists() and ((folder / RESULT).exists() or any(folder.glob("*/log.jsonl"))):
+    begun = (folder / RESULT).exists() or any(map(any, map(folder.rglob, WORKED)))
+    if path.exists() and begun:
         if not resume:
             raise InputError(
                 f"{folder} holds a run; --resume goes on with it, --folder chooses another place"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tercet.jobs.runs import aligned
+
 PIPELINES = {  # what the hub calls a task
     "classify": "text-classification",
     "tag": "token-classification",
@@ -15,7 +17,10 @@ PIPELINES = {  # what the hub calls a task
 
 
 def sentences(result: dict[str, Any]) -> list[str]:
-    """A line for each split: of several runs mean and standard deviation, then the best one's."""
+    """A line for each split: of several runs mean and standard deviation, then the best one's. Of a
+    ladder its table."""
+    if "ladder" in result:
+        return [*aligned(rungs(result)).splitlines(), *about_choice(result)]
     lines = []
     for split in ("validation", "test"):
         found = result[split]
@@ -62,6 +67,38 @@ def curve_lines(result: dict[str, Any]) -> list[str]:
     return ["  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths)) for row in (header, *cells)]
 
 
+def rungs(result: dict[str, Any]) -> list[list[str]]:
+    """A ladder's table: a header, and a row a rung. FLOPs and seconds are those of learning once;
+    how the rungs were compared stands below it."""
+    ladder, tested = result["ladder"], result["test"] is not None
+    header = ["rung", f"accuracy, {ladder['how']}", *(["accuracy, test"] if tested else [])]
+    lines = [[*header, "TFLOPs", "seconds", "MB", "ms a text"]]
+    for one in ladder["rungs"]:
+        scores = [one["validation"]["figures"], *([one["test"]["figures"]] if tested else [])]
+        lines.append(
+            [
+                one["name"],
+                *(f"{s['accuracy']:.1%} ({s['low']:.1%} to {s['high']:.1%})" for s in scores),
+                f"{one['flops'] / 1e12:,.3g}",
+                f"{one['seconds']:,.1f}",
+                f"{one['bytes'] / 1e6:,.1f}",
+                f"{one['latency_ms']:.2f}",
+            ]
+        )
+    if (before := ladder["pretraining"]) is not None:
+        blank = [""] * (len(header) - 1)
+        lines.append(["pretraining", *blank, "", f"{before['seconds']:,.1f}", "", ""])
+    return lines
+
+
+def about_choice(result: dict[str, Any]) -> list[str]:
+    """Which rung was kept and why, and what the whole ladder took."""
+    ladder = result["ladder"]
+    left = f"; not tried: {', '.join(ladder['left_out'])}" if ladder["left_out"] else ""
+    spent = f"{result['seconds']:,.1f} seconds in all, those of comparing the rungs among them"
+    return [f"kept: {result['best']}, since {ladder['reason']}{left}", spent]
+
+
 def card(result: dict[str, Any]) -> str:
     """The README.md of a model's folder, in the form that the Hugging Face hub reads. The licence
     is the user's to say."""
@@ -69,7 +106,9 @@ def card(result: dict[str, Any]) -> str:
     counts = ", ".join(
         f"{data[name]:,} {name}" for name in ("train", "validation", "test") if data.get(name)
     )
-    if not data.get("validation"):
+    if "ladder" in result and result["ladder"]["how"] != "validation":
+        counts += "; the kept model has learned all train rows"
+    elif not data.get("validation"):
         counts += f"; of the train rows {result['validation']['n']:,} were held back for validation"
     columns = ", ".join(f"{part}: `{name}`" for part, name in data.get("columns", {}).items())
     figures = [
@@ -90,7 +129,7 @@ def card(result: dict[str, Any]) -> str:
             "",
             f"# {result['model'].rstrip('/').rpartition('/')[2]}, fine-tuned: {result['task']}",
             "",
-            *sentences(result),
+            *_found(result),
             "",
             "| figure | split | mean | deviation |",
             "|---|---|---|---|",
@@ -100,10 +139,23 @@ def card(result: dict[str, Any]) -> str:
             *([f"Labels ({len(labels)}): {shown}."] if labels else []),
             "",
             *_about_adapter(result["adapter"]),
-            f"Learning rate {result['learning_rate']:g}; the recipe stands beside the run.",
+            _about_recipe(result),
             "",
         ]
     )
+
+
+def _found(result: dict[str, Any]) -> list[str]:
+    if "ladder" not in result:
+        return sentences(result)
+    header, *lines = (f"| {' | '.join(line)} |" for line in rungs(result))
+    return [header, "|---" * len(rungs(result)[0]) + "|", *lines, "", *about_choice(result)]
+
+
+def _about_recipe(result: dict[str, Any]) -> str:
+    if "ladder" in result:
+        return "The recipe stands beside the run."
+    return f"Learning rate {result['learning_rate']:g}; the recipe stands beside the run."
 
 
 def _about_adapter(base: str | None) -> list[str]:

@@ -91,13 +91,16 @@ class ClassifyTask:
         return self.kind.objective(targets_of(examples), self.recipe.train.class_weights)
 
     def scores(self, network: Network, examples: Sequence[Example]) -> Scores:
-        return self.kind.scores(self._logits(network, examples), targets_of(examples))
+        return self.kind.scores(self.logits(network, examples), targets_of(examples))
 
     def finish(self, network: Network, validation: Sequence[Example]) -> Finished:
+        return self.calibrated(network, self.logits(network, validation), targets_of(validation))
+
+    def calibrated(self, network: Network, said: Tensor, targets: Tensor) -> Finished:
+        """By logits (B, labels) of texts that were not learned, and their targets."""
         head = network.heads.classifier
         assert head is not None
-        said = self._logits(network, validation)
-        facts = self.kind.finish(head, said, targets_of(validation))
+        facts = self.kind.finish(head, said, targets)
         extras = replace(
             self.model.extras,
             generation={},
@@ -117,11 +120,14 @@ class ClassifyTask:
         }
         if not self._one_label:
             return found
+        found["label_errors"] = self._label_errors(splits, folds)
         split, examples = findings.measured(splits)
-        said = self._chances(self._logits(model.network, examples), model.extras).numpy()
+        if not examples:
+            return found
+        said = self._chances(self.logits(model.network, examples), model.extras).numpy()
         labels = targets_of(examples).numpy()
         wrong = findings.mistakes(examples, labels, said, self.kind.names)
-        return {"split": split, **wrong, "label_errors": self._label_errors(splits, folds), **found}
+        return {"split": split, **wrong, **found}
 
     def _label_errors(self, splits: Splits, folds: Folds) -> dict[str, Any]:
         """By what the model of each fold said of the rows that it had not learned from, else by a
@@ -146,7 +152,8 @@ class ClassifyTask:
     def _one_label(self) -> bool:
         return self.kind.problem == "single_label_classification"
 
-    def _logits(self, network: Network, examples: Sequence[Example]) -> Tensor:
+    def logits(self, network: Network, examples: Sequence[Example]) -> Tensor:
+        """(B, labels)"""
         return logits(network, [one.read for one in examples])
 
 

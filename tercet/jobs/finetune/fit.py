@@ -27,6 +27,7 @@ from tercet.model import Network, build
 from tercet.model.lora import LoRA, adapt
 from tercet.train import Checkpoints, Log, Optimizer, Recipe, Recorder, Schedule, State
 from tercet.train import fit as optimise
+from tercet.train.loop import Action
 from tercet.train.progress import Watch
 
 RESULT = "result.json"
@@ -67,35 +68,18 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """A run that is to be, or is under way. ``keep``: saves a network that is the best so far, with
-    what the task says of it and the value of the metric."""
+class Learning:
+    """The steps of a run, in a folder, from wherever it stands."""
 
     folder: Path
     task: Task
     splits: Splits
     recipe: FinetuneRecipe
     seed: int
-    keep: Callable[[Network, Finished, float], None]
 
-    @property
-    def metric(self) -> str:
-        return self.recipe.evaluate.metric or self.task.metrics[0]
-
-    def run(self, *, quiet: bool) -> Fitted:
-        """To the end, from wherever it stands. After Ctrl-C the best network so far is kept."""
-        if done := Fitted.read(self.folder / RESULT):
-            return done
-        state = self.checkpoints.load() or State()
-        try:
-            self._optimise(state, quiet)
-        except KeyboardInterrupt:
-            self._end(state)
-            raise
-        found = self._end(state)
-        found.write(self.folder / RESULT)
-        rmtree(self.checkpoints.folder, ignore_errors=True)  # the result stands without them
-        return found
+    def due(self, log: Log) -> Action:
+        """What is to be done at every epoch's end."""
+        return self.checkpoints.save
 
     @cached_property
     def network(self) -> Network:
@@ -123,7 +107,7 @@ class Fitting:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.folder / "checkpoints", self.network, self.optimizer)
 
-    def _optimise(self, state: State, quiet: bool) -> None:
+    def optimise(self, state: State, quiet: bool) -> None:
         stream, train = self.task.stream(self.splits.train, self.seed), self.recipe.train
         steps = max(1, round(train.epochs * stream.draw.steps_per_epoch))
         every = self.recipe.evaluate.every or -(-steps // train.epochs)
@@ -157,10 +141,40 @@ class Fitting:
                 how,
                 self.optimizer,
                 state=state,
-                actions=[(1, watch), (1, Lines(log)), (every, Measure(self, log))],
+                actions=[(1, watch), (1, Lines(log)), (every, self.due(log))],
                 on_stop=self.checkpoints.save,
                 recorder=Recorder(self.network, self.folder / "recorder"),
             )
+
+
+@dataclass(frozen=True)
+class Fitting(Learning):
+    """A run that is to be, or is under way, whose best epoch is kept. ``keep``: saves a network
+    that is the best so far, with what the task says of it and the value of the metric."""
+
+    keep: Callable[[Network, Finished, float], None]
+
+    @property
+    def metric(self) -> str:
+        return self.recipe.evaluate.metric or self.task.metrics[0]
+
+    def due(self, log: Log) -> Action:
+        return Measure(self, log)
+
+    def run(self, *, quiet: bool) -> Fitted:
+        """To the end, from wherever it stands. After Ctrl-C the best network so far is kept."""
+        if done := Fitted.read(self.folder / RESULT):
+            return done
+        state = self.checkpoints.load() or State()
+        try:
+            self.optimise(state, quiet)
+        except KeyboardInterrupt:
+            self._end(state)
+            raise
+        found = self._end(state)
+        found.write(self.folder / RESULT)
+        rmtree(self.checkpoints.folder, ignore_errors=True)  # the result stands without them
+        return found
 
     def _end(self, state: State) -> Fitted:
         """The best weights, measured, finished and kept."""

@@ -47,8 +47,8 @@ class Job:
         task, splits = reader(recipe, model, (lambda sentence: None) if quiet else say)
         choice("evaluate.metric", recipe.evaluate.metric, (None, *task.metrics))
         share = recipe.data.validation
-        if recipe.folds is None and isinstance(share, float):
-            splits = cut(splits, share)
+        if recipe.folds is None and recipe.ladder is None and isinstance(share, float):
+            splits = cut(splits, share)  # a ladder parts the rows itself
         return cls(recipe, folder, model, task, splits, quiet)
 
     def run(self) -> dict[str, Any]:
@@ -105,16 +105,17 @@ class Job:
 
         def keep(network: Network, finished: Finished, value: float) -> None:
             if value > best:
-                model = LanguageModel(network, self.model.tokenizer, finished.extras)
-                model.base = self.model.base
-                if (
-                    adapters(network)
-                    and row_for(network.config, finished.extras.model_type) is None
-                ):
-                    model = model.merged()  # no class of such a family has that head
-                model.save(self.folder / "model")
+                self.save(network, finished, self.folder / "model")
 
         return keep
+
+    def save(self, network: Network, finished: Finished, folder: Path) -> None:
+        """The folder of a model that has learned the task."""
+        model = LanguageModel(network, self.model.tokenizer, finished.extras)
+        model.base = self.model.base
+        if adapters(network) and row_for(network.config, finished.extras.model_type) is None:
+            model = model.merged()  # no class of such a family has that head
+        model.save(folder)
 
     def _result(self, done: dict[str, Fitted]) -> dict[str, Any]:
         best = max(done, key=lambda name: done[name].validation.figures[self.metric])

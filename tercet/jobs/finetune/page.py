@@ -10,7 +10,7 @@ from typing import Any
 
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import FINDINGS, RESULT, kept, opened
-from tercet.jobs.finetune.card import curve_cells, sentences
+from tercet.jobs.finetune.card import about_choice, curve_cells, rungs, sentences
 from tercet.jobs.finetune.page_findings import found_facts, sections
 from tercet.report import (
     Axis,
@@ -34,11 +34,9 @@ def page(folder: Path) -> Page:
     """Of a run folder, while it works too."""
     recipe = opened(folder / recipes.RECIPE)
     result, found = kept(folder / RESULT), kept(folder / FINDINGS) or {}
-    lead = (
-        " ".join(f"{line[:1].upper()}{line[1:]}." for line in sentences(result))
-        if result
-        else "Not complete yet."
-    )
+    climbed = result is not None and "ladder" in result
+    told = [] if result is None else about_choice(result) if climbed else sentences(result)
+    lead = " ".join(f"{line[:1].upper()}{line[1:]}." for line in told) or "Not complete yet."
     drawn = Page(
         recipe.about.strip() or f"Fine-tuning {recipe.model} to {recipe.task}",
         lead=lead,
@@ -46,12 +44,18 @@ def page(folder: Path) -> Page:
     )
     if result is not None:
         drawn.add(facts(*_key_figures(result), *found_facts(found)))
-        drawn.section("What it is worth", _figures(result))
+        if climbed:
+            header, *lines = rungs(result)
+            drawn.section("The rungs", table(header, lines))
+        else:
+            drawn.section("What it is worth", _figures(result))
         if "curve" in result:
             drawn.section("More labels", table(*curve_cells(result)), _label_curve(result))
         for title, *pieces in sections(found, result):
             drawn.section(title, *pieces)
-    drawn.section("Learning", side_by_side(*_curves(folder)))
+    curves = _curves(folder) if recipe.ladder is None else _rung_curves(folder)
+    if curves:
+        drawn.section("Learning", side_by_side(*curves))
     if result is not None:
         data = [[key.replace("_", " "), _short(value)] for key, value in result["data"].items()]
         drawn.section("The data", table(["", ""], data))
@@ -113,17 +117,29 @@ def _curves(folder: Path) -> list[Html]:
     """The loss of each run, and the metric on its validation examples."""
     losses, metrics, name = [], [], "metric"
     for log in sorted(folder.glob("*/log.jsonl")):
+        run = log.parent.name
         steps = list(rows(log, "step"))
         x, y = [row["step"] for row in steps], [float(row["loss"]) for row in steps]
-        losses.append(Series(log.parent.name, x, y, smooth=max(1, len(x) // 20)))
+        losses.append(Series(run, x, y, smooth=max(1, len(x) // 20)))
         measured = list(rows(log, "evaluation"))
         name = measured[0]["chosen_by"] if measured else name
         at, values = [row["step"] for row in measured], [row[name] for row in measured]
-        metrics.append(Series(log.parent.name, at, values, points=True))
+        metrics.append(Series(run, at, values, points=True))
     return [
         line_plot(losses, title="Loss", y="nats a target"),
         line_plot(metrics, title=f"Validation: {name}", y=name),
     ]
+
+
+def _rung_curves(folder: Path) -> list[Html]:
+    """The loss of each rung that takes steps, each of a kind of its own."""
+    found = []
+    for log in sorted(folder.glob("*/whole/log.jsonl")):
+        steps = list(rows(log, "step"))
+        x, y = [row["step"] for row in steps], [float(row["loss"]) for row in steps]
+        name = log.parents[1].name
+        found.append(line_plot([Series(name, x, y)], title=f"Loss: {name}", y="nats a target"))
+    return found
 
 
 def _short(value: object) -> str:

@@ -196,6 +196,22 @@ class Seq2Seq:
         positive(self, "seq2seq", "beams", "written", "max_new_tokens", "micro_tokens")
 
 
+@dataclass(frozen=True)
+class Ladder:
+    """`--ladder`, of task classify: the cheapest of four ways to learn that is good enough."""
+
+    all: bool = False  # every rung is climbed, those too that would have been left out
+    few: int = 64  # the few-shot rung is for so many texts a label, in the median
+    rows: int = 2_000  # up to so many, rungs are compared out of fold; beyond, on rows held back
+    steps: int = 100  # that LoRA and full fine-tuning take at least, however few the rows
+    pairs: int = 1_000  # few-shot: pairs of one label that are drawn at least,
+    partners: int = 2  # and so many for each text where those are more
+    temperature: float = 0.1  # few-shot: of the softmax over the step's texts
+
+    def __post_init__(self) -> None:
+        positive(self, "ladder", "few", "rows", "steps", "pairs", "partners")
+
+
 def _not_negative(name: str, value: float) -> None:
     if value < 0:
         raise InputError(f"{name} {value} must be at least 0")
@@ -218,6 +234,7 @@ class FinetuneRecipe:
     seed: int = 0  # of the first run: the new head, the order and the dropout
     seeds: int = 1  # runs, each with the next seed
     folds: int | None = None  # instead: so many runs, each validated on its part of the rows
+    ladder: Ladder | None = None  # instead: the cheapest thing that works, see ladder.py
     about: str = ""  # a sentence for people
 
     def __post_init__(self) -> None:
@@ -235,3 +252,21 @@ class FinetuneRecipe:
             dataclasses.replace(self.train, scratch=True)  # raises for what cannot be
         if self.folds is not None and isinstance(self.data.validation, list):
             raise InputError("folds: each fold is validated on its own rows; drop data.validation")
+        if self.ladder is not None:
+            self._check_ladder()
+
+    def _check_ladder(self) -> None:
+        if self.task != "classify":
+            raise InputError(f"--ladder is for the task classify, not {self.task}; leave it out")
+        if self.seeds > 1:
+            raise InputError(f"seeds {self.seeds} with --ladder: every rung is one run; give 1")
+        if self.curve.sizes:
+            raise InputError(
+                f"curve.sizes {self.curve.sizes} with --ladder: choose one of the two; a curve of "
+                "the rung that the ladder chose is a run of its own"
+            )
+        if self.evaluate.metric or self.evaluate.patience:
+            raise InputError(
+                "evaluate.metric or evaluate.patience with --ladder: rungs are compared by "
+                "accuracy, each at its last step; leave both out"
+            )

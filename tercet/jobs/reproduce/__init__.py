@@ -31,6 +31,7 @@ EXPERIMENTS = {  # kind -> the function: (entry, folder, quiet) -> rows
     "tasks": "tercet.jobs.reproduce.tasks:tasks",
     "contrastive": "tercet.jobs.reproduce.contrastive:contrastive",
     "two-kinds": "tercet.jobs.reproduce.kinds:two_kinds",
+    "ladder": "tercet.jobs.reproduce.ladder:ladder",
 }
 
 

@@ -1,0 +1,115 @@
+"""Logistic regression on vectors, as one linear layer.
+
+Its standardisation is folded into weights and bias, so that the matrix product of a network's head
+says the same, and a probe is a model like any other.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tercet.errors import require
+
+EXTRA = "learn"
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # C, the inverse of the regularisation
+FEW, FOLDS = 500, 5  # rows up to which C is chosen on all of them, out of so many folds
+NEVER = 30.0  # how far below the others the logit of a label without rows lies: 1e-13
+
+
+@dataclass(frozen=True)
+class Regression:
+    """``softmax(logits(x))`` are the probabilities of the labels. strength: the chosen C."""
+
+    weight: np.ndarray  # (labels, D)
+    bias: np.ndarray  # (labels,)
+    strength: float
+
+    def logits(self, vectors: np.ndarray) -> np.ndarray:  # (B, D) -> (B, labels)
+        return vectors @ self.weight.T + self.bias
+
+
+def regression(
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    n_labels: int,
+    *,
+    weights: Sequence[float] | None = None,
+    centred: bool = True,
+) -> Regression:
+    """Learned from vectors (B, D) and the numbers of their labels (B,).
+
+    weights: what a row of each label counts. centred: whether there is a bias, and the vectors lose
+    their mean. Of all strengths the one with the least log loss on rows left out is taken: of few
+    rows, many strengths get the same number right.
+    """
+    how = {"weights": weights, "centred": centred}
+    parts, best, least = list(_parts(labels)), 1.0, np.inf
+    for strength in STRENGTHS if parts else ():
+        loss = 0.0
+        for held in parts:
+            learned = folded(*fitted(vectors[~held], labels[~held], strength, **how), n_labels)
+            loss -= _log_softmax(learned.logits(vectors[held]))[
+                np.arange(held.sum()), labels[held]
+            ].sum()
+        if loss > least:
+            break  # the loss over C has one valley, and the weakest take the longest
+        best, least = strength, loss
+    return folded(*fitted(vectors, labels, best, **how), n_labels)
+
+
+def fitted(
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    strength: float,
+    *,
+    weights: Sequence[float] | None = None,
+    centred: bool = True,
+) -> tuple[Any, Any]:
+    """scikit-learn's StandardScaler and LogisticRegression."""
+    scaler = require("sklearn.preprocessing", EXTRA).StandardScaler(with_mean=centred)
+    model = require("sklearn.linear_model", EXTRA).LogisticRegression(
+        C=strength, max_iter=1_000, fit_intercept=centred
+    )
+    # on a busy machine two threads wait for each other over vectors this short (docs/LOG.md)
+    alone = require("threadpoolctl", EXTRA).threadpool_limits
+    each = None if weights is None else np.asarray(weights)[labels]
+    with warnings.catch_warnings(), alone(1):
+        warnings.simplefilter("ignore")  # the weakest regularisations end a little early
+        model.fit(scaler.fit_transform(vectors), labels, sample_weight=each)
+    return scaler, model
+
+
+def folded(scaler: Any, model: Any, n_labels: int) -> Regression:
+    """Both as one layer: w (x - m) / s + b = (w / s) x + (b - w m / s). Of two labels scikit-learn
+    keeps one row, z, whose sigmoid is the softmax of (-z / 2, z / 2)."""
+    weight, bias = model.coef_ / scaler.scale_, np.atleast_1d(model.intercept_)
+    if scaler.with_mean:
+        bias = bias - weight @ scaler.mean_
+    if len(weight) == 1:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    whole, base = np.zeros((n_labels, weight.shape[1])), np.full(n_labels, bias.min() - NEVER)
+    whole[model.classes_], base[model.classes_] = weight, bias
+    return Regression(whole, base, float(model.C))
+
+
+def _parts(labels: np.ndarray) -> Iterator[np.ndarray]:
+    """(B,) which rows are left out, each label spread evenly over the folds; of many rows one fold
+    is enough to choose by."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    place = np.empty(len(labels), dtype=int)
+    place[order] = np.arange(len(labels)) % FOLDS
+    for fold in range(FOLDS if len(labels) <= FEW else 1):
+        held = place == fold
+        if held.any() and len(np.unique(labels[~held])) > 1:
+            yield held
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    peak = logits - logits.max(1, keepdims=True)
+    return peak - np.log(np.exp(peak).sum(1, keepdims=True))
