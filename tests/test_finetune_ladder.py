@@ -133,7 +133,7 @@ def test_what_a_probe_solves_ends_there(place: Path, tmp_path: Path, capsys: Any
         torch.equal(before[name], tensor) for name, tensor in after.items() if "heads." not in name
     )
     assert cli.run(["report", str(folder)]) == 0 and cli.run(["runs", str(tmp_path)]) == 0
-    assert "kept: probe" in (folder / "report.html").read_text()
+    assert "Kept: probe" in (folder / "report.html").read_text()
 
 
 def test_it_climbs_where_a_probe_does_not_do(place: Path, tmp_path: Path):

@@ -103,7 +103,7 @@ def out_of_fold(vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> n
             continue
         scaler.fit(vectors[~held])
         fitted = regression(C=VARIANCE / vectors.shape[1], max_iter=200)
-        _fit_alone(fitted, scaler.transform(vectors[~held]), labels[~held])
+        _fit_alone(fitted, scaler.transform(vectors[~held]), labels[~held].tolist())
         said = fitted.predict_proba(scaler.transform(vectors[held]))
         found[np.ix_(held, known)] = said
         found[held & ~np.isin(labels, known)] = np.nan
