@@ -263,7 +263,7 @@ def test_the_probes_head_says_what_scikit_learn_says(place: Path):
     rungs.learn(PROBE, range(80), place, found.append)
     (network,) = found
     reads = [one.read for one in rungs.examples]
-    texts = [one.group for one in rungs.examples]
+    texts = [one.text for one in rungs.examples]
     vectors = load(place / "model").embed(texts, pool="mean")
     assert np.allclose(features(network, reads), vectors, atol=1e-5)
     head, _ = rungs._head(range(80))
