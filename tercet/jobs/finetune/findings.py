@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -178,7 +178,9 @@ def duplicates(splits: Splits) -> dict[str, Any]:
     }
 
 
-def cut(model: LanguageModel, splits: Splits, tokens: dict[str, Sequence[int]]) -> dict[str, Any]:
+def cut(
+    model: LanguageModel, splits: Splits, tokens: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
     """Of each split the texts that lost tokens, and the longest of all with the tokens that they
     had. tokens: by split, of each example as the network reads it; it is read again where it fills
     the context."""
