@@ -124,7 +124,7 @@ def _search(features: Iterable[tuple[str, list[Any]]], labels: Sequence[Sequence
     return Probed(class_scores(labels[2], fitted.predict(test)), accuracy, strength, name)
 
 
-def _fit_alone(regression: Any, vectors: Any, labels: Sequence[Any]) -> None:
+def _fit_alone(regression: Any, vectors: Any, labels: Any) -> None:
     """On one thread: on a busy machine two wait for each other over vectors this short: SST-2's
     search took 46 s instead of 1.5 (docs/LOG.md)."""
     alone = require("threadpoolctl", EXTRA).threadpool_limits
