@@ -239,7 +239,7 @@ class Climb:
 
     def _latency(self, model: LanguageModel) -> float:
         """Milliseconds of one text, the median of a few dozen calls on several texts."""
-        texts = [self.rungs.examples[i].group for i in self.held[:TIMED]]
+        texts: list[Any] = [self.rungs.examples[i].group for i in self.held[:TIMED]]
         found = []
         for call in range(WARM + TIMED):
             begun = perf_counter()

@@ -18,8 +18,8 @@ def page(folder: Path) -> Page:
     recipe = opened(folder / recipes.RECIPE)
     done = folder / RESULT
     result = json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
-    climbed = result is not None and "ladder" in result
-    told = [] if result is None else about_choice(result) if climbed else sentences(result)
+    climbed = result if result is not None and "ladder" in result else None
+    told = about_choice(climbed) if climbed else sentences(result) if result else []
     lead = " ".join(f"{line}." for line in told) or "Not complete yet."
     found = Page(
         recipe.about.strip() or f"Fine-tuning {recipe.model} to {recipe.task}",
@@ -27,7 +27,7 @@ def page(folder: Path) -> Page:
         kicker=f"tercet report {folder} · {time.strftime('%Y-%m-%d %H:%M')}",
     )
     if climbed:
-        header, *lines = rungs(result)
+        header, *lines = rungs(climbed)
         found.section("The rungs", table(header, lines))
     elif result is not None:
         header = ["run", "split", *result["validation"]["mean"]]
