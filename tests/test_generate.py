@@ -518,3 +518,11 @@ def test_a_network_of_nan_says_so(temperature: float) -> None:
 def test_a_bias_that_is_no_dict_says_so() -> None:
     with pytest.raises(InputError, match="dict"):
         Sampling(bias=None)  # type: ignore[arg-type]
+
+
+def test_inference_mode_may_come_and_go():
+    """What is kept between calls is made in no mode of the caller's."""
+    network = build(DECODER, seed=3).eval()
+    with torch.inference_mode():
+        first = generate(network, [[5, 6, 7]], max_new_tokens=4)[0].ids
+    assert generate(network, [[5, 6, 7]], max_new_tokens=4)[0].ids == first

@@ -17,7 +17,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 
 GRAM = 5
 NEAR = 0.8
@@ -57,12 +56,22 @@ def twins(texts: Sequence[str], others: Iterable[str], *, near: float = NEAR) ->
             best[number] = Twin(number, other, 1.0, True)
         grams = _grams(text)
         found = (n for gram in _rarest(grams, rarity, near) for n in index.get(gram, ()))
-        for number in islice(dict.fromkeys(found), CANDIDATES):
+        for number in _first(found, CANDIDATES):
             known = best.get(number)
             similarity = _jaccard(sets[number], grams)
             if similarity >= near and (known is None or similarity > known.similarity):
                 best[number] = Twin(number, other, similarity, False)
     return sorted(best.values(), key=lambda twin: (not twin.same, -twin.similarity, twin.text))
+
+
+def _first(found: Iterable[int], most: int) -> dict[int, None]:
+    """The first so many different ones; no more is read."""
+    kept: dict[int, None] = {}
+    for one in found:
+        kept[one] = None
+        if len(kept) == most:
+            break
+    return kept
 
 
 def normalised(text: str) -> str:

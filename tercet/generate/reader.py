@@ -127,9 +127,9 @@ class Reader:
         tokens = torch.tensor(ids, device=self.device)  # (N,)
         layout = Layout([len(text) for text in unread], past=cache.lengths, device=self.device)
         rows: Tensor | slice = slice(None)
-        if behind is not None:
+        if behind is not None and behind < len(ids):
             rows = slice(len(ids) - behind, None)
-        elif len(ids) > len(unread):
+        elif behind is None and len(ids) > len(unread):
             rows = layout.last
         if self.tape is not None and len(ids) <= FEW and isinstance(cache, Cache):
             if rows == slice(None):

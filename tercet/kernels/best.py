@@ -20,7 +20,8 @@ def best(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     float64), (N, k) int64. Where fewer than k are above -inf, the rest are -inf."""
     kernels = _kernels(x)
     if kernels is None:
-        values, places = x.topk(k)
+        # of equals max gives the first, as the kernel does; topk promises none
+        values, places = x.max(-1, keepdim=True) if k == 1 else x.topk(k)
         return values.to(torch.promote_types(x.dtype, torch.float32)), places
     values = torch.empty(len(x), k, dtype=torch.float32)
     places = torch.empty(len(x), k, dtype=torch.int64)

@@ -243,10 +243,11 @@ class Tape:
         """The operations on their buffers, which hold at least so many rows."""
         if self._made is None or rows > self._held:
             self._held = max(rows, 2 * self._held)
-            buffers = {
-                name: torch.zeros(self._held, width, dtype=torch.float32, device="cpu")
-                for name, width in self.widths.items()
-            }
+            with torch.inference_mode(False):  # they are kept, and written to in any mode later
+                buffers = {
+                    name: torch.empty(self._held, width, dtype=torch.float32, device="cpu")
+                    for name, width in self.widths.items()
+                }
             ops = (Op * len(self._ops))()
             for i, (op, x, y, add, heads) in enumerate(self._ops):
                 ctypes.memmove(ctypes.byref(ops[i]), ctypes.byref(op), ctypes.sizeof(Op))

@@ -49,7 +49,6 @@ class StackTape:
                 "query": self.inner,
                 "seen": self.inner,
                 "inner": c.d_ff,
-                "logits": c.vocab_size,
             }
         )
         for i, block in enumerate(self.stack.blocks):
@@ -68,6 +67,7 @@ class StackTape:
             type(slot) is nn.Identity for slot in (heads.transform, heads.scale)
         )
         if self.through:
+            self.tape.widths["logits"] = c.vocab_size
             _, weight, bias = heads.output_parts(network.tokens.weight[:0])
             layer = (weight, bias) if heads.packed is None else _parts(heads.packed)
             self.tape.product(self.out, "logits", layer)

@@ -171,6 +171,7 @@ def duplicates(splits: Splits) -> dict[str, Any]:
             shown(
                 rows[twin.text],
                 similarity=round(twin.similarity, 3),
+                same=twin.same,
                 other=shown(known[twin.other]),
             )
             for twin in found[:SHOWN]

@@ -140,7 +140,7 @@ def _duplicates(twins: dict[str, Any]) -> Section:
             row["label"],
             _quote(row["other"]),
             row["other"]["label"],
-            "same" if row["similarity"] == 1 else f"{row['similarity']:.2f}",
+            "same" if row["same"] else f"{row['similarity']:.2f}",
         ]
         for row in twins["shown"]
     ]
