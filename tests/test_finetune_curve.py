@@ -91,6 +91,11 @@ def test_a_curve_from_the_command_line(
     scratch = finetune(recipe(place, "train.scratch=true"), tmp_path / "scratch")
     assert scratch["test"]["mean"] == points["from scratch", 90]["mean"]
     assert not list((folder / "curve").rglob("model.safetensors"))
+    capsys.readouterr()
+    assert cli.run(["runs", str(tmp_path), "--json"]) == 0
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (own,) = [one for one in listed if one["run"] == str(folder)]
+    assert own["step"] == 11  # of the runs on all rows, not of the curve's
     assert cli.run(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text()
     assert "More labels" in page and "from scratch" in page and "training rows" in page
@@ -143,6 +148,7 @@ def test_other_tasks_have_curves_too(tmp_path: Path):
         ({"curve": {"sizes": [0]}}, r"curve.sizes \[0\] must be 1 or more"),
         ({"curve": {"scratch": True}}, "curve.scratch: name the sizes too"),
         ({"curve": {"sizes": [5]}, "folds": 3}, "folds 3 with curve.sizes"),
+        ({"curve": CURVE, "train": {"scratch": True}}, "train.scratch with curve.sizes"),
         ({"curve": CURVE, "train": {"freeze": 1}}, "new weights must all learn"),
         ({"curve": CURVE, "train": {"lora": {"rank": 2}}}, "new weights must all learn"),
     ],

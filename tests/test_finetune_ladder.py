@@ -236,12 +236,29 @@ def test_other_kinds_are_refused(place: Path, tmp_path: Path, capsys: Any):
         ("--task", "tag"): "--ladder is for the task classify, not tag",
         ("--seeds", "2"): "seeds 2 with --ladder",
         ("--set", "evaluate.patience=2"): "evaluate.patience with --ladder",
+        ("--set", "train.scratch=true"): "train.scratch with --ladder",
+        ("--curve", "5"): "curve.sizes [5] with --ladder",
         ("--set", "ladder.few=0"): "ladder.few 0 must be 1 or more",
         ("--set", "ladder.step=3"): "did you mean 'steps'",
     }.items():
         command = ["finetune", str(place / "model"), str(place / "easy.jsonl"), "--ladder"]
         assert cli.run([*command, "--folder", str(tmp_path / "no"), "--quiet", *args]) == 2
         assert said in capsys.readouterr().err, said
+
+
+def test_a_label_that_stands_once_stops_nothing(place: Path, tmp_path: Path):
+    lines = (place / "easy.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    names = sorted({row["label"] for row in rows})
+    many = [row for row in rows if row["label"] == names[0]]
+    one = next(row for row in rows if row["label"] == names[1])
+    told = "\n".join(json.dumps(row) for row in [*many, one])
+    (tmp_path / "once.jsonl").write_text(told)
+    changes = {"model": str(place / "model"), "ladder": {"steps": 2, "pairs": 8}}
+    result = finetune(recipe(tmp_path, "once.jsonl", **changes), tmp_path / "run")
+    assert result["validation"]["n"] == len(many) + 1
+    found = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert "duplicates" not in found and "mistakes" not in found  # there are no test rows
 
 
 # its parts ---------------------------------------------------------------------------------------

@@ -47,6 +47,11 @@ def regression(
     their mean. Of all strengths the one with the least log loss on rows left out is taken: of few
     rows, many strengths get the same number right.
     """
+    known = np.unique(labels)
+    if len(known) < 2:  # of a fold that has lost the only row of the other label
+        base = np.full(n_labels, -NEVER)
+        base[known] = 0.0
+        return Regression(np.zeros((n_labels, vectors.shape[1])), base, 1.0)
     how = {"weights": weights, "centred": centred}
     parts, best, least = list(_parts(labels)), 1.0, np.inf
     for strength in STRENGTHS if parts else ():
@@ -106,6 +111,7 @@ def _parts(labels: np.ndarray) -> Iterator[np.ndarray]:
     place[order] = np.arange(len(labels)) % FOLDS
     for fold in range(FOLDS if len(labels) <= FEW else 1):
         held = place == fold
+        held &= np.isin(labels, labels[~held])  # of a label of no other fold no strength can say it
         if held.any() and len(np.unique(labels[~held])) > 1:
             yield held
 

@@ -171,7 +171,9 @@ def summary(folder: Path) -> Summary:
 def _of_finetuning(folder: Path, recipe: FinetuneRecipe) -> Summary:
     """All seeds or folds together; the metric that the best is chosen by stands for the loss of a
     validation split, and the loss is that of the run that came last."""
-    logs = sorted(folder.rglob("log.jsonl"), key=lambda log: log.stat().st_mtime)
+    found = folder.rglob("log.jsonl")
+    logs = [log for log in found if log.relative_to(folder).parts[0] != finetuning.CURVE]
+    logs.sort(key=lambda log: log.stat().st_mtime)
     last = [last_rows(log, "step", RECENT) for log in logs]
     ends = [found[-1] for found in last if found]
     begun = [next(rows(log, "event"), {}) for log in logs]

@@ -24,6 +24,7 @@ from tercet.jobs.settings import choice
 if TYPE_CHECKING:
     from tercet.jobs.finetune.task import Reader
 
+CURVE = "curve"  # the folder of the runs on fewer rows
 RESULT = "result.json"  # stands in a run folder that is complete
 FINDINGS = "findings.json"  # beside it, what the best model shows of the data
 # where each task is; one function that reads the data, see task.py

@@ -114,10 +114,9 @@ class ClassifyTask:
     def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
         parts = {name: getattr(splits, name) for name in (TRAIN, VALIDATION, TEST)}
         tokens = {name: [len(one.read.ids) for one in part] for name, part in parts.items() if part}
-        found = {
-            "duplicates": findings.duplicates(splits),
-            "cut": findings.cut(self.model, splits, tokens),
-        }
+        found = {"cut": findings.cut(self.model, splits, tokens)}
+        if findings.measured(splits)[1]:
+            found = {"duplicates": findings.duplicates(splits)} | found
         if not self._one_label:
             return found
         found["label_errors"] = self._label_errors(splits, folds)

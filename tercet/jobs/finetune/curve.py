@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from tercet.data.order import permutation
 from tercet.errors import InputError
-from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.finetune import CURVE
+from tercet.jobs.finetune.settings import Curve, FinetuneRecipe
 from tercet.jobs.flags import say
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _point(
     done = replace(
         job,
         recipe=_recipe(job, examples, start),
-        folder=job.folder / "curve" / name.replace(", ", "-").replace(" ", "-"),
+        folder=job.folder / CURVE / name.replace(", ", "-").replace(" ", "-"),
         splits=replace(job.splits, train=examples),
     ).fitted(kept=False)
     scores = {name: getattr(one, split) for name, one in done.items()}
@@ -113,5 +114,6 @@ def _recipe(job: Job, examples: Sequence[Any], start: str) -> FinetuneRecipe:
     return replace(
         job.recipe,
         train=replace(train, epochs=epochs, scratch=start == SCRATCH),
+        curve=Curve(),
         evaluate=replace(job.recipe.evaluate, every=every),
     )

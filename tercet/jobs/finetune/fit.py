@@ -185,7 +185,9 @@ class Fitting(Learning):
         validation = self.task.scores(self.network, self.splits.validation)
         test = self.task.scores(self.network, self.splits.test) if self.splits.test else None
         finished = self.task.finish(self.network, self.splits.validation)
-        self.keep(self.network, finished, validation.figures[self.metric])
+        # before a first evaluation it is kept only where there is nothing else
+        value = -math.inf if state.best_step is None else validation.figures[self.metric]
+        self.keep(self.network, finished, value)
         if self.recipe.folds is not None and finished.said is not None:
             with written(self.folder / SAID) as draft:
                 np.save(draft, finished.said.numpy())

@@ -104,7 +104,7 @@ class Job:
         )
 
         def keep(network: Network, finished: Finished, value: float) -> None:
-            if value > best:
+            if value > best or not done:
                 self.save(network, finished, self.folder / "model")
 
         return keep

@@ -165,8 +165,10 @@ class Climb:
         return result
 
     def findings(self, best: str) -> dict[str, Any]:
-        """As ``Job.findings``: all rows were learned, so only test rows tell of mistakes."""
-        splits = Splits(self.rungs.examples, (), self.job.splits.test)
+        """As ``Job.findings``; out of fold all rows were learned, and only test rows tell of
+        mistakes."""
+        train, held = ([self.rungs.examples[i] for i in part] for part in (self.rows, self.held))
+        splits = Splits(train, () if self.folds else held, self.job.splits.test)
         return self.task.findings(load(self.job.folder / "model"), splits, [])
 
     def clear(self) -> None:
@@ -225,6 +227,7 @@ class Climb:
             cost = self.rungs.learn(name, rows, where, keep)
             with written(where / COST) as draft:
                 draft.write_text(json.dumps(asdict(cost)), encoding="utf-8")
+        shutil.rmtree(where / "checkpoints", ignore_errors=True)  # the cost stands without them
         return Cost(**json.loads((where / COST).read_text(encoding="utf-8")))
 
     def _write(self, path: Path, network: Network, held: list[int]) -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shutil import rmtree
 from statistics import median
 from typing import Any
 
@@ -79,7 +78,8 @@ class Rungs:
         plain = self.task.model.config.family != "encoder-decoder" and not any(
             one.read.types for one in self.examples
         )
-        return [PROBE, *([FEW_SHOT] if few and plain else []), LORA, FULL]
+        adapted = self.task.model.config.mixer == "attention"
+        return [PROBE, *([FEW_SHOT] if few and plain else []), *([LORA] if adapted else []), FULL]
 
     def learn(self, name: str, rows: Sequence[int], folder: Path, keep: Keep) -> Cost:
         """The rung ``name`` on the examples of these numbers; the network goes to ``keep``. It goes
@@ -99,7 +99,8 @@ class Rungs:
 
     def _few_shot(self, rows: Sequence[int], folder: Path, keep: Keep) -> Cost:
         train, after = self.recipe.train, []
-        changed = replace(train, epochs=1, lora=None, learning_rate=self._rate * FEW_SHOT_RATE)
+        rate = self._rate * FEW_SHOT_RATE
+        changed = replace(train, epochs=1, lora=None, freeze=None, learning_rate=rate)
         recipe = replace(self.recipe, train=changed)
 
         def headed(body: Network) -> None:
@@ -209,7 +210,6 @@ class Last(Learning):
         self.optimise(state, quiet)
         self.network.eval()
         self.keep(self.network)
-        rmtree(self.checkpoints.folder, ignore_errors=True)
         return state
 
 

@@ -248,6 +248,11 @@ class FinetuneRecipe:
                 f"folds {self.folds} with curve.sizes {self.curve.sizes}: all sizes are measured "
                 "on the same validation rows; leave folds out, seeds may stay"
             )
+        if self.train.scratch and self.curve.sizes:
+            raise InputError(
+                "train.scratch with curve.sizes: the curve begins with the model's weights; leave "
+                "train.scratch out, and --scratch draws the curve of new weights beside it"
+            )
         if self.curve.scratch:
             dataclasses.replace(self.train, scratch=True)  # raises for what cannot be
         if self.folds is not None and isinstance(self.data.validation, list):
@@ -258,6 +263,11 @@ class FinetuneRecipe:
     def _check_ladder(self) -> None:
         if self.task != "classify":
             raise InputError(f"--ladder is for the task classify, not {self.task}; leave it out")
+        if self.train.scratch:
+            raise InputError(
+                "train.scratch with --ladder: its rungs begin with the model's weights; leave it "
+                "out"
+            )
         if self.seeds > 1:
             raise InputError(f"seeds {self.seeds} with --ladder: every rung is one run; give 1")
         if self.curve.sizes:
