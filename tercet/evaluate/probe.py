@@ -6,7 +6,6 @@ tried on the validation texts; the test texts are looked at once, by the best.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from tercet.errors import InputError, require
 from tercet.evaluate.classification import ClassScores, class_scores
+from tercet.evaluate.regression import fit_alone
 from tercet.language_model import LanguageModel
 
 EXTRA = "learn"
@@ -103,7 +103,7 @@ def out_of_fold(vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> n
             continue
         scaler.fit(vectors[~held])
         fitted = regression(C=VARIANCE / vectors.shape[1], max_iter=200)
-        _fit_alone(fitted, scaler.transform(vectors[~held]), labels[~held].tolist())
+        fit_alone(fitted, scaler.transform(vectors[~held]), labels[~held].tolist())
         said = fitted.predict_proba(scaler.transform(vectors[held]))
         found[np.ix_(held, known)] = said
         found[held & ~np.isin(labels, known)] = np.nan
@@ -117,20 +117,11 @@ def _search(features: Iterable[tuple[str, list[Any]]], labels: Sequence[Sequence
     for name, (train, validation, test) in features:
         for strength in STRENGTHS:
             fitted = regression(C=strength, max_iter=1_000)
-            _fit_alone(fitted, train, labels[0])
+            fit_alone(fitted, train, labels[0])
             accuracy = float(fitted.score(validation, labels[1]))
             tried.append((accuracy, strength, name, fitted, test))
     accuracy, strength, name, fitted, test = max(tried, key=lambda one: one[0])
     return Probed(class_scores(labels[2], fitted.predict(test)), accuracy, strength, name)
-
-
-def _fit_alone(regression: Any, vectors: Any, labels: Any) -> None:
-    """On one thread: on a busy machine two wait for each other over vectors this short: SST-2's
-    search took 46 s instead of 1.5 (docs/LOG.md)."""
-    alone = require("threadpoolctl", EXTRA).threadpool_limits
-    with warnings.catch_warnings(), alone(1):
-        warnings.simplefilter("ignore")  # the weakest regularisations end a little early
-        regression.fit(vectors, labels)
 
 
 def _checked(*parts: Labelled) -> Sequence[Labelled]:

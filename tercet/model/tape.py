@@ -62,9 +62,10 @@ class StackTape:
         self.out = "x" if last is None else "states"
         self.n_ops = self.tape.n_ops  # without the output layer
         heads = network.heads
-        between = heads.output is None or stack is not network.decoder
-        self.through = not between and all(
-            type(slot) is nn.Identity for slot in (heads.transform, heads.scale)
+        self.through = (
+            stack is network.decoder
+            and heads.output is not None
+            and all(type(slot) is nn.Identity for slot in (heads.transform, heads.scale))
         )
         if self.through:
             self.tape.widths["logits"] = c.vocab_size
