@@ -15,7 +15,9 @@ import pytest
 from small_tables import TEXTS, WORDS, label_of, model_folder, sentences, table
 from test_jobs_train import recipe_of
 
+import tercet.jobs.reproduce as experiments
 import tercet.jobs.reproduce.tasks as tasks_module
+from tercet import cli
 from tercet.data.documents import records
 from tercet.errors import InputError
 from tercet.evaluate.probe import probe, probe_vectors
@@ -136,7 +138,7 @@ def test_a_picture_has_rows_of_three_panels():
 
 
 def test_tasks_go_on_where_they_were_interrupted(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
     tagged = tmp_path / "words.tsv"
     words = "\n\n".join(f"red\tADJ\n{a}\tNOUN\n{b}\tNOUN" for a in WORDS[:5] for b in WORDS[:4])
@@ -196,6 +198,11 @@ def test_tasks_go_on_where_they_were_interrupted(
     result = json.loads((tmp_path / "out" / "classify" / "red" / "result.json").read_text())
     assert rows[1].ours == pytest.approx(100 * result["test"]["mean"]["f1"])
     assert calls[-1].train.epochs == 3 and calls[-1].train.learning_rate == 1e-2
+    monkeypatch.setattr(experiments, "entries", lambda: {"small": entry})
+    command = ["reproduce", "small", "--task", "words", "red", "--folder", str(tmp_path / "out")]
+    cli.dispatch([*command, "--json", "--quiet"])
+    told = [json.loads(line)["measure"] for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert told == [rows[3].measure, rows[0].measure, rows[1].measure]
 
 
 def test_transfer_curves(place: Path, tmp_path: Path):

@@ -53,5 +53,11 @@ def test_an_unknown_name_says_the_nearest(tmp_path: Path):
         cli.dispatch(["reproduce", "multi30k-tini", "--folder", str(tmp_path)])
 
 
+@pytest.mark.parametrize("name, there", [("finetune", "'TREC', 'SST-2'"), ("growth", "none")])
+def test_an_unknown_task_says_which_there_are(name, there, tmp_path: Path):
+    with pytest.raises(InputError, match=f"no task 'CoLA'; it has {there}"):
+        cli.dispatch(["reproduce", name, "--task", "CoLA", "--folder", str(tmp_path)])
+
+
 def test_the_table_of_what_is_reproduced_is_plain_yaml():
     assert all(isinstance(yaml.safe_dump(entry), str) for entry in entries().values())

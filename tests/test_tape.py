@@ -14,7 +14,7 @@ from tercet.config import TransformerConfig
 from tercet.generate import generate
 from tercet.kernels import library
 from tercet.kernels.packed import pack, product
-from tercet.kernels.tape import ACTIVATIONS, Tape
+from tercet.kernels.tape import ACTIVATIONS, Rows, Tape
 from tercet.model import build, flatten
 from tercet.model.layers import Activation
 from tercet.model.layout import Layout
@@ -131,6 +131,9 @@ def test_who_listens_to_a_layer_is_heard():
         network.decoder.get_submodule(path).register_forward_pre_hook(lambda module, given: None)
         assert tape_of(network, network.decoder) is None
     network = build(DECODERS["pre"], seed=2)
+    network.tokens.register_forward_pre_hook(lambda module, given: None)
+    assert tape_of(network, network.decoder) is None
+    network = build(DECODERS["pre"], seed=2)
     layer = network.decoder.blocks[0].attention.layer
     layer.q = torch.nn.Sequential(layer.q)
     assert tape_of(network, network.decoder) is None
@@ -186,13 +189,11 @@ def test_a_tape_is_kept_while_nothing_changes():
         assert (before is tape) == (number == 0)
     assert copy.deepcopy(network).decoder.__dict__["_kept_tape"] is None
     assert pickle.loads(pickle.dumps(network)).decoder.__dict__["_kept_tape"] is None
-    told = network.tokens.register_forward_hook(lambda *_: None)  # it is called beside the tape
-    assert lent() is not None
-    told.remove()
-    hook = stack.blocks[0].register_forward_hook(lambda *_: None)  # as many hooks as before
-    assert lent() is None
-    hook.remove()
-    assert lent() is not None
+    for part in (network.tokens, stack.blocks[0]):
+        hook = part.register_forward_hook(lambda *_: None)
+        assert lent() is None
+        hook.remove()
+        assert lent() is not None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -222,7 +223,7 @@ def test_a_product_of_any_shape(rows, sizes, data):
     tape = Tape({"x": inputs, "y": sizes[0] if gated else sum(sizes)})
     residual = "y" if add else None
     tape.product("x", "y", *zip(weights, biases), gated=gated, activation="silu", add=residual)
-    buffers = tape.buffers(rows)
+    buffers = {name: tape.buffer(name, rows) for name in "xy"}
     for buffer in buffers.values():
         buffer.normal_(generator=draw)
     x = buffers["x"].to(kind).double()
@@ -232,6 +233,28 @@ def test_a_product_of_any_shape(rows, sizes, data):
     wanted += buffers["y"] if add else 0
     tape.run(rows)
     torch.testing.assert_close(buffers["y"].double(), wanted, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 20), st.integers(1, 70), st.integers(1, 3), st.data())
+def test_rows_of_tables_are_added(rows, width, n_tables, data):
+    draw = torch.Generator().manual_seed(rows)
+    counts = [data.draw(st.integers(1, 30)) for _ in range(n_tables)]
+    kind = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))
+    tables = [torch.randn(n, width, generator=draw).to(kind) for n in counts]
+    index = {f"{i}": torch.randint(n, (rows,), generator=draw) for i, n in enumerate(counts)}
+    tape = Tape({"x": width})
+    tape.lookup("x", [(table, f"{i}") for i, table in enumerate(tables)], scale=3)
+    told = {name: index[name] for name in index if name != "2"}  # nothing is said of the last
+    tape.run(rows, Rows(torch.zeros(rows, dtype=torch.int64), {}, {}, told))
+    wanted = 3 * tables[0][index["0"]].float()
+    for i, table in enumerate(tables[1:], 1):
+        wanted = wanted + table[index["1"] if i == 1 else [0] * rows].float()
+    torch.testing.assert_close(tape.buffer("x", rows), wanted)
+    for wrong in (-1, counts[0]):
+        told["0"] = torch.full((rows,), wrong)
+        with pytest.raises(IndexError, match="outside its table"):
+            tape.run(rows, Rows(index["0"], {}, {}, told))
 
 
 # packed weights ----------------------------------------------------------------------------------

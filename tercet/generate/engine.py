@@ -132,7 +132,7 @@ def run(
         while True:
             ids = pick(logits, live)  # (B,)
             for text, token, log_probability in zip(
-                live, ids.tolist(), log_probabilities(logits, ids).tolist(), strict=True
+                live, ids.tolist(), log_probabilities(logits, ids), strict=True
             ):
                 text.append(token, log_probability)
             yield live

@@ -57,7 +57,7 @@ def picker(sampling: Sampling, seed: int, rules: TokenRules) -> Pick:
 def grow(text: Text, logits: Tensor, pick: Pick, log_sum: Tensor | None = None) -> int:
     """One text by one token, chosen from logits (1, V). log_sum (1,): theirs, where it is known."""
     ids = pick(logits, [text])
-    text.append(int(ids), float(log_probabilities(logits, ids, log_sum)))
+    text.append(int(ids), log_probabilities(logits, ids, log_sum)[0])
     return text.ids[-1]
 
 

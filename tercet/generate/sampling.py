@@ -170,7 +170,7 @@ def choose(logits: Tensor, sampling: Sampling, *, draws: Tensor | None = None) -
         return best(logits, 1)[1].squeeze(-1)
     assert draws is not None, "sampling above temperature 0 needs a draw for every row"
     weights = distribution(logits, sampling).cumsum(-1)  # (B, V)
-    _numbers(weights[:, -1])
+    _numbers(weights[:, -1].tolist())
     # The sum of all may end at 0.9999…: scaled by it, no draw can fall behind the last token.
     reach = draws.to(weights).unsqueeze(-1) * weights[:, -1:]  # (B, 1)
     return torch.searchsorted(weights, reach, right=True).squeeze(-1)
@@ -197,19 +197,20 @@ def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
     return probabilities
 
 
-def log_probabilities(logits: Tensor, ids: Tensor, sums: Tensor | None = None) -> Tensor:
-    """(B,): the model's own log-probability of each id: temperature 1, no filter, no rule. sums:
-    ``log_sums(logits)``, where they are known. Raises InputError where a network gives NaN, which
-    torch's argmax takes for the largest."""
-    own = logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+def log_probabilities(logits: Tensor, ids: Tensor, sums: Tensor | None = None) -> list[float]:
+    """B numbers: the model's own log-probability of each id: temperature 1, no filter, no rule.
+    sums: ``log_sums(logits)``, where they are known. Raises InputError where a network gives NaN,
+    which torch's argmax takes for the largest."""
+    own = logits.gather(-1, ids.unsqueeze(-1)).flatten().tolist()
     sums = log_sums(logits) if sums is None else sums
-    own = own.to(torch.promote_types(own.dtype, torch.float32)) - sums
-    _numbers(own)
-    return own
+    # plain numbers: behind a large network's weights each call into torch is a cold one
+    found = [x - total for x, total in zip(own, sums.tolist(), strict=True)]
+    _numbers(found)
+    return found
 
 
-def _numbers(x: Tensor) -> None:
-    if x.isnan().any():
+def _numbers(found: list[float]) -> None:
+    if any(x != x for x in found):
         raise InputError(
             "the network gives no numbers (NaN): check its weights, or try precision float32"
         )

@@ -23,10 +23,25 @@ struct attention {
     int32_t append, half; /* half: keys and values are bfloat16 */
 };
 
+/* Rows of tables, added; those of the first scaled. */
+struct table {
+    const void *data;     /* (count, width); NULL: none, and none behind it */
+    const int64_t *index; /* of each row; NULL: 0 */
+    int64_t count, half;  /* half: bfloat16 */
+};
+
+struct lookup {
+    float *y;
+    int64_t y_step, width;
+    struct table tables[3];
+    float scale;
+};
+
 struct op {
-    int64_t what; /* 0: product, 1: attention, 2: the norm of a product's x alone */
+    int64_t what; /* 0: product, 1: attention, 2: the norm of a product's x alone, 3: lookup */
     struct product product;
     struct attention attention;
+    struct lookup lookup;
 };
 
 struct tape {
@@ -150,10 +165,32 @@ static int attend(const struct attention *t, const struct tape *tape, int me, in
     return 1;
 }
 
-/* 0 where a thread had no memory. */
+static void look_up(const struct lookup *l, long rows, int me, int threads) {
+    for (long r = rows * me / threads; r < rows * (me + 1) / threads; r++)
+        for (int i = 0; i < 3 && l->tables[i].data; i++) {
+            const struct table *t = l->tables + i;
+            float *y = l->y + r * l->y_step, scale = i ? 1 : l->scale;
+            long from = (t->index ? t->index[r] : 0) * l->width, d = 0;
+            for (; d + W <= l->width; d += W)
+                *(vec *)(y + d) = load(t->data, from + d, t->half) * scale + (i ? *(vec *)(y + d) : all(0));
+            for (; d < l->width; d++) y[d] = load1(t->data, from + d, t->half) * scale + (i ? y[d] : 0);
+        }
+}
+
+/* Whether every table has the rows that are asked of it. */
+static int holds(const struct lookup *l, long rows) {
+    for (int i = 0; i < 3 && l->tables[i].data; i++)
+        for (long r = 0; r < rows && l->tables[i].index; r++)
+            if (l->tables[i].index[r] < 0 || l->tables[i].index[r] >= l->tables[i].count) return 0;
+    return 1;
+}
+
+/* 0 where a thread had no memory, -1 where a table has no such row. */
 int tape_run(const struct tape *tape, int threads) {
     struct meeting m = {0, 0};
     int done = 1;
+    for (long i = 0; i < tape->n_ops; i++)
+        if (tape->ops[i].what == 3 && !holds(&tape->ops[i].lookup, tape->rows)) return -1;
 #pragma omp parallel num_threads(threads) reduction(& : done)
     {
         int me = omp_get_thread_num(), all_of_us = omp_get_num_threads();
@@ -169,6 +206,7 @@ int tape_run(const struct tape *tape, int threads) {
             if (op->what == 2)
                 for (long r = tape->rows * me / all_of_us; r < tape->rows * (me + 1) / all_of_us; r++)
                     normed(p->y + r * p->y_step, p->x + r * p->x_step, p->inputs, &p->norm);
+            if (op->what == 3) look_up(&op->lookup, tape->rows, me, all_of_us);
             meet(&m, all_of_us);
         }
     }

@@ -68,8 +68,28 @@ class Attention(ctypes.Structure):
     ]
 
 
+class CTable(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("data", "index")),
+        ("count", c_int64),
+        ("half", c_int64),
+    ]
+
+
+class Lookup(ctypes.Structure):
+    _fields_ = [
+        ("y", c_void_p),
+        *((name, c_int64) for name in ("y_step", "width")),
+        ("tables", CTable * 3),
+        ("scale", c_float),
+    ]
+
+
 class Op(ctypes.Structure):
-    _fields_ = [("what", c_int64), ("product", Product), ("attention", Attention)]
+    _fields_ = [
+        ("what", c_int64),
+        *(("product", Product), ("attention", Attention), ("lookup", Lookup)),
+    ]
 
 
 class Whole(ctypes.Structure):
@@ -129,15 +149,17 @@ class Scope:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a run is told of its rows: the position of each, and what it sees.
+    """What a run is told of its rows: the position of each, what it sees and looks up.
 
     scopes: by the names that attention layers have given. keys: number -> keys and values, (pages,
-    G, page, K); a rectangle (B, G, capacity, K) is a page for each text.
+    G, page, K); a rectangle (B, G, capacity, K) is a page for each text. index: by the names that
+    tables have, (rows,) int64; a table that is not told gives its first row.
     """
 
     position: Tensor  # (rows,) int64
     scopes: dict[str, Scope]
     keys: dict[int, tuple[Tensor, Tensor]]
+    index: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -145,8 +167,9 @@ class Tape:
     """Operations on buffers of so many numbers a row (``widths``)."""
 
     widths: dict[str, int]
-    _ops: list[tuple[Op, str, str, str | None, Heads | None]] = field(default_factory=list)
+    _ops: list[tuple[Op, str, str, str | None]] = field(default_factory=list)
     _looks: list[tuple[int, Heads]] = field(default_factory=list)  # attention among them
+    _tables: list[tuple[int, int, str]] = field(default_factory=list)  # and those of a lookup
     _kept: list[Tensor] = field(default_factory=list)
     _made: tuple[Any, dict[str, Tensor]] | None = None
     _held: int = 0  # rows
@@ -182,7 +205,20 @@ class Tape:
                 kept = [weight.data, weight.scales]
                 part.w, part.outputs = weight.weights(where), weight.outputs
             self._kept += kept
-        self._ops.append((op, x, y, add, None))
+        self._ops.append((op, x, y, add))
+
+    def lookup(self, y: str, tables: Sequence[tuple[Tensor, str]], *, scale: float = 1.0) -> None:
+        """y = scale first[index] + second[index] + ..., of up to three tables (count, width), each
+        with the name that a run tells its index by."""
+        op = Op(what=3)
+        op.lookup.width, op.lookup.scale = self.widths[y], scale
+        for i, (table, name) in enumerate(tables):
+            table = table.detach()
+            assert table.is_contiguous()
+            self._kept.append(table)
+            op.lookup.tables[i] = CTable(table.data_ptr(), None, len(table), KINDS[table.dtype])
+            self._tables.append((len(self._ops), i, name))
+        self._ops.append((op, y, y, None))
 
     def attend(self, x: str, y: str, heads: Heads) -> None:
         """y = attention of the queries (and of keys and values, to be appended) in x."""
@@ -192,12 +228,12 @@ class Tape:
         made.scale, made.append = heads.scale, heads.append
         made.q_norm, made.k_norm = self._norm(heads.q_norm), self._norm(heads.k_norm)
         self._looks.append((len(self._ops), heads))
-        self._ops.append((op, x, y, None, heads))
+        self._ops.append((op, x, y, None))
 
     def norm(self, x: str, y: str, norm: Norm) -> None:
         op = Op(what=2)
         op.product.inputs, op.product.norm = self.widths[x], self._norm(norm)
-        self._ops.append((op, x, y, None, None))
+        self._ops.append((op, x, y, None))
 
     def _norm(self, norm: Norm | None) -> CNorm:
         if norm is None:
@@ -214,14 +250,17 @@ class Tape:
 
     # to be run --------------------------------------------------------------------------------
 
-    def buffers(self, rows: int) -> dict[str, Tensor]:
-        """The (rows, width) float32 that a run of so many rows reads and writes."""
-        return {name: buffer[:rows] for name, buffer in self._bound(rows)[1].items()}
+    def buffer(self, name: str, rows: int) -> Tensor:
+        """The (rows, width) float32 that a run of so many rows reads or writes."""
+        return self._bound(rows)[1][name][:rows]
 
     def run(self, rows: int, told: Rows | None = None, *, n_ops: int | None = None) -> None:
-        """All operations on ``buffers(rows)``, or the first so many; attention must be told where
-        the rows stand."""
+        """All operations on the buffers, or the first so many; attention must be told where the
+        rows stand."""
         ops, _ = self._bound(rows)
+        for i, j, name in self._tables:
+            index = told.index.get(name) if told else None
+            ops[i].lookup.tables[j].index = None if index is None else index.data_ptr()
         for i, heads in self._looks:
             assert told is not None
             k, v = told.keys[heads.keys]
@@ -249,12 +288,13 @@ class Tape:
                     for name, width in self.widths.items()
                 }
             ops = (Op * len(self._ops))()
-            for i, (op, x, y, add, heads) in enumerate(self._ops):
+            for i, (op, x, y, add) in enumerate(self._ops):
                 ctypes.memmove(ctypes.byref(ops[i]), ctypes.byref(op), ctypes.sizeof(Op))
-                made = ops[i].product if heads is None else ops[i].attention
-                made.x, made.x_step = buffers[x].data_ptr(), self.widths[x]
+                made = (ops[i].product, ops[i].attention, ops[i].product, ops[i].lookup)[op.what]
                 made.y, made.y_step = buffers[y].data_ptr(), self.widths[y]
-                if heads is None and add is not None:
+                if op.what != 3:
+                    made.x, made.x_step = buffers[x].data_ptr(), self.widths[x]
+                if add is not None:
                     made.residual = buffers[add].data_ptr()
             self._made = ops, buffers
         return self._made
@@ -287,7 +327,10 @@ def _run(ops: Any, n_ops: int, rows: int, position: int | None) -> None:
     kernels = library("tape")
     assert kernels is not None
     whole = Whole(ctypes.addressof(ops), n_ops, rows, position)
-    if not kernels.tape_run(ctypes.byref(whole), torch.get_num_threads()):
+    done = kernels.tape_run(ctypes.byref(whole), torch.get_num_threads())
+    if done < 0:
+        raise IndexError("a token, position or type is outside its table")
+    if not done:
         raise MemoryError("a few rows had no memory for their scratch")
 
 

@@ -81,12 +81,15 @@ class Learned(nn.Embedding):
         self.context_length, self.offset = context_length, offset
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:  # type: ignore[override]  # (N, D)
-        if max(layout.totals) > self.context_length:
+        self.check(max(layout.totals))
+        return x + super().forward(layout.positions + self.offset)
+
+    def check(self, longest: int) -> None:
+        if longest > self.context_length:
             raise InputError(
-                f"a sequence of {max(layout.totals)} tokens is longer than the context of "
+                f"a sequence of {longest} tokens is longer than the context of "
                 f"{self.context_length}; shorten it"
             )
-        return x + super().forward(layout.positions + self.offset)
 
 
 class Rotary(Table):

@@ -21,6 +21,7 @@ from tercet.model.cache import Cache
 from tercet.model.layers import Activation, FeedForward, GatedFeedForward, RMSNorm, Scale
 from tercet.model.layout import Layout
 from tercet.model.linear import Linear, PackedLinear, heard
+from tercet.model.pick import Table
 from tercet.model.positions import Learned, RelativeBuckets, Rotary, Sinusoidal
 from tercet.model.transformer import (
     Block,
@@ -51,6 +52,7 @@ class StackTape:
                 "inner": c.d_ff,
             }
         )
+        self._embedding()
         for i, block in enumerate(self.stack.blocks):
             assert isinstance(block, Block)
             self._attention(block.attention, i)
@@ -72,9 +74,25 @@ class StackTape:
             _, weight, bias = heads.output_parts(network.tokens.weight[:0])
             layer = (weight, bias) if heads.packed is None else _parts(heads.packed)
             self.tape.product(self.out, "logits", layer)
+        self.row = network.tokens.weight.new_empty(0, c.kv_heads, c.head_width)  # of keys
         self.biases: dict[tuple[int, int], Tensor] = {}
         self.head: Tape | None = None
         self.weight: Tensor | None = None
+
+    def _embedding(self) -> None:
+        embedding, tokens = self.stack.embedding, self.network.tokens.weight
+        scale = embedding.scale.factor if isinstance(embedding.scale, Scale) else 1.0
+        tables, positions = [(tokens, "tokens")], embedding.positions
+        if isinstance(positions, Learned):
+            tables.append((positions.weight[positions.offset :], "positions"))
+        if isinstance(positions, Sinusoidal):
+            longest = self.config.context_length
+            tables.append((positions.table(longest, tokens.device, tokens.dtype), "positions"))
+        if isinstance(embedding.types, TokenTypes):
+            tables.append((embedding.types.weight, "types"))
+        self.tape.lookup("x", tables, scale=scale)
+        if (norm := _norm(embedding.norm)) is not None:
+            self.tape.norm("x", "x", norm)
 
     def _attention(self, sublayer: Sublayer, number: int) -> None:
         layer, before = sublayer.layer, _norm(sublayer.before)
@@ -131,8 +149,8 @@ class StackTape:
 
     def encode(self, tokens: Tensor, layout: Layout, types: Tensor | None = None) -> Tensor:
         """States (N, D) float32 of tokens (N,) that see all of their own text."""
-        states = self.stack.embedding(self.network.tokens(tokens), layout, types)
-        sizes = (layout.n_sequences, self.config.kv_heads, max(layout.lengths))
+        longest = max(layout.lengths)
+        sizes = (layout.n_sequences, self.config.kv_heads, longest)
         keys = torch.empty(2, *sizes, self.config.head_width, dtype=torch.float32)
         own, texts = layout.sequence, torch.arange(layout.n_sequences)
         lengths = torch.tensor([n for n in layout.lengths for _ in range(n)])
@@ -141,26 +159,29 @@ class StackTape:
             last = lengths
             if pattern.window is not None:
                 last = lengths.minimum(layout.positions + pattern.window)
-            scopes[f"pattern {kind}"] = self._scope(kind, texts, own, layout.positions, last)
-        return self._run(states, layout.positions, scopes, {0: (keys[0], keys[1])})
+            rows = (texts, own, layout.positions, last)
+            scopes[f"pattern {kind}"] = self._scope(kind, *rows, longest)
+        told = Rows(layout.positions, scopes, {0: (keys[0], keys[1])})
+        if types is not None:
+            told.index["types"] = types
+        return self._run(tokens, longest, told)
 
     def decode(
         self, tokens: Tensor, layout: Layout, cache: Cache, *, logits: bool = False
     ) -> Tensor:
         """States (N, D) float32 of tokens (N,) behind a cache, which then holds them; or their
         logits (N, V), in one go where nothing stands between."""
-        states = self.stack.embedding(self.network.tokens(tokens), layout, None)
-        G, K = self.config.kv_heads, self.config.head_width
-        row = states.new_empty(0, G, K)
-        layers = [layer.pages(layout, row) for layer in cache.layers] + cache.cross
-        scopes = self._behind(*cache.pages(layout), layout.positions)
+        longest = max(layout.totals)
+        layers = [layer.pages(layout, self.row) for layer in cache.layers] + cache.cross
+        scopes = self._behind(*cache.pages(layout), layout.positions, longest)
         if cache.memory_layout is not None:
             source = torch.tensor(cache.owners)[layout.sequence]
             lengths = torch.tensor(cache.memory_layout.lengths)[source]
             texts = torch.arange(cache.memory_layout.n_sequences)
             scopes["memory"] = Scope(texts, source, torch.zeros_like(lengths), lengths)
         fused = logits and self.through
-        found = self._run(states, layout.positions, scopes, dict(enumerate(layers)), logits=fused)
+        told = Rows(layout.positions, scopes, dict(enumerate(layers)))
+        found = self._run(tokens, longest, told, logits=fused)
         cache.lengths = layout.totals
         return self.logits(found) if logits and not fused else found
 
@@ -169,22 +190,24 @@ class StackTape:
     ) -> Tensor:
         """States (N, D) float32 of tokens (N,) at positions (N,) of texts whose pages stand from
         place ``text`` (N,) of ``pages`` on; their keys are written into the store."""
-        x = self.network.tokens(tokens)
-        states = self.stack.embedding(x, Places(position), None)  # type: ignore[arg-type]
-        scopes = self._behind(pages, text, position)
-        return self._run(states, position, scopes, dict(enumerate(store.layers)))
+        longest = int(position.max()) + 1
+        scopes = self._behind(pages, text, position, longest)
+        return self._run(tokens, longest, Rows(position, scopes, dict(enumerate(store.layers))))
 
-    def _behind(self, pages: Tensor, text: Tensor, position: Tensor) -> dict[str, Scope]:
+    def _behind(
+        self, pages: Tensor, text: Tensor, position: Tensor, longest: int
+    ) -> dict[str, Scope]:
         """Rows that see what stands before them, each layer as far as its window reaches."""
+        last = position + 1
         return {
-            f"pattern {kind}": self._scope(kind, pages, text, position, position + 1)
+            f"pattern {kind}": self._scope(kind, pages, text, position, last, longest)
             for kind in range(len(self.patterns))
         }
 
     def _scope(
-        self, kind: int, pages: Tensor, text: Tensor, position: Tensor, last: Tensor
+        self, kind: int, pages: Tensor, text: Tensor, position: Tensor, last: Tensor, longest: int
     ) -> Scope:
-        pattern, longest = self.patterns[kind], int(last.max())
+        pattern = self.patterns[kind]
         first = torch.zeros_like(position)
         if pattern.window is not None:
             first = (position - pattern.window + 1).clamp_(min=0)
@@ -204,20 +227,12 @@ class StackTape:
             self.biases = {(kind, span): bias}
         return self.biases[kind, span]
 
-    def _run(
-        self,
-        states: Tensor,
-        position: Tensor,
-        scopes: dict[str, Scope],
-        keys: dict[int, tuple[Tensor, Tensor]],
-        *,
-        logits: bool = False,
-    ) -> Tensor:
-        buffers = self.tape.buffers(len(states))
-        buffers["x"].copy_(states)
-        n_ops = None if logits else self.n_ops
-        self.tape.run(len(states), Rows(position, scopes, keys), n_ops=n_ops)
-        return buffers["logits" if logits else self.out]
+    def _run(self, tokens: Tensor, longest: int, told: Rows, *, logits: bool = False) -> Tensor:
+        if isinstance(positions := self.stack.embedding.positions, Learned):
+            positions.check(longest)
+        told.index.update(tokens=tokens, positions=told.position)
+        self.tape.run(len(tokens), told, n_ops=None if logits else self.n_ops)
+        return self.tape.buffer("logits" if logits else self.out, len(tokens))
 
     def logits(self, states: Tensor) -> Tensor:
         """(N, D) -> (N, V) float32, for FEW rows or fewer."""
@@ -229,18 +244,9 @@ class StackTape:
             self.head = Tape({"x": self.config.d_model, "logits": len(weight)})
             layer = (weight, bias) if heads.packed is None else _parts(heads.packed)
             self.head.product("x", "logits", layer)
-        buffers = self.head.buffers(len(x))
-        buffers["x"].copy_(x)
+        self.head.buffer("x", len(x)).copy_(x)
         self.head.run(len(x))
-        return buffers["logits"]
-
-
-class Places:
-    """As much of a Layout as an embedding looks at."""
-
-    def __init__(self, positions: Tensor) -> None:
-        self.positions, self.device = positions, positions.device
-        self.totals = (int(positions.max()) + 1,)
+        return self.head.buffer("logits", len(x))
 
 
 class Pages:
@@ -267,7 +273,8 @@ def tape_of(network: object, stack: nn.Module | None) -> StackTape | None:
     """The tape of a network's stack that can be run so, else None."""
     if not isinstance(network, Transformer) or not isinstance(stack, Stack):
         return None
-    known = all(type(m) in KNOWN and not heard(m) for m in stack.modules())
+    modules = [network.tokens, *stack.modules()]
+    known = all(type(m) in KNOWN and not heard(m) for m in modules)
     plain = [m.weight for m in stack.modules() if isinstance(m, Linear)]
     weights = [network.tokens.weight, *plain]
     return StackTape(network, stack) if known and fits(weights, network.config.head_width) else None
@@ -330,7 +337,18 @@ class _Kept:
 
 
 KNOWN = {
-    *(Stack, Embedding, TokenTypes, Block, Sublayer, Skip, Attention, CrossAttention, Pattern),
+    *(
+        Table,
+        Stack,
+        Embedding,
+        TokenTypes,
+        Block,
+        Sublayer,
+        Skip,
+        Attention,
+        CrossAttention,
+        Pattern,
+    ),
     *(FeedForward, GatedFeedForward, Activation, Linear, PackedLinear, RMSNorm, nn.LayerNorm),
     *(Scale, Rotary, Sinusoidal, Learned, RelativeBuckets),
     *(nn.ModuleList, nn.Identity, nn.Dropout),

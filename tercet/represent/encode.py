@@ -33,9 +33,8 @@ def encode(
     few = sum(map(len, texts)) <= FEW
     with borrowed(network, network.encoder if few else None) as tape:
         # a walk over all modules takes as long as a fifth of a short text; a tape has no dropout
-        part = network if tape is None or network.training else tape.stack.embedding
-        if any(module.training for module in part.modules()):
-            part.eval()
+        if tape is None and any(module.training for module in network.modules()):
+            network.eval()
         for rows in batches([len(ids) for ids in texts], budget):
             own = [texts[i] for i in rows]
             plain = tape is not None or device.type != "cpu"

@@ -38,6 +38,7 @@ EXPERIMENTS = {  # kind -> the function: (entry, folder, quiet) -> rows
 def run(
     name: Annotated[Positional[str | None], unset("NAME")] = None,
     *,
+    task: Annotated[tuple[str, ...], arg(metavar="TASK...")] = (),
     folder: Annotated[Path | None, unset("FOLDER")] = None,
     json: Annotated[bool, arg()] = False,
     quiet: bool = False,
@@ -49,6 +50,7 @@ def run(
 
     Args:
         name: which one.
+        task: of one with several tasks, these alone.
         folder: where it is written; runs/reproduce/NAME if not given.
         json: one object a row.
         quiet: no progress.
@@ -62,14 +64,24 @@ def run(
         raise InputError(
             f"there is nothing to reproduce called {name!r}{nearest(name, list(known))}"
         )
-    place = folder or Path("runs") / "reproduce" / name
+    place, entry = folder or Path("runs") / "reproduce" / name, _with(known[name], task)
     with locked(place):
-        rows = reproduce(known[name], place, quiet=quiet)
-        keep(place, known[name], rows)
+        rows = reproduce(entry, place, quiet=quiet)
+        keep(place, entry, rows)
     for row in rows if json else ():
         print_json(row.plain())
     if not json:
         print(table(rows))
+
+
+def _with(entry: dict[str, Any], task: tuple[str, ...]) -> dict[str, Any]:
+    """The entry, with these of its tasks."""
+    whole = entry.get("tasks", {})
+    for one in task:
+        if one not in whole:
+            there = f"it has {', '.join(map(repr, whole))}" if whole else "it has none"
+            raise InputError(f"the experiment has no task {one!r}; {there}")
+    return entry | {"tasks": {one: whole[one] for one in task}} if task else entry
 
 
 def entries() -> dict[str, dict[str, Any]]:
