@@ -1,5 +1,4 @@
-"""LanguageModel: a network, its tokenizer and what the two do together. ``tercet.load`` returns
-one.
+"""LanguageModel: a network, its tokenizer and what the two do together.
 
 Text comes in and goes out here; ids stay inside. What a family cannot do raises with what it can.
 """
@@ -7,7 +6,6 @@ Text comes in and goes out here; ids stay inside. What a family cannot do raises
 from __future__ import annotations
 
 import copy
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,16 +15,7 @@ import numpy as np
 import torch
 
 from tercet import hf
-from tercet.answers import (
-    Attention,
-    CutWarning,
-    Fill,
-    Generation,
-    Ranked,
-    Score,
-    SlowWarning,
-    slides,
-)
+from tercet.answers import Attention, CutWarning, Fill, Generation, Ranked, Score
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
@@ -34,11 +23,19 @@ from tercet.generate import Beam, Sampling, TokenRules
 from tercet.generate.grammar import Grammar
 from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request, Writer
+from tercet.language_model.asked import (
+    check_samples,
+    listed,
+    single,
+    stops,
+    string,
+    texts_or_pairs,
+    warn_of_cuts,
+    warn_of_slides,
+)
 from tercet.model import Network
 from tercet.model.linear import PackedLinear
 from tercet.model.lora import LoRA, adapt, adapters, merge
-from tercet.model.quantize import emulated, quantise
-from tercet.model.transformer import Transformer
 from tercet.represent import classify as classifying
 from tercet.represent.answer import answered
 from tercet.represent.fill import fill, marked
@@ -50,87 +47,11 @@ from tercet.text import CutReport, Tokenizer
 
 GREEDY = Sampling()
 NOTHING = "no text can be written: what is forbidden, or a network of NaN, leaves no token"
-BITS = {"int8": 8, "int4": 4}
 READS = {
     "classifier": "classify",
     "tagger": "tag",
     "span": "answer",
 }  # heads, and the methods that they are for
-PRECISIONS = ("float32", "bfloat16", "float16", "float64", *BITS)
-
-
-def load(
-    path_or_name: str | Path,
-    *,
-    precision: str = "float32",
-    device: str | torch.device | None = None,
-    allow_pickle: bool = False,
-    context: int | None = None,
-    adapter: str | Path | None = None,
-) -> LanguageModel:
-    """A model from a Hugging Face folder, or from the hub when ``owner/name`` is no folder.
-
-    precision: float32; bfloat16 (also float16, float64); int8 or int4: weights of so many bits, for
-    inference on a CPU alone. allow_pickle: read ``*.bin`` weights, with
-    ``torch.load(weights_only=True)``, where there are no others. context: tokens of the longest
-    text, beyond what the folder states: rotary positions are stretched, see
-    ``TransformerConfig.extended``. adapter: a folder of a low-rank adapter, in peft's format; where
-    the path is itself such a folder, the base that it names is loaded.
-    Raises InputError for whatever is wrong with the folder.
-    """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used here ({error}); use 'cpu'") from error
-    # one setting of threads: the tokenizer's are made when they are first needed
-    os.environ.setdefault("RAYON_NUM_THREADS", str(torch.get_num_threads()))
-    if str(device or "cpu") == "cpu" and emulated(precision):
-        warnings.warn(
-            f"this processor has no {precision}: it is emulated, and float32 is faster",
-            SlowWarning,
-            stacklevel=2,
-        )
-    folder, above = _with_base(path_or_name, adapter, allow_pickle)
-    bits = BITS.get(precision)
-    dtype = torch.float32 if bits else getattr(torch, precision)
-    network, extras = hf.load(
-        folder,
-        dtype=dtype,
-        device=device,
-        allow_pickle=allow_pickle,
-        context=context,
-        adapter=above,
-    )
-    own = above is not None and (above / "tokenizer.json").is_file()
-    tokenizer = Tokenizer.load(above if own and above else folder, max_length=context)
-    model = LanguageModel(network, tokenizer, extras)
-    model.base = str(folder.resolve())
-    if bits:
-        if not isinstance(network, Transformer) or model.device.type != "cpu":
-            raise InputError(f"precision {precision!r} is for Transformers on a CPU; use bfloat16")
-        quantise(network, bits)
-    return model
-
-
-def _with_base(
-    path_or_name: str | Path, adapter: str | Path | None, allow_pickle: bool
-) -> tuple[Path, Path | None]:
-    """The folder of the base, and that of an adapter on it."""
-    folder = Path(path_or_name).expanduser()
-    if not hf.is_adapter(folder):
-        above = None if adapter is None else Path(adapter).expanduser()
-        return hf.find(path_or_name, allow_pickle=allow_pickle), above
-    if adapter is not None:
-        raise InputError(
-            f"{folder} is an adapter itself, and adapter {str(adapter)!r} would lie on it; merge "
-            "the first (tercet merge), and load the other on the result"
-        )
-    try:
-        return hf.find(hf.base_of(folder), allow_pickle=allow_pickle), folder
-    except InputError as error:
-        raise InputError(f"the base of the adapter {folder}: {error}") from error
 
 
 class LanguageModel:
@@ -247,11 +168,11 @@ class LanguageModel:
         over windows weighted by tokens. prompt: one of the folder's prompts ("query"), put before
         each text.
         """
-        texts, one = self._listed(texts)
+        texts, one = listed(texts)
         policy, report = overflow or ("error" if one else "keep-start"), CutReport()
         asked, how = self._asked(texts, pool, prompt)
         vectors = np.concatenate([*self.reader.embedded(list(asked), how, policy, report)])
-        _warn_of_cuts(report, policy)
+        warn_of_cuts(report, policy)
         return vectors[0] if one else vectors
 
     def embed_stream(
@@ -274,7 +195,7 @@ class LanguageModel:
                 for vectors in self.reader.embedded(asked, how, overflow, report):
                     yield from vectors
             finally:
-                _warn_of_cuts(report, overflow)
+                warn_of_cuts(report, overflow)
 
         return stream()
 
@@ -293,7 +214,7 @@ class LanguageModel:
         before, how = settings.prompt(prompt), pool or settings.pool or "mean"
         if how not in ("first", "mean", "last"):
             raise InputError(f"pool {how!r} is unknown; use first, mean or last")
-        dressed = (before + _text(text) for text in texts)
+        dressed = (before + string(text) for text in texts)
         return (text.lower() for text in dressed) if settings.lower_case else dressed, how
 
     def classify(
@@ -306,17 +227,12 @@ class LanguageModel:
         start of the texts in a list and refuses a single one beyond the context.
         """
         self._must("classify")
-        one = isinstance(texts, str | tuple)
-        listed = [texts] if one else [*texts] if isinstance(texts, Iterable) else [texts]
-        if not listed:
-            raise InputError("an empty list holds no text; give at least one")
-        for number, text in enumerate(listed, 1):
-            _check_classified(text, "the text" if one else f"text {number}")
+        given, one = texts_or_pairs(texts)
         policy, report = overflow or ("error" if one else "keep-start"), CutReport()
         if policy == "slide":
             raise InputError("overflow 'slide' is not for labels: choose keep-start or middle-out")
-        read = classifying.read(self.tokenizer, listed, self.limit, policy, report)
-        _warn_of_cuts(report, policy)
+        read = classifying.read(self.tokenizer, given, self.limit, policy, report)
+        warn_of_cuts(report, policy)
         logits, extras = classifying.logits(self.network, read), self.extras
         found = classifying.answers(logits, self.labels, extras.problem, extras.temperature)
         return found[0] if one else found
@@ -328,7 +244,7 @@ class LanguageModel:
         ``[MASK]`` stands for the tokenizer's own mask token, however that is spelt.
         """
         self._must("fill")
-        self._single(text)
+        single(text)
         parts, spelt = marked(text, self.tokenizer, top_k)
         filled = fill(self.network, self.tokenizer, parts, self.reader.whole(spelt), top_k)
         return filled[0] if len(filled) == 1 else filled
@@ -355,8 +271,8 @@ class LanguageModel:
         windows that overlap by half.
         """
         self._must("answer")
-        asked, one = self._listed(question)
-        contexts, same = self._listed(context)
+        asked, one = listed(question)
+        contexts, same = listed(context)
         pairs = contexts * len(asked) if same else contexts
         found = answered(self.reader, asked, pairs, n_best)
         answers: list[Any] = [best if n_best > 1 else best[0] for best in found]
@@ -371,20 +287,20 @@ class LanguageModel:
         warning.
         """
         self._must("rank")
-        self._single(query)
-        listed, one = self._listed(texts)
+        single(query)
+        given, one = listed(texts)
         if one:
             raise InputError(f"texts {texts!r}: give a list of texts to put into order")
         for name, text in (
             ("the query", query),
-            *((f"text {i}", t) for i, t in enumerate(listed, 1)),
+            *((f"text {i}", t) for i, t in enumerate(given, 1)),
         ):
             if not text.strip():
                 raise InputError(f"{name} is empty ({text!r}); give at least one word")
-        pairs, report = [(query, text) for text in listed], CutReport()
+        pairs, report = [(query, text) for text in given], CutReport()
         read = classifying.read(self.tokenizer, pairs, self.limit, "keep-start", report)
-        _warn_of_cuts(report, "keep-start")
-        return classifying.ranked(listed, classifying.logits(self.network, read)[:, 0])
+        warn_of_cuts(report, "keep-start")
+        return classifying.ranked(given, classifying.logits(self.network, read)[:, 0])
 
     def attention(self, text: str, target: str | None = None) -> dict[str, Attention]:
         """The exact attention weights over a text: "encoder", "decoder", "cross", as the family
@@ -448,15 +364,15 @@ class LanguageModel:
         """
         self._must("generate")
         guesses = self._draft(draft)
-        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses, grammar)
-        _check_samples(samples, sampling)
-        texts, one = self._listed(prompt)
+        request = Request(max_new_tokens, sampling, stops(stop), seed, overflow, guesses, grammar)
+        check_samples(samples, sampling)
+        texts, one = listed(prompt)
         good, bad = ([0], {}) if one else self.writer.sound(texts, max_new_tokens, overflow)
         answers = {i: [answer] * samples for i, answer in bad.items()}
         if good:
             asked = [texts[i] for i in good for _ in range(samples)]
             written = self.writer.generate(asked, request)
-            _warn_of_slides(written)
+            warn_of_slides(written)
             answers |= {i: written[k * samples :][:samples] for k, i in enumerate(good)}
         lists = [answers[i] if samples > 1 else answers[i][0] for i in range(len(texts))]
         return lists[0] if one else lists
@@ -476,8 +392,8 @@ class LanguageModel:
         """The text of ``generate`` in pieces, as it is written."""
         self._must("generate")
         guesses = self._draft(draft)
-        request = Request(max_new_tokens, sampling, _stops(stop), seed, overflow, guesses, grammar)
-        self._single(prompt)
+        request = Request(max_new_tokens, sampling, stops(stop), seed, overflow, guesses, grammar)
+        single(prompt)
         pieces = self.writer.stream(prompt, request)
         return self._told(prompt, pieces) if overflow == "slide" else pieces
 
@@ -534,18 +450,18 @@ class LanguageModel:
         self._must("translate")
         wording = self.writer.wording(no_repeat_ngram, forbidden, forced)
         beam = Beam(beams, length_penalty, early_stopping, n_best, wording)
-        listed, one = self._listed(texts)
-        good, bad = ([0], {}) if one else self.writer.sound(listed, max_new_tokens, "error")
+        given, one = listed(texts)
+        good, bad = ([0], {}) if one else self.writer.sound(given, max_new_tokens, "error")
         best = {i: [answer] for i, answer in bad.items()}
         if good:
-            found = self.writer.translate([listed[i] for i in good], beam, max_new_tokens)
+            found = self.writer.translate([given[i] for i in good], beam, max_new_tokens)
             best.update(zip(good, found, strict=True))
         for answers in best.values():
             if not answers and one:
                 raise InputError(NOTHING)
             if not answers:
                 answers.append(Generation("", error=NOTHING))
-        lists = [best[i] if n_best > 1 else best[i][0] for i in range(len(listed))]
+        lists = [best[i] if n_best > 1 else best[i][0] for i in range(len(given))]
         return lists[0] if one else lists
 
     def score(self, texts: str | Sequence[str], *, overflow: str | None = None) -> Any:
@@ -556,10 +472,10 @@ class LanguageModel:
         scored: its perplexity is nan.
         """
         self._must("score")
-        texts, one = self._listed(texts)
+        texts, one = listed(texts)
         policy, report = overflow or ("error" if one else "slide"), CutReport()
         windows, owners = self.reader.windows(texts, policy, report, half=True)
-        _warn_of_cuts(report, policy)
+        warn_of_cuts(report, policy)
         ids = [self.tokenizer.encode(text) for text in texts]
         values = score(self.network, windows, owners, [len(text) for text in ids])
         scores = [
@@ -588,56 +504,3 @@ class LanguageModel:
                 f"this model ({self.config.family}; heads: {heads}) cannot {method}; "
                 f"it can {', '.join(self.can)}"
             )
-
-    def _listed(self, texts: str | Sequence[str]) -> tuple[list[str], bool]:
-        one = isinstance(texts, str)
-        several = isinstance(texts, Iterable) and not isinstance(texts, str | bytes)
-        listed = [_text(text) for text in (texts if several else [texts])]
-        if not listed:
-            raise InputError("an empty list holds no text; give at least one")
-        return listed, one
-
-    def _single(self, text: str) -> None:
-        if not isinstance(text, str):
-            raise InputError(f"one text is wanted, a string, not {text!r} ({type(text).__name__})")
-
-
-def _text(text: Any) -> str:
-    if not isinstance(text, str):
-        raise InputError(f"a text must be a string, not {text!r} ({type(text).__name__})")
-    return text
-
-
-def _check_classified(text: Any, name: str) -> None:
-    """A text, or a pair of them, that is not empty."""
-    parts = text if isinstance(text, tuple) else (text,)
-    if isinstance(text, tuple) and len(text) != 2:
-        raise InputError(f"{name} is a tuple of {len(text)}; a pair has two texts")
-    for part in parts:
-        if not _text(part).strip():
-            raise InputError(f"{name} is empty ({part!r}); give at least one word")
-
-
-def _warn_of_cuts(report: CutReport, policy: str) -> None:
-    if str(report):
-        warnings.warn(f"{report} (overflow {policy!r})", CutWarning, stacklevel=3)
-
-
-def _warn_of_slides(answers: Sequence[Generation]) -> None:
-    if said := slides(answers):
-        warnings.warn(said, CutWarning, stacklevel=3)
-
-
-def _check_samples(samples: int, sampling: Sampling) -> None:
-    if type(samples) is not int or samples < 1:
-        raise InputError(f"samples {samples!r} must be a whole number of 1 or more")
-    if samples > 1 and sampling.temperature == 0:
-        raise InputError(
-            f"samples {samples} at temperature 0 would be one text; set a temperature, such as 0.8"
-        )
-
-
-def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(stop, str | Sequence):
-        raise InputError(f"stop {stop!r} must be a string, or a list of them")
-    return (stop,) if isinstance(stop, str) else tuple(stop)
