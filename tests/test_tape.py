@@ -209,6 +209,24 @@ def test_a_kept_tape_runs_what_the_parameters_are_now(dtype):
     assert after.log_probabilities == alone.log_probabilities != before.log_probabilities
 
 
+@torch.no_grad()
+def test_an_encoders_packed_matrices_are_those_that_it_has_now():
+    """However they were written to: torch does not count what is done to ``weight.data``."""
+    network = build(ENCODERS["post"], seed=2).eval()
+    stack, (tokens, layout) = network.encoder, flatten([[3, 4, 5, 6], [7]])
+    up = stack.blocks[1].feed_forward.layer.up.weight
+    for change in (lambda: up.mul_(2), lambda: up.data.mul_(2), lambda: up.data[-1:].mul_(2)):
+        with borrowed(network, stack) as tape:
+            assert tape is not None and tape.packs
+            before = tape.encode(tokens, layout).clone()
+        change()
+        with borrowed(network, stack) as tape:
+            assert tape is not None
+            found = tape.encode(tokens, layout)
+        assert not torch.equal(found, before)
+        torch.testing.assert_close(found, network.encode(tokens, layout), rtol=1e-4, atol=1e-5)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 30), st.lists(st.integers(1, 300), min_size=1, max_size=3), st.data())
 def test_a_product_of_any_shape(rows, sizes, data):
@@ -273,6 +291,22 @@ def test_packing_rounds_to_the_nearest(outputs, inputs, bits, seed):
     # the scale itself has 8 bits, and the end that is not the longer one stops at 7
     slack = 1e-6 if bits == 8 else 1.02 * scale / 2 + scale / 2
     assert ((found - weight).abs() <= scale / 2 + slack).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.integers(1, 80), st.integers(1, 130))
+def test_floats_in_panels_are_the_same_product(data, n, inputs):
+    draw = torch.Generator().manual_seed(n)
+    sizes = data.draw(st.lists(st.integers(1, 130), min_size=1, max_size=3))
+    x, bias = torch.randn(n, inputs, generator=draw), torch.randn(sizes[0], generator=draw)
+    weights = [torch.randn(m, inputs, generator=draw) for m in sizes]
+    layers = [(pack(weight, 32), None if i else bias) for i, weight in enumerate(weights)]
+    assert all(torch.equal(layer.unpacked(), weight) for (layer, _), weight in zip(layers, weights))
+    found, wanted = product(x, *layers), x @ torch.cat(weights).t()
+    wanted[:, : sizes[0]] += bias
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
+    for rows in (1, min(n, 7)):
+        assert torch.equal(product(x[:rows], *layers), found[:rows])
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,4 +1,4 @@
-/* Weights packed into 8 or 4 bits, and their products with any number of rows. */
+/* Weights packed into panels, and their products with any number of rows. */
 #include "rows.h"
 #include <omp.h>
 
@@ -57,12 +57,20 @@ static void pack_int4(const float *row, long D, long wide, uint8_t *data, bf16 *
     }
 }
 
+static float *panelled(const struct weights *w, long m, long d) {
+    return (float *)w->data + m / W * W * w->inputs + d * W + m % W;
+}
+
 /* A (outputs, inputs) float32 matrix into `data` and `scales`, which hold zeros. */
 void packed_pack(const float *from, int64_t outputs, int64_t inputs, const struct weights *w) {
     long wide = w->inputs;
 #pragma omp parallel for
     for (long m = 0; m < w->outputs; m++) {
         const float *row = m < outputs ? from + m * inputs : NULL;
+        if (w->kind == FLOAT_PANELS) {
+            for (long d = 0; row && d < inputs; d++) *panelled(w, m, d) = row[d];
+            continue;
+        }
         long first = m / WIDE * WIDE;
         uint8_t *data = (uint8_t *)w->data + first * wide / (w->kind == INT4 ? 2 : 1);
         if (w->kind == INT8)
@@ -78,6 +86,10 @@ void packed_unpack(float *to, int64_t outputs, int64_t inputs, const struct weig
     for (long m = 0; m < outputs; m++) {
         long first = m / WIDE * WIDE, o = m % WIDE;
         for (long d = 0; d < inputs; d++) {
+            if (w->kind == FLOAT_PANELS) {
+                to[m * inputs + d] = *panelled(w, m, d);
+                continue;
+            }
             const uint8_t *data = (const uint8_t *)w->data + first * wide / (w->kind == INT4 ? 2 : 1);
             if (w->kind == INT8) {
                 float scale = ((const float *)w->scales)[m];

@@ -4,6 +4,7 @@
    Weights lie in panels of WIDE outputs. In a panel the inputs follow each other, four of each
    output together: one row reads the memory from end to end, and many rows find a panel in the
    cache.
+     float  as they are, in panels of W outputs: sums stand side by side in a vector
      int8   u8 = round(w / scale) + 128; a float scale an output
      int4   u4 = round(w / scale) + 8; a bfloat16 scale for GROUP inputs of an output. The low
             halves of 4 WIDE bytes are four inputs, the high halves the four that stand 16 behind.
@@ -20,15 +21,22 @@
 #define VECTORS (WIDE / W)
 #define ROWS 12 /* of x at a time, at the most */
 #define MANY 6  /* that registers hold */
+#ifdef __AVX512F__
+#define PAIRED 12 /* the same, beside two panels of floats */
+#else
+#define PAIRED 6
+#endif
 #define GROUP 32
 
-enum kind { FLOAT32, BFLOAT16, INT8, INT4 };
+enum kind { FLOAT32, BFLOAT16, FLOAT_PANELS, INT8, INT4 };
 
 struct weights {
-    const void *data;   /* (outputs, inputs), or panels: (outputs / WIDE, inputs, WIDE) */
-    const void *scales; /* int8: (outputs); int4: (outputs / WIDE, inputs / GROUP, WIDE) */
+    const void *data;   /* (outputs, inputs), or panels: (outputs / WIDE, inputs, WIDE), with W for
+                           WIDE where they are float */
+    const void *scales; /* int8: (outputs); int4: (outputs / WIDE, inputs / GROUP, WIDE); panels of
+                           floats: the matrix that they are a copy of */
     const float *bias;  /* or NULL */
-    int64_t inputs, outputs; /* of panels multiples of GROUP and WIDE */
+    int64_t inputs, outputs; /* of panels multiples of WIDE, of 8 and 4 bits also of GROUP */
     int32_t kind;
 };
 

@@ -1,4 +1,4 @@
-"""Weights of 8 and 4 bits, packed for packed.c and tape.c.
+"""Weights in panels, for packed.c and tape.c: float32 as they are, or rounded to 8 or 4 bits.
 
 int8: a scale an output. int4: a bfloat16 scale for 32 inputs of an output. A row of inputs becomes
 8 bits with one scale when it is multiplied, sums are whole numbers. What it stands for is
@@ -18,7 +18,7 @@ from tercet.errors import InputError
 from tercet.kernels import library
 from tercet.kernels.tape import Part, Product, Weights, number
 
-BITS = {8: 2, 4: 3}  # -> ``enum kind`` of packed.h
+BITS = {32: 2, 8: 3, 4: 4}  # -> ``enum kind`` of packed.h
 WIDE, GROUP = 64, 32
 
 
@@ -30,11 +30,13 @@ class Packed:
     outputs: int
     inputs: int
     data: Tensor  # (bytes,) uint8
-    scales: Tensor  # (outputs,) float32, or (outputs / 64, inputs / 32, 64) bfloat16
+    scales: (
+        Tensor  # (outputs,) float32, or (outputs / 64, inputs / 32, 64) bfloat16; of 32: the matrix
+    )
 
     def weights(self, bias: int | None = None) -> Weights:
         """For C; ``bias``: where the float32 bias lies."""
-        sizes = (_up(self.inputs, GROUP), _up(self.outputs, WIDE))
+        sizes = (_wide(self.inputs, self.bits), _up(self.outputs, WIDE))
         return Weights(self.data.data_ptr(), self.scales.data_ptr(), bias, *sizes, BITS[self.bits])
 
     def unpacked(self) -> Tensor:
@@ -46,11 +48,11 @@ class Packed:
 
 
 def pack(weight: Tensor, bits: int) -> Packed:
-    """weight (outputs, inputs) in 8 or 4 bits. Raises InputError where no compiler is."""
+    """weight (outputs, inputs) in 32, 8 or 4 bits. Raises InputError where no compiler is."""
     weight = weight.detach().float().contiguous()
     outputs, inputs = weight.shape
-    wide = _up(inputs, GROUP) * _up(outputs, WIDE)
-    scales = torch.zeros(_up(outputs, WIDE), dtype=torch.float32)
+    wide = _wide(inputs, bits) * _up(outputs, WIDE)
+    scales = weight if bits == 32 else torch.zeros(_up(outputs, WIDE), dtype=torch.float32)
     if bits == 4:
         scales = torch.zeros(wide // GROUP, dtype=torch.bfloat16)
     packed = Packed(bits, outputs, inputs, torch.zeros(wide * bits // 8, dtype=torch.uint8), scales)
@@ -91,6 +93,10 @@ def _kernels() -> ctypes.CDLL:
     if found is None:
         raise InputError("int8 and int4 need a C compiler (cc); install one, or use bfloat16")
     return found
+
+
+def _wide(inputs: int, bits: int) -> int:
+    return inputs if bits == 32 else _up(inputs, GROUP)
 
 
 def _up(n: int, to: int) -> int:

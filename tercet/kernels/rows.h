@@ -183,6 +183,46 @@ INLINE void dots(const int half, const struct part *part, const struct ready *x,
     }
 }
 
+/* R rows times the outputs of two panels */
+INLINE void pair_tile(const int R, const float *x, long x_step, const float *a, const float *b, long D, float *y) {
+    vec c[R][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) c[r][0] = c[r][1] = all(0);
+    for (long d = 0; d < D; d++) {
+        vec first = *(const vec *)(a + d * W), second = *(const vec *)(b + d * W);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            vec s = all(x[r * x_step + d]);
+            c[r][0] = fused(s, first, c[r][0]);
+            c[r][1] = fused(s, second, c[r][1]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) *(vec *)(y + r * WIDE) = c[r][0], *(vec *)(y + r * WIDE + W) = c[r][1];
+}
+
+/* As dots, of panels of floats: no sum across a vector, which is a fifth of the time of 384 inputs. */
+INLINE void pairs(const struct part *part, const struct ready *x, long row, long n, const long *m, float *y) {
+    long D = part->w.inputs, tiles = (n + PAIRED - 1) / PAIRED;
+    const float *rows = (const float *)x->x + row * x->step, *w[VECTORS];
+    for (int p = 0; p < VECTORS; p++) /* beyond the last one nobody looks */
+        w[p] = (const float *)part->w.data + (m[p] < part->w.outputs ? m[p] : part->w.outputs - W) * D;
+    for (int p = 0; p < VECTORS; p += 2)
+        for (long t = 0; t < tiles; t++) {
+            long r = n * t / tiles, R = n * (t + 1) / tiles - r;
+            const float *from = rows + r * x->step;
+            float *to = y + r * WIDE + p * W;
+            switch (R) {
+#define PAIR(R) case R: pair_tile(R, from, x->step, w[p], w[p + 1], D, to); break;
+                PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6)
+#if PAIRED > 6
+                PAIR(7) PAIR(8) PAIR(9) PAIR(10) PAIR(11) PAIR(12)
+#endif
+#undef PAIR
+            }
+        }
+}
+
 static vec activated(int kind, vec x) {
     vec slope;
     switch (kind) {
@@ -205,6 +245,7 @@ INLINE void outputs_of(const int R, const struct part *part, const struct ready 
     if (w->kind == INT8) int8_tile(R, x->q, row, data + m[0] * D, D, y);
     else if (w->kind == INT4)
         int4_tile(R, x->q, row, data + m[0] * D / 2, scales + m[0] * groups_of(D), D, y);
+    else if (w->kind == FLOAT_PANELS) pairs(part, x, row, n, m, (float *)y);
     else if (w->kind == BFLOAT16) dots(1, part, x, row, n, m, (float *)y);
     else dots(0, part, x, row, n, m, (float *)y);
     for (int p = 0; p < VECTORS; p++) {
@@ -259,7 +300,7 @@ static void panels(const struct product *op, const struct part *part, long at, c
     }
 }
 
-/* Weights row by row: a thread's own outputs, in VECTORS stretches that are read side by side. */
+/* Weights of floats: a thread's own outputs, in VECTORS stretches that are read side by side. */
 static void stretches(const struct product *op, const struct part *part, long at, const struct ready *x,
                       long rows, int me, int threads) {
     long count = (part->outputs + W - 1) / W, from = count * me / threads, to = count * (me + 1) / threads;

@@ -275,6 +275,15 @@ class Tape:
         _run(ops, len(ops) if n_ops is None else n_ops, rows, position)
 
     @property
+    def current(self) -> bool:
+        """Whether what was packed is still what the matrices hold, as far as a glance tells."""
+        kernels = library("tape")
+        assert kernels is not None
+        if self._made is None:
+            return True
+        return bool(kernels.tape_current(ctypes.byref(self._made[0]), c_int64(self.n_ops)))
+
+    @property
     def n_ops(self) -> int:
         return len(self._ops)
 

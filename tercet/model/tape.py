@@ -1,6 +1,8 @@
 """A stack as a tape: its modules, written down once as operations on a few rows.
 
-The parameters stay where they are: nothing is copied, and what is trained further is run further.
+A decoder's parameters stay where they are, and what is trained further is run further. An encoder's
+float32 matrices are packed, which takes their memory again: a short text's dozen rows multiply a
+third longer without (docs/LOG.md), a single token's row waits for the memory either way.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tercet.errors import InputError
-from tercet.kernels.packed import Packed
+from tercet.kernels.packed import Packed, pack
 from tercet.kernels.tape import FEW as FEW
 from tercet.kernels.tape import Heads, Norm, Rows, Scope, Tape, fits
 from tercet.model.attention import Attention, CrossAttention, Pattern
@@ -33,12 +35,16 @@ from tercet.model.transformer import (
     Transformer,
 )
 
+PACKED = 1 << 29  # bytes of matrices that are packed, at the most
+
 
 class StackTape:
     """What a network's encoder computes, or its decoder over a cache, for FEW tokens or fewer."""
 
     def __init__(self, network: Transformer, stack: Stack) -> None:
         self.network, self.stack, self.config = network, stack, network.config
+        plain = [m.weight for m in stack.modules() if isinstance(m, nn.Linear)]
+        self.packs = stack is network.encoder and sum(w.nbytes for w in plain) <= PACKED
         self.patterns = [p for p in stack.patterns if isinstance(p, Pattern)]
         c = self.config
         self.inner, self.kv_inner = c.n_heads * c.head_width, c.kv_heads * c.head_width
@@ -98,7 +104,7 @@ class StackTape:
         layer, before = sublayer.layer, _norm(sublayer.before)
         assert isinstance(layer, Attention)
         pattern = self.patterns[self.stack.kind[number]]
-        self.tape.product("x", "qkv", *map(_parts, (layer.q, layer.k, layer.v)), norm=before)
+        self.tape.product("x", "qkv", *map(self._parts, (layer.q, layer.k, layer.v)), norm=before)
         keys = number if pattern.causal else 0  # an encoder's are wanted in their layer alone
         self._attend(layer, "qkv", keys, f"pattern {self.stack.kind[number]}")
         self._added(layer.o, "seen", sublayer)
@@ -106,7 +112,7 @@ class StackTape:
     def _cross(self, sublayer: Sublayer, number: int) -> None:
         layer = sublayer.layer
         assert isinstance(layer, CrossAttention)
-        self.tape.product("x", "query", _parts(layer.q), norm=_norm(sublayer.before))
+        self.tape.product("x", "query", self._parts(layer.q), norm=_norm(sublayer.before))
         self._attend(layer, "query", len(self.stack.blocks) + number, "memory", append=False)
         self._added(layer.o, "seen", sublayer)
 
@@ -133,7 +139,7 @@ class StackTape:
         self.tape.product(
             "x",
             "inner",
-            *map(_parts, up),
+            *map(self._parts, up),
             norm=_norm(sublayer.before),
             activation=layer.activation.name,
             gated=gated,
@@ -141,9 +147,15 @@ class StackTape:
         self._added(layer.down, "inner", sublayer)
 
     def _added(self, layer: nn.Module, x: str, sublayer: Sublayer) -> None:
-        self.tape.product(x, "x", _parts(layer), add="x")
+        self.tape.product(x, "x", self._parts(layer), add="x")
         if (after := _norm(sublayer.after)) is not None:
             self.tape.norm("x", "x", after)
+
+    def _parts(self, layer: nn.Module) -> tuple[Tensor | Packed, Tensor | None]:
+        weight, bias = _parts(layer)
+        if self.packs and isinstance(weight, Tensor) and weight.dtype == torch.float32:
+            return pack(weight, 32), bias
+        return weight, bias
 
     # running ----------------------------------------------------------------------------------
 
@@ -314,7 +326,7 @@ class _Kept:
         self.seen = self._look()
 
     def changed(self) -> bool:
-        return self.seen is None or self.seen != self._look()
+        return self.seen is None or self.seen != self._look() or not self.tape.tape.current
 
     def _look(self) -> tuple[list[int], list[int], list[tuple[int, int]]] | None:
         """How many listen to each, what the modules hold, where parameters lie, how often they were
