@@ -81,11 +81,18 @@ def main(
         return
     print(f"{job}; {asked.threads} threads, {asked.rounds} turns each, medians")
     for row in rows:
-        print("  " + "  ".join(f"{name} {said(value)}" for name, value in row.items()))
+        print("  " + _shown(row))
 
 
 def turn(name: str, environment: str, threads: int, *more: str) -> dict[str, Any]:
-    """What one side prints, in a process of its own; ``more``: of the command line."""
+    """What one side prints, in a process of its own; ``more``: of the command line. A line tells of
+    it at once, since all turns together may take half an hour."""
+    found = _turn(name, environment, threads, *more)
+    print(f"    {name}: {_shown(found)}", file=sys.stderr, flush=True)
+    return found
+
+
+def _turn(name: str, environment: str, threads: int, *more: str) -> dict[str, Any]:
     try:
         command = [python(environment), sys.argv[0], "--side", name, *more]
     except Absent as why:
@@ -157,6 +164,10 @@ def _rows(
         if row["side"].startswith(ours) and key in row and peer:
             row["ratio to the best peer"] = row[key] / peer
     return rows
+
+
+def _shown(figures: dict[str, Any]) -> str:
+    return "  ".join(f"{name} {said(value)}" for name, value in figures.items())
 
 
 def said(value: Any) -> str:

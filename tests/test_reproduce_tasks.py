@@ -203,6 +203,7 @@ def test_tasks_go_on_where_they_were_interrupted(
     cli.dispatch([*command, "--json", "--quiet"])
     told = [json.loads(line)["measure"] for line in capsys.readouterr().out.splitlines()[-3:]]
     assert told == [rows[3].measure, rows[0].measure, rows[1].measure]
+    assert not (tmp_path / "out" / "reproduced.json").exists()  # which is of the whole
 
 
 def test_transfer_curves(place: Path, tmp_path: Path):

@@ -53,6 +53,11 @@ def test_an_unknown_name_says_the_nearest(tmp_path: Path):
         cli.dispatch(["reproduce", "multi30k-tini", "--folder", str(tmp_path)])
 
 
+def test_a_task_without_its_experiment():
+    with pytest.raises(InputError, match="wants the NAME of an experiment before it"):
+        cli.dispatch(["reproduce", "--task", "TREC", "finetune"])
+
+
 @pytest.mark.parametrize("name, there", [("finetune", "'TREC', 'SST-2'"), ("growth", "none")])
 def test_an_unknown_task_says_which_there_are(name, there, tmp_path: Path):
     with pytest.raises(InputError, match=f"no task 'CoLA'; it has {there}"):

@@ -19,16 +19,20 @@ from tercet.model import build, flatten
 from tercet.model.layers import Activation
 from tercet.model.layout import Layout
 from tercet.model.quantize import quantise
-from tercet.model.tape import borrowed, tape_of
+from tercet.model.tape import StackTape, borrowed, tape_of
+from tercet.represent.encode import encode
 
 pytestmark = pytest.mark.skipif(library("tape") is None, reason="no C compiler")
 
 BASE = TransformerConfig(
     vocab_size=211, context_length=96, d_model=48, d_ff=100, n_heads=4, decoder_layers=3
-).replace(init_std=0.2)
+).replace(init_std=0.2, dropout=0.1)
 BARE = {"qkv_bias": False, "attention_bias": False, "ff_bias": False}
 DECODERS = {
     "pre": BASE.replace(activation="gelu_tanh"),
+    "typed": BASE.replace(position_offset=2, token_types=2).replace(
+        embedding_norm=True, embedding_scale=True
+    ),
     "post": BASE.replace(norm_order="post", final_norm=False, positions="sinusoidal"),
     "rotary": BASE.replace(
         positions="rotary", norm="rms", gated=True, activation="silu", n_kv_heads=2, d_head=22
@@ -107,13 +111,16 @@ ENCODERS = {
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoder_too(name):
     network = build(ENCODERS[name], seed=2).eval()
-    tape = tape_of(network, network.encoder)
-    assert tape is not None
+    plain = tape_of(network, network.encoder)
+    assert plain is not None and plain.gains
+    packed = StackTape(network, network.encoder, packed=True)
     for texts in ([[5, 6, 7]], [[3, 4, 5, 6, 9, 9, 9, 1], [7], [8, 9, 10, 11, 12, 13, 2] * 2]):
         tokens, layout = flatten(texts)
-        torch.testing.assert_close(
-            tape.encode(tokens, layout), network.encode(tokens, layout), rtol=1e-4, atol=1e-5
-        )
+        wanted = network.encode(tokens, layout)
+        for tape in (plain, packed):
+            found = tape.encode(tokens, layout)
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+            assert torch.equal(tape.encode(tokens.int(), layout), found)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -209,21 +216,35 @@ def test_a_kept_tape_runs_what_the_parameters_are_now(dtype):
     assert after.log_probabilities == alone.log_probabilities != before.log_probabilities
 
 
+@pytest.mark.parametrize("tokens", [5, 90])
+def test_who_trains_trains_on_after_a_text_of_any_length(tokens):
+    network = build(ENCODERS["pre"], seed=2).train()
+    network.encoder.blocks[1].eval()
+    before = [module.training for module in network.modules()]
+    once = encode(network, [range(tokens)], "mean")
+    assert [module.training for module in network.modules()] == before
+    torch.testing.assert_close(encode(network.eval(), [range(tokens)], "mean"), once)
+
+
 @torch.no_grad()
 def test_an_encoders_packed_matrices_are_those_that_it_has_now():
-    """However they were written to: torch does not count what is done to ``weight.data``."""
+    """Packed when nothing has changed once. Torch does not count what is done to ``weight.data``: a
+    number of each panel is looked at, which sees what was done to a head's rows, not to one."""
     network = build(ENCODERS["post"], seed=2).eval()
     stack, (tokens, layout) = network.encoder, flatten([[3, 4, 5, 6], [7]])
     up = stack.blocks[1].feed_forward.layer.up.weight
-    for change in (lambda: up.mul_(2), lambda: up.data.mul_(2), lambda: up.data[-1:].mul_(2)):
-        with borrowed(network, stack) as tape:
-            assert tape is not None and tape.packs
-            before = tape.encode(tokens, layout).clone()
+    changes = [lambda: up.mul_(2), lambda: up.data.mul_(2), lambda: up.data[32:64].mul_(2)]
+    for change in changes:
+        for _ in range(2):
+            with borrowed(network, stack) as tape:
+                assert tape is not None
+                before = tape.encode(tokens, layout).clone()
+        assert tape.packed
         change()
         with borrowed(network, stack) as tape:
-            assert tape is not None
+            assert tape is not None and not tape.packed
             found = tape.encode(tokens, layout)
-        assert not torch.equal(found, before)
+        assert not torch.allclose(found, before)
         torch.testing.assert_close(found, network.encode(tokens, layout), rtol=1e-4, atol=1e-5)
 
 

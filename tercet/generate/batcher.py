@@ -16,10 +16,11 @@ from torch import Tensor
 
 from tercet.errors import InputError
 from tercet.generate.prompts import Finished, Form, Ids, Text, begin, checked
-from tercet.generate.reader import Pick, ending, evaluating, grow, picker
+from tercet.generate.reader import Pick, ending, grow, picker
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules
 from tercet.generate.scheduler import PAGE, Job, Scheduler
 from tercet.kernels.best import log_sums
+from tercet.model.evaluating import evaluating
 from tercet.model.tape import FEW, Pages, tape_of
 from tercet.model.transformer import Transformer
 

@@ -22,6 +22,7 @@ from tercet.generate.sampling import (
     moved,
 )
 from tercet.model import Cache, Layout, Network, flatten
+from tercet.model.evaluating import evaluating
 from tercet.model.recurrent import RecurrentCache
 from tercet.model.tape import FEW, StackTape, borrowed
 
@@ -81,17 +82,6 @@ def _formed(scores: Tensor, texts: list[Text]) -> Tensor:
         if text.form is not None:
             allowed[row] = torch.from_numpy(text.form.allowed(text.ids, scores.shape[1]))
     return scores.masked_fill(~allowed.to(scores.device), float("-inf"))
-
-
-@contextmanager
-def evaluating(network: Network) -> Iterator[None]:
-    """Without dropout; a network that was training trains on afterwards."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
 
 
 @contextmanager

@@ -61,7 +61,7 @@ static float *panelled(const struct weights *w, long m, long d) {
     return (float *)w->data + m / W * W * w->inputs + d * W + m % W;
 }
 
-/* A (outputs, inputs) float32 matrix into `data` and `scales`, which hold zeros. */
+/* A (outputs, inputs) float32 matrix into `data` and, of a few bits, `scales`, which hold zeros. */
 void packed_pack(const float *from, int64_t outputs, int64_t inputs, const struct weights *w) {
     long wide = w->inputs;
 #pragma omp parallel for

@@ -1,5 +1,5 @@
-/* Weights of 8 and 4 bits and rows of 8: whole-number products, by the processor's dot products
-   where it has them.
+/* Weights in panels: floats as they are; of 8 and 4 bits, for rows of 8: whole-number products, by
+   the processor's dot products where it has them.
 
    Weights lie in panels of WIDE outputs. In a panel the inputs follow each other, four of each
    output together: one row reads the memory from end to end, and many rows find a panel in the

@@ -24,15 +24,17 @@ WIDE, GROUP = 64, 32
 
 @dataclass(frozen=True)
 class Packed:
-    """A matrix (outputs, inputs) in so many bits."""
+    """A matrix (outputs, inputs) in so many bits.
+
+    scales: of 8 bits (outputs,) float32; of 4 (outputs / 64, inputs / 32, 64) bfloat16; of 32 the
+    matrix itself, of which ``data`` is a copy.
+    """
 
     bits: int
     outputs: int
     inputs: int
     data: Tensor  # (bytes,) uint8
-    scales: (
-        Tensor  # (outputs,) float32, or (outputs / 64, inputs / 32, 64) bfloat16; of 32: the matrix
-    )
+    scales: Tensor
 
     def weights(self, bias: int | None = None) -> Weights:
         """For C; ``bias``: where the float32 bias lies."""

@@ -185,16 +185,19 @@ static int holds(const struct lookup *l, long rows) {
     return 1;
 }
 
-/* Whether panels of floats hold what their matrix does: its first and last numbers are looked at. */
+/* Whether panels of floats hold what their matrix does: a number of each panel is looked at, each
+   further to the right. */
 int tape_current(const struct op *ops, int64_t n_ops) {
     for (long i = 0; i < n_ops; i++)
         for (int j = 0; ops[i].what == 0 && j < 3 && ops[i].product.parts[j].w.data; j++) {
             const struct part *part = ops[i].product.parts + j;
             if (part->w.kind != FLOAT_PANELS) continue;
             const float *panels = part->w.data, *matrix = part->w.scales;
-            long D = part->w.inputs, m = part->outputs - 1, last = m / W * W * D + (D - 1) * W + m % W;
-            if (memcmp(panels, matrix, sizeof *matrix)) return 0;
-            if (memcmp(panels + last, matrix + m * D + D - 1, sizeof *matrix)) return 0;
+            long D = part->w.inputs, M = part->outputs;
+            for (long m = 0; m < M; m += W) {
+                long d = m * D / M;
+                if (memcmp(panels + m * D + d * W, matrix + m * D + d, sizeof *matrix)) return 0;
+            }
         }
     return 1;
 }

@@ -24,7 +24,7 @@ def listed(texts: str | Sequence[str]) -> tuple[list[str], bool]:
     return given, one
 
 
-def single(text: str) -> None:
+def check_single(text: str) -> None:
     if not isinstance(text, str):
         raise InputError(f"one text is wanted, a string, not {text!r} ({type(text).__name__})")
 

@@ -25,8 +25,8 @@ from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request, Writer
 from tercet.language_model.asked import (
     check_samples,
+    check_single,
     listed,
-    single,
     stops,
     string,
     texts_or_pairs,
@@ -244,7 +244,7 @@ class LanguageModel:
         ``[MASK]`` stands for the tokenizer's own mask token, however that is spelt.
         """
         self._must("fill")
-        single(text)
+        check_single(text)
         parts, spelt = marked(text, self.tokenizer, top_k)
         filled = fill(self.network, self.tokenizer, parts, self.reader.whole(spelt), top_k)
         return filled[0] if len(filled) == 1 else filled
@@ -287,7 +287,7 @@ class LanguageModel:
         warning.
         """
         self._must("rank")
-        single(query)
+        check_single(query)
         given, one = listed(texts)
         if one:
             raise InputError(f"texts {texts!r}: give a list of texts to put into order")
@@ -393,7 +393,7 @@ class LanguageModel:
         self._must("generate")
         guesses = self._draft(draft)
         request = Request(max_new_tokens, sampling, stops(stop), seed, overflow, guesses, grammar)
-        single(prompt)
+        check_single(prompt)
         pieces = self.writer.stream(prompt, request)
         return self._told(prompt, pieces) if overflow == "slide" else pieces
 

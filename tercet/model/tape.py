@@ -1,8 +1,8 @@
 """A stack as a tape: its modules, written down once as operations on a few rows.
 
-A decoder's parameters stay where they are, and what is trained further is run further. An encoder's
-float32 matrices are packed, which takes their memory again: a short text's dozen rows multiply a
-third longer without (docs/LOG.md), a single token's row waits for the memory either way.
+The parameters stay where they are, and what is trained further is run further. But from the second
+short text on an encoder's float32 matrices are packed, which takes their memory again: a dozen rows
+multiply a third longer without (docs/LOG.md). A single token's row waits for the memory either way.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tercet.errors import InputError
+from tercet.kernels import library
 from tercet.kernels.packed import Packed, pack
 from tercet.kernels.tape import FEW as FEW
 from tercet.kernels.tape import Heads, Norm, Rows, Scope, Tape, fits
@@ -41,10 +42,11 @@ PACKED = 1 << 29  # bytes of matrices that are packed, at the most
 class StackTape:
     """What a network's encoder computes, or its decoder over a cache, for FEW tokens or fewer."""
 
-    def __init__(self, network: Transformer, stack: Stack) -> None:
+    def __init__(self, network: Transformer, stack: Stack, *, packed: bool = False) -> None:
+        """packed: with a copy of its float32 matrices in panels."""
         self.network, self.stack, self.config = network, stack, network.config
-        plain = [m.weight for m in stack.modules() if isinstance(m, nn.Linear)]
-        self.packs = stack is network.encoder and sum(w.nbytes for w in plain) <= PACKED
+        self.packed = packed
+        self.gains = not packed and self._gains()  # from panels
         self.patterns = [p for p in stack.patterns if isinstance(p, Pattern)]
         c = self.config
         self.inner, self.kv_inner = c.n_heads * c.head_width, c.kv_heads * c.head_width
@@ -92,7 +94,7 @@ class StackTape:
         if isinstance(positions, Learned):
             tables.append((positions.weight[positions.offset :], "positions"))
         if isinstance(positions, Sinusoidal):
-            longest = self.config.context_length
+            longest = max(FEW, self.config.context_length)
             tables.append((positions.table(longest, tokens.device, tokens.dtype), "positions"))
         if isinstance(embedding.types, TokenTypes):
             tables.append((embedding.types.weight, "types"))
@@ -153,13 +155,17 @@ class StackTape:
 
     def _parts(self, layer: nn.Module) -> tuple[Tensor | Packed, Tensor | None]:
         weight, bias = _parts(layer)
-        if self.packs and isinstance(weight, Tensor) and weight.dtype == torch.float32:
-            return pack(weight, 32), bias
-        return weight, bias
+        return (pack(weight, 32) if self.packed and isinstance(weight, Tensor) else weight), bias
+
+    def _gains(self) -> bool:
+        plain = [m.weight for m in self.stack.modules() if isinstance(m, Linear)]
+        known = all(weight.dtype == torch.float32 for weight in plain)
+        mine = self.stack is self.network.encoder and library("packed") is not None
+        return mine and known and 0 < sum(weight.nbytes for weight in plain) <= PACKED
 
     # running ----------------------------------------------------------------------------------
 
-    def encode(self, tokens: Tensor, layout: Layout, types: Tensor | None = None) -> Tensor:
+    def encode(self, tokens: Tensor, layout: Layout) -> Tensor:
         """States (N, D) float32 of tokens (N,) that see all of their own text."""
         longest = max(layout.lengths)
         sizes = (layout.n_sequences, self.config.kv_heads, longest)
@@ -173,10 +179,7 @@ class StackTape:
                 last = lengths.minimum(layout.positions + pattern.window)
             rows = (texts, own, layout.positions, last)
             scopes[f"pattern {kind}"] = self._scope(kind, *rows, longest)
-        told = Rows(layout.positions, scopes, {0: (keys[0], keys[1])})
-        if types is not None:
-            told.index["types"] = types
-        return self._run(tokens, longest, told)
+        return self._run(tokens, longest, Rows(layout.positions, scopes, {0: (keys[0], keys[1])}))
 
     def decode(
         self, tokens: Tensor, layout: Layout, cache: Cache, *, logits: bool = False
@@ -242,6 +245,7 @@ class StackTape:
     def _run(self, tokens: Tensor, longest: int, told: Rows, *, logits: bool = False) -> Tensor:
         if isinstance(positions := self.stack.embedding.positions, Learned):
             positions.check(longest)
+        tokens = tokens.long().contiguous()
         told.index.update(tokens=tokens, positions=told.position)
         self.tape.run(len(tokens), told, n_ops=None if logits else self.n_ops)
         return self.tape.buffer("logits" if logits else self.out, len(tokens))
@@ -282,27 +286,32 @@ class Pages:
 
 
 def tape_of(network: object, stack: nn.Module | None) -> StackTape | None:
-    """The tape of a network's stack that can be run so, else None."""
+    """The tape of a network's stack that can be run so, else None; nothing is packed."""
     if not isinstance(network, Transformer) or not isinstance(stack, Stack):
         return None
     modules = [network.tokens, *stack.modules()]
     known = all(type(m) in KNOWN and not heard(m) for m in modules)
     plain = [m.weight for m in stack.modules() if isinstance(m, Linear)]
-    weights = [network.tokens.weight, *plain]
+    tables = [m.weight for m in modules if isinstance(m, nn.Embedding)]
+    weights = [*tables, *plain]
     return StackTape(network, stack) if known and fits(weights, network.config.head_width) else None
 
 
 @contextmanager
 def borrowed(network: object, stack: nn.Module | None) -> Iterator[StackTape | None]:
     """``tape_of`` for a while, kept with the stack in between: writing it down takes as long as one
-    short text. Who comes while it is lent, from another thread say, gets one of his own."""
+    short text. Who comes while it is lent, from another thread say, gets one of his own. Lent for
+    the second time it is packed, if that pays: by then nothing has changed once."""
     kept: _Kept | None = None if stack is None else stack.__dict__.pop("_kept_tape", None)
     if kept is None or kept.changed():
+        kept = None  # and its panels, before there are others
         tape = tape_of(network, stack)
         if tape is None or stack is None:
             yield tape
             return
         kept = _Kept(tape, (stack, tape.network.tokens, tape.network.heads))
+    elif kept.tape.gains:
+        kept.tape = StackTape(kept.tape.network, kept.tape.stack, packed=True)
     try:
         yield kept.tape
     finally:

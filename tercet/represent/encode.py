@@ -5,11 +5,13 @@ policy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
 
 from tercet.model import Network, batches, filled, flatten
+from tercet.model.evaluating import evaluating
 from tercet.model.tape import FEW, borrowed
 
 GPU_TOKENS = 16_384
@@ -31,10 +33,10 @@ def encode(
     read = network.states if network.encoder is None else network.encode
     vectors = torch.empty(len(texts), network.tokens.embedding_dim)
     few = sum(map(len, texts)) <= FEW
-    with borrowed(network, network.encoder if few else None) as tape:
-        # a walk over all modules takes as long as a fifth of a short text; a tape has no dropout
-        if tape is None and any(module.training for module in network.modules()):
-            network.eval()
+    with ExitStack() as stack:
+        tape = stack.enter_context(borrowed(network, network.encoder if few else None))
+        if tape is None:  # which has no dropout, and a walk over all modules takes its time
+            stack.enter_context(evaluating(network))
         for rows in batches([len(ids) for ids in texts], budget):
             own = [texts[i] for i in rows]
             plain = tape is not None or device.type != "cpu"

@@ -50,12 +50,14 @@ def run(
 
     Args:
         name: which one.
-        task: of one with several tasks, these alone.
+        task: of one with several tasks, these alone; the whole goes on from there.
         folder: where it is written; runs/reproduce/NAME if not given.
         json: one object a row.
         quiet: no progress.
     """
     known = entries()
+    if name is None and task:
+        raise InputError("--task wants the NAME of an experiment before it")
     if name is None:
         for one, entry in known.items():
             print(f"{one:20}{entry['about']}")
@@ -67,7 +69,8 @@ def run(
     place, entry = folder or Path("runs") / "reproduce" / name, _with(known[name], task)
     with locked(place):
         rows = reproduce(entry, place, quiet=quiet)
-        keep(place, entry, rows)
+        if not task:
+            keep(place, entry, rows)
     for row in rows if json else ():
         print_json(row.plain())
     if not json:
