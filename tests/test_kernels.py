@@ -22,6 +22,7 @@ from tercet.config import TransformerConfig
 from tercet.kernels import activation
 from tercet.kernels import attention as ragged
 from tercet.kernels.best import best, log_sums
+from tercet.kernels.dropout import dropped
 from tercet.model import build, linear
 from tercet.model.attention import View, attend
 from tercet.model.layout import Layout
@@ -395,3 +396,35 @@ def test_freed_memory_stays_unless_the_environment_speaks_of_it(told: str):
     assert listens == (not told), done.stderr
     # by itself glibc may give the pages back or keep them, as its heap happens to end
     assert stayed > 120 or told
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 9000), st.sampled_from([0.05, 0.1, 0.5, 0.9]), st.integers(0, 99))
+@compiled
+def test_dropout_drops_a_share_and_its_gradient_the_same(n, share, seed):
+    for kind in (torch.float32, torch.bfloat16):
+        torch.manual_seed(seed)
+        x = (1 + torch.rand(n)).to(kind).requires_grad_()
+        y = dropped(x, share)
+        kept = y != 0
+        torch.testing.assert_close(y, kept * x / (1 - share), rtol=1e-2, atol=0)
+        slack = 5 * (n * share * (1 - share)) ** 0.5 + 1
+        assert abs(float((~kept).sum()) - n * share) < slack
+        y.backward(torch.full_like(y, 2))
+        wanted = kept * torch.tensor(2 / (1 - share)).to(kind)
+        torch.testing.assert_close(x.grad, wanted, rtol=1e-2, atol=0)
+        torch.manual_seed(seed)
+        torch.rand(n)
+        assert torch.equal(dropped(x, share), y)  # decided by torch's generator
+
+
+@compiled
+def test_neighbours_and_columns_drop_apart():
+    x = torch.ones(2000, 384)
+    y, z = (dropped(x, 0.1) == 0 for _ in range(2))
+    assert abs(float((y & z).sum()) / x.numel() - 0.01) < 5e-4  # two calls
+    for shift, dim in ((1, 0), (1, 1), (4096 // 384, 0)):
+        both = y & y.roll(shift, dim)
+        assert abs(float(both.sum()) / x.numel() - 0.01) < 5e-4
+    for mean in (y.float().mean(0), y.float().mean(1)):
+        assert (mean - 0.1).abs().max() < 6 * (0.09 / (x.numel() / len(mean))) ** 0.5

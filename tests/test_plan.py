@@ -34,6 +34,8 @@ def _torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     of ours keep less, and their twins are these operations."""
     monkeypatch.setattr(ragged, "library", lambda name: None)
     monkeypatch.setattr(linear, "_by_hand", lambda x, weight: False)
+    monkeypatch.setattr("tercet.kernels.dropout.library", lambda name: None)
+    monkeypatch.setattr("tercet.model.transformer.filler", lambda x: 0)
 
 
 EQUAL, RAGGED = (12, 12, 12), (5, 9, 23, 24, 1, 22)

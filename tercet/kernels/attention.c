@@ -8,6 +8,7 @@
    alone, so the way back finds it again and nothing is kept of it.
    One task is one sequence and one key head; nothing is added by two threads, so results are exact
    to the bit whatever the number of threads. */
+#include "draws.h"
 #include "product.h"
 
 #define BLOCK 24 /* queries at a time */
@@ -67,21 +68,8 @@ INLINE void hide(float *row, struct span all_of_it, struct span seen) {
     for (long j = all_of_it.from; j < seen.from; j++) row[j] = -INFINITY;
     for (long j = seen.to; j < all_of_it.to; j++) row[j] = -INFINITY;
 }
-INLINE uint64_t mixed(uint64_t x) { /* splitmix64's (Steele et al. 2014) */
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
 INLINE uint64_t draws_of(const struct task *t, long h, long query) {
     return t->drop ? mixed(t->seed + mixed(query * t->heads + h)) : 0;
-}
-INLINE vec remaining(const struct task *t, uint64_t draws, long j) { /* of keys j .. j + W - 1 */
-    uvec x;
-    for (int i = 0; i < W; i++) x[i] = i;
-    x = (x + (uint32_t)j) * 0x9e3779b9u + (uint32_t)draws;
-    x = ((x ^ x >> 16) * 0x7feb352du) ^ (uint32_t)(draws >> 32);
-    x = (x ^ x >> 15) * 0x846ca68bu;
-    return choose((ivec)((x ^ x >> 16) >= t->drop), all(t->kept), all(0));
 }
 INLINE const void *at(const void *x, long i, int half) { return (const char *)x + i * (half ? 2 : 4); }
 
@@ -114,7 +102,7 @@ INLINE int forward_task(const struct task *t, void *out, float *logs, long task,
                 sums_of[r] = total(add);
                 if (t->drop) {
                     uint64_t draws = draws_of(t, h, first + r);
-                    for (long j = s.from; j < s.to; j += W) *(vec *)(row + j) *= remaining(t, draws, j);
+                    for (long j = s.from; j < s.to; j += W) *(vec *)(row + j) *= remaining(draws, j, t->drop, t->kept);
                 }
                 if (logs) logs[h * N + first + r] = m + logf(sums_of[r]);
             }
@@ -166,7 +154,7 @@ INLINE int backward_task(const struct task *t, const void *out, const float *log
                 uint64_t draws = draws_of(t, h, first + r);
                 for (long j = s.from; j < s.to; j += W) {
                     vec e = exponential(*(vec *)(prow + j) - log), x = *(vec *)(row + j);
-                    vec left = t->drop ? remaining(t, draws, j) : all(1);
+                    vec left = t->drop ? remaining(draws, j, t->drop, t->kept) : all(1);
                     *(vec *)(prow + j) = e * left;
                     *(vec *)(row + j) = e * (x * left - dot);
                 }

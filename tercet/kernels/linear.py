@@ -55,12 +55,19 @@ def rounded_up(x: Tensor) -> Tensor:
     oneDNN makes code and buffers for every N that it meets, and keeps them: a thousand different
     ragged batches took a gigabyte, nine in bfloat16. Of rounded N there are sixteen in an octave.
     """
-    more = filler(len(x))
+    more = _lacking(len(x))
     return F.pad(x, (0, 0, 0, more)) if more else x
 
 
-def filler(n: int) -> int:
-    """Rows that n rows lack to be of a round number."""
+def filler(x: Tensor) -> int:
+    """Rows that x (N, D) lacks to be of a round number, where products want one: with so many more
+    they need not copy it, each for itself."""
+    if torch.compiler.is_compiling() or not (fits(x) or _ragged(x)):
+        return 0
+    return _lacking(len(x))
+
+
+def _lacking(n: int) -> int:
     return -n % max(16, 1 << max(0, n.bit_length() - 5))
 
 

@@ -8,7 +8,7 @@ from tercet.config import TransformerConfig
 from tercet.kernels.memory import SOME, keep_pages
 from tercet.model.cache import Cache
 from tercet.model.initialise import Undrawn, initialise
-from tercet.model.layout import Layout, batches, filled, flatten
+from tercet.model.layout import Layout, batches, flatten
 from tercet.model.recurrent import Recurrent
 from tercet.model.transformer import Transformer
 
@@ -22,7 +22,6 @@ __all__ = [
     "Transformer",
     "batches",
     "build",
-    "filled",
     "flatten",
 ]
 

@@ -294,7 +294,8 @@ def attention_weights(network: nn.Module, call: Callable[[], Any]) -> dict[str, 
             for place, s in enumerate(view.tiling.tiles[i].sequences):
                 row = scores[place, :, : view.queries.lengths[s], : view.keys.lengths[s]]
                 rows[s] = row.softmax(-1)
-        found[layers[layer]] = [rows[s] for s in range(view.queries.n_sequences)]
+        texts = range(view.queries.n_sequences - view.queries.n_fillers)
+        found[layers[layer]] = [rows[s] for s in texts]
 
     hooks = [layer.register_forward_pre_hook(record) for layer in layers]
     try:

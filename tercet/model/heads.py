@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
-from tercet.model.layers import Activation, Scale, norm
+from tercet.model.layers import Activation, Dropout, Scale, norm
 from tercet.model.layout import Layout
 from tercet.model.linear import Linear, linear
 from tercet.model.pick import Table, pick
@@ -70,7 +70,7 @@ class Heads(nn.Module):
         )
         self.tagger = Linear(width, config.n_labels) if "tagger" in has else None
         self.span = Linear(width, 2) if "span" in has else None
-        self.dropout = nn.Dropout(config.head_dropout)
+        self.dropout = Dropout(config.head_dropout)
 
     def tie(self, tokens: Table) -> None:
         if self.tied and self.output is not None:

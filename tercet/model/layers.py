@@ -9,7 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
+from tercet.kernels.dropout import dropped, fits
 from tercet.model.linear import Linear, activated, inner, together
+
+
+class Dropout(nn.Dropout):
+    """Of numbers one by one (Srivastava et al. 2014), while training."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and fits(input, self.p):
+            return dropped(input, self.p)
+        return super().forward(input)
 
 
 class Scale(nn.Module):
@@ -69,7 +79,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = Linear(config.d_model, config.d_ff, bias=config.ff_bias)
         self.activation = Activation(config.activation)
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
         self.down = Linear(config.d_ff, config.d_model, bias=config.ff_bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, D)
@@ -85,7 +95,7 @@ class GatedFeedForward(nn.Module):
         self.gate = Linear(config.d_model, config.d_ff, bias=config.ff_bias)
         self.up = Linear(config.d_model, config.d_ff, bias=config.ff_bias)
         self.activation = Activation(config.activation)
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
         self.down = Linear(config.d_ff, config.d_model, bias=config.ff_bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, D)

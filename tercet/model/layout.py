@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from tercet.errors import InputError
-from tercet.kernels.linear import filler
 
 SHORT = 64  # tokens of which Python lists tell the places in less time than torch takes to begin
 
@@ -47,6 +46,7 @@ class Layout:
         self.n_tokens = sum(self.lengths)
         self.totals = tuple(p + n for p, n in zip(self.past, self.lengths, strict=True))
         self.equal = min(self.lengths) == max(self.lengths)
+        self.n_fillers = 0  # of the sequences, at the end: nobody's
 
     @cached_property
     def sequence(self) -> Tensor:
@@ -99,6 +99,15 @@ class Layout:
             [s + n - 1 for s, n in zip(self.starts, self.lengths, strict=True)], device=self.device
         )
 
+    def filled(self, more: int) -> Layout:
+        """With so many tokens more, in ``n_fillers`` sequences that are none longer than these."""
+        longest = max(self.lengths)
+        fillers = [min(longest, more - at) for at in range(0, more, longest)]
+        past = [*self.past, *[0] * len(fillers)]
+        whole = Layout([*self.lengths, *fillers], past, self.device)
+        whole.n_fillers = len(fillers)
+        return whole
+
     def split(self, x: Tensor) -> list[Tensor]:
         """(N, ...) -> the rows of each sequence."""
         return list(x.split(self.lengths))
@@ -113,13 +122,6 @@ def flatten(
     """Lists of token ids -> the stream (N,) and its layout."""
     layout = Layout([len(ids) for ids in sequences], device=device)
     return torch.tensor([token for ids in sequences for token in ids], device=device), layout
-
-
-def filled(sequences: list[Sequence[int]]) -> list[Sequence[int]]:
-    """The sequences, and behind them some of zeros, none longer than theirs, that make the tokens a
-    round number: on a CPU products round up by themselves otherwise, which copies the rows."""
-    more, longest = filler(sum(map(len, sequences))), max(map(len, sequences))
-    return [*sequences, *([0] * min(longest, more - at) for at in range(0, more, longest))]
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

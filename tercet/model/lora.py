@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tercet.errors import InputError
+from tercet.model.layers import Dropout
 from tercet.model.linear import Linear, PackedLinear, linear
 from tercet.model.transformer import Transformer
 
@@ -70,7 +71,7 @@ class Adapted(nn.Module):
         super().__init__()
         outputs, inputs = sizes(base)
         self.base, self.scale = base, scale
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout = Dropout(dropout) if dropout else nn.Identity()
         device = next((p.device for p in base.parameters()), None)
         self.a = nn.Parameter(torch.empty(rank, inputs, dtype=dtype, device=device))
         self.b = nn.Parameter(torch.zeros(outputs, rank, dtype=dtype, device=device))

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.model.heads import Heads
+from tercet.model.layers import Dropout
 from tercet.model.layout import Layout
 from tercet.model.pick import Table
 
@@ -36,7 +37,7 @@ class Recurrence(nn.Module):
             dropout=dropout,
             bidirectional=both_ways,
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, x: Tensor, layout: Layout, state: State | None = None

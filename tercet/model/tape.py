@@ -21,7 +21,7 @@ from tercet.kernels.tape import FEW as FEW
 from tercet.kernels.tape import Heads, Norm, Rows, Scope, Tape, fits
 from tercet.model.attention import Attention, CrossAttention, Pattern
 from tercet.model.cache import Cache
-from tercet.model.layers import Activation, FeedForward, GatedFeedForward, RMSNorm, Scale
+from tercet.model.layers import Activation, Dropout, FeedForward, GatedFeedForward, RMSNorm, Scale
 from tercet.model.layout import Layout
 from tercet.model.linear import Linear, PackedLinear, heard
 from tercet.model.pick import Table
@@ -372,7 +372,7 @@ KNOWN = {
     ),
     *(FeedForward, GatedFeedForward, Activation, Linear, PackedLinear, RMSNorm, nn.LayerNorm),
     *(Scale, Rotary, Sinusoidal, Learned, RelativeBuckets),
-    *(nn.ModuleList, nn.Identity, nn.Dropout),
+    *(nn.ModuleList, nn.Identity, Dropout),
 }
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
+from tercet.kernels.linear import filler
 from tercet.kernels.tape import attends
 from tercet.model.attention import Attention, CrossAttention, Pattern, View
 from tercet.model.cache import Cache
 from tercet.model.heads import Heads
-from tercet.model.layers import FeedForward, GatedFeedForward, Scale, norm
+from tercet.model.layers import Dropout, FeedForward, GatedFeedForward, Scale, norm
 from tercet.model.layout import Layout
 from tercet.model.pick import Table
 from tercet.model.positions import Learned, Sinusoidal
@@ -45,7 +47,7 @@ class Embedding(nn.Module):
             TokenTypes(config.token_types, config.d_model) if config.token_types else Skip()
         )
         self.norm = norm(config) if config.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, layout: Layout, types: Tensor | None) -> Tensor:  # (N, D)
         x = self.types(self.positions(self.scale(x), layout), types)
@@ -71,7 +73,7 @@ class Sublayer(nn.Module):
         super().__init__()
         self.before = norm(config) if config.norm_order == "pre" and normed else nn.Identity()
         self.layer = layer
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.after = norm(config) if config.norm_order == "post" else nn.Identity()
 
     def forward(self, x: Tensor, *context: Any) -> Tensor:  # (N, D)
@@ -123,6 +125,9 @@ class Stack(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         x = self.embedding(x, layout, types)  # (N, D)
+        n_tokens, alone = len(x), memory_layout is None and cache is None
+        if alone and (more := filler(x)):
+            x, layout = F.pad(x, (0, 0, 0, more)), layout.filled(more)
         views = [pattern(layout, x.dtype) for pattern in self.patterns]
         across = None
         if memory_layout is not None:
@@ -132,7 +137,7 @@ class Stack(nn.Module):
             kept = None if cache is None else cache.layers[i]
             source = cache.cross[i] if cache is not None and cache.cross else memory
             x = block(x, views[self.kind[i]], kept, across, source)  # (N, D)
-        return self.norm(x)
+        return self.norm(x[:n_tokens])
 
 
 class Transformer(nn.Module):

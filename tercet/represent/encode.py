@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from tercet.model import Network, batches, filled, flatten
+from tercet.model import Network, batches, flatten
 from tercet.model.evaluating import evaluating
 from tercet.model.tape import FEW, borrowed
 
@@ -38,10 +38,8 @@ def encode(
         if tape is None:  # which has no dropout, and a walk over all modules takes its time
             stack.enter_context(evaluating(network))
         for rows in batches([len(ids) for ids in texts], budget):
-            own = [texts[i] for i in rows]
-            plain = tape is not None or device.type != "cpu"
-            tokens, layout = flatten(own if plain else filled(own), device)
+            tokens, layout = flatten([texts[i] for i in rows], device)
             states = read(tokens, layout) if tape is None else tape.encode(tokens, layout)
-            pooled = network.heads.pooled(states, layout, pool)  # (b, D), and the fillers'
-            vectors[torch.tensor(rows)] = pooled[: len(rows)].float().cpu()
+            pooled = network.heads.pooled(states, layout, pool)  # (b, D)
+            vectors[torch.tensor(rows)] = pooled.float().cpu()
     return vectors
