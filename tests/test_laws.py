@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tercet.config import RopeScaling, TransformerConfig
 from tercet.errors import InputError
+from tercet.kernels.linear import ONEDNN
 from tercet.model import Layout, build
 from tercet.model.layout import flatten
 
@@ -176,6 +177,29 @@ def test_gradients_of_a_ragged_batch_are_the_sums_of_each_alone(name: str) -> No
     assert together.keys() == alone.keys() and len(together) > 5
     for parameter, gradient in together.items():
         close(gradient, alone[parameter], 1e-9 * (1 + float(gradient.abs().max())))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_fillers_that_make_a_stream_round_change_nothing(name: str, monkeypatch) -> None:
+    net = network(name, torch.float32)
+    rows, sources = draw([3, 1, 25, 3, 9]), draw([5, 2, 1, 9, 25], seed=1)  # 41 and 42 tokens
+
+    def passed() -> tuple[Tensor, Tensor]:
+        net.zero_grad()
+        out = states(net, rows, sources)
+        (out * out.detach().roll(1, dims=-1)).sum().backward()
+        found = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
+        return out.detach(), torch.cat(found)
+
+    filled, lengths = passed(), []
+    layouts = Layout.filled
+    monkeypatch.setattr(Layout, "filled", lambda *a: lengths.append(a[1]) or layouts(*a))
+    again = passed()
+    assert all(torch.equal(x, y) for x, y in zip(again, filled)) and set(lengths) <= {6, 7}
+    assert bool(lengths) == (ONEDNN and "lstm" not in name)
+    monkeypatch.setattr("tercet.model.transformer.filler", lambda x: 0)
+    for ours, plain in zip(filled, passed()):
+        close(ours, plain, 1e-5 * (1 + float(plain.abs().max())))
 
 
 # causality, reach, documents ---------------------------------------------------------------------
