@@ -35,7 +35,7 @@ def _torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ragged, "library", lambda name: None)
     monkeypatch.setattr(linear, "_by_hand", lambda x, weight: False)
     monkeypatch.setattr("tercet.kernels.dropout.library", lambda name: None)
-    monkeypatch.setattr("tercet.model.transformer.filler", lambda x: 0)
+    monkeypatch.setattr("tercet.model.transformer.filler", lambda *_: 0)
 
 
 EQUAL, RAGGED = (12, 12, 12), (5, 9, 23, 24, 1, 22)

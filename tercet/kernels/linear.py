@@ -59,12 +59,12 @@ def rounded_up(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, more)) if more else x
 
 
-def filler(x: Tensor) -> int:
-    """Rows that x (N, D) lacks to be of a round number, where products want one: with so many more
-    they need not copy it, each for itself."""
-    if torch.compiler.is_compiling() or not (fits(x) or _ragged(x)):
-        return 0
-    return _lacking(len(x))
+def filler(n: int, weight: Tensor) -> int:
+    """Rows that n rows lack to be of a round number, where products with weights like this want
+    one: with so many more they need not copy them, each for itself."""
+    kinds = (torch.float32, torch.bfloat16) if ONEDNN else (torch.bfloat16,)
+    known = weight.device.type == "cpu" and weight.dtype in kinds and n >= FEW
+    return _lacking(n) if known and not torch.compiler.is_compiling() else 0
 
 
 def _lacking(n: int) -> int:

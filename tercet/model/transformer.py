@@ -125,9 +125,6 @@ class Stack(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         x = self.embedding(x, layout, types)  # (N, D)
-        n_tokens, alone = len(x), memory_layout is None and cache is None
-        if alone and (more := filler(x)):
-            x, layout = F.pad(x, (0, 0, 0, more)), layout.filled(more)
         views = [pattern(layout, x.dtype) for pattern in self.patterns]
         across = None
         if memory_layout is not None:
@@ -137,7 +134,7 @@ class Stack(nn.Module):
             kept = None if cache is None else cache.layers[i]
             source = cache.cross[i] if cache is not None and cache.cross else memory
             x = block(x, views[self.kind[i]], kept, across, source)  # (N, D)
-        return self.norm(x[:n_tokens])
+        return self.norm(x)
 
 
 class Transformer(nn.Module):
@@ -172,7 +169,18 @@ class Transformer(nn.Module):
             raise InputError(
                 "this model is a decoder: it has no encoder to read with; it can generate and score"
             )
-        return self.encoder(self.tokens(tokens), layout, types)
+        return self._alone(self.encoder, tokens, layout, types)
+
+    def _alone(
+        self, stack: Stack, tokens: Tensor, layout: Layout, types: Tensor | None = None
+    ) -> Tensor:
+        """States (N, D) of a stack that looks at nothing else. Token 0 fills the stream up to a
+        round number, so that no product has to."""
+        if more := filler(len(tokens), self.tokens.weight):
+            types = types if types is None else F.pad(types, (0, more))
+            tokens, filled = F.pad(tokens, (0, more)), layout.filled(more)
+            return stack(self.tokens(tokens), filled, types)[: layout.n_tokens]
+        return stack(self.tokens(tokens), layout, types)
 
     def decode(
         self,
@@ -190,6 +198,8 @@ class Transformer(nn.Module):
             raise InputError(
                 "this model is an encoder: it cannot generate; it can fill, embed and attend"
             )
+        if cache is None and memory_layout is None:
+            return self._alone(self.decoder, tokens, layout)
         if cache is not None:
             assert cache.lengths == layout.past, (
                 f"the cache holds {cache.lengths}, the layout says {layout.past}"
