@@ -420,11 +420,20 @@ def test_dropout_drops_a_share_and_its_gradient_the_same(n, share, seed):
 
 @compiled
 def test_neighbours_and_columns_drop_apart():
+    torch.manual_seed(0)
     x = torch.ones(2000, 384)
     y, z = (dropped(x, 0.1) == 0 for _ in range(2))
     assert abs(float((y & z).sum()) / x.numel() - 0.01) < 5e-4  # two calls
-    for shift, dim in ((1, 0), (1, 1), (4096 // 384, 0)):
-        both = y & y.roll(shift, dim)
+    for shift in (1, 16, 384, 4096):  # columns, vectors, rows, blocks
+        both = y & y.flatten().roll(shift).view_as(y)
         assert abs(float(both.sum()) / x.numel() - 0.01) < 5e-4
     for mean in (y.float().mean(0), y.float().mean(1)):
         assert (mean - 0.1).abs().max() < 6 * (0.09 / (x.numel() / len(mean))) ** 0.5
+
+
+@compiled
+def test_dropout_of_what_does_not_lie_in_one_piece():
+    x = torch.rand(40, 30, requires_grad=True)
+    y = dropped(x.t(), 0.3)
+    y.backward(torch.ones(1).expand_as(y))
+    torch.testing.assert_close(y, x.t() * x.grad.t())

@@ -228,8 +228,9 @@ def test_who_trains_trains_on_after_a_text_of_any_length(tokens):
 
 @torch.no_grad()
 def test_an_encoders_packed_matrices_are_those_that_it_has_now():
-    """Packed when nothing has changed once. Torch does not count what is done to ``weight.data``: a
-    number of each panel is looked at, which sees what was done to a head's rows, not to one."""
+    """Packed when lent again with nothing changed. Torch does not count what is done to
+    ``weight.data``: a number of each panel is looked at, which sees what was done to a head's
+    rows, not to one."""
     network = build(ENCODERS["post"], seed=2).eval()
     stack, (tokens, layout) = network.encoder, flatten([[3, 4, 5, 6], [7]])
     up = stack.blocks[1].feed_forward.layer.up.weight

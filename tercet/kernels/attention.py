@@ -56,7 +56,7 @@ def attention(
 ) -> Tensor:
     """q (N, H, K), k and v (N_S, G, K), starts (B + 1,) int64: out (N, H, K). dropout: the share of
     the softmax that is dropped, drawn from torch's generator; below 1."""
-    drawn = (dropout, int(torch.randint(1 << 62, ()))) if dropout else (0.0, 0)
+    drawn = (dropout, int(torch.randint(1 << 62, (), device="cpu"))) if dropout else (0.0, 0)
     return Ragged.apply(q, k, v, q_starts, k_starts, scale, causal, window, *drawn)  # type: ignore
 
 

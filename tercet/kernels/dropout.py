@@ -30,7 +30,7 @@ def fits(x: Tensor, share: float) -> bool:
 def dropped(x: Tensor, share: float) -> Tensor:
     """x without a ``share`` of its numbers, drawn by torch's generator, the others / (1 - share)
     (Srivastava et al. 2014)."""
-    return _Dropped.apply(x, share, int(torch.randint(1 << 62, ())))  # type: ignore[return-value]
+    return _Dropped.apply(x, share, int(torch.randint(1 << 62, (), device="cpu")))  # type: ignore[return-value]
 
 
 class _Dropped(torch.autograd.Function):

@@ -50,7 +50,7 @@ def _ragged(x: Tensor) -> bool:
 
 
 def rounded_up(x: Tensor) -> Tensor:
-    """x (N, D) with rows of zeros behind it, at most a sixteenth more.
+    """x (N, D) with rows of zeros behind it, at most a sixteenth more from 256 rows on.
 
     oneDNN makes code and buffers for every N that it meets, and keeps them: a thousand different
     ragged batches took a gigabyte, nine in bfloat16. Of rounded N there are sixteen in an octave.

@@ -300,8 +300,8 @@ def tape_of(network: object, stack: nn.Module | None) -> StackTape | None:
 @contextmanager
 def borrowed(network: object, stack: nn.Module | None) -> Iterator[StackTape | None]:
     """``tape_of`` for a while, kept with the stack in between: writing it down takes as long as one
-    short text. Who comes while it is lent, from another thread say, gets one of his own. Lent for
-    the second time it is packed, if that pays: by then nothing has changed once."""
+    short text. Who comes while it is lent, from another thread say, gets one of his own. Lent
+    again with nothing changed in between it is packed, if that pays."""
     kept: _Kept | None = None if stack is None else stack.__dict__.pop("_kept_tape", None)
     if kept is None or kept.changed():
         kept = None  # and its panels, before there are others

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from tercet.config import TransformerConfig
@@ -169,17 +169,17 @@ class Transformer(nn.Module):
             raise InputError(
                 "this model is a decoder: it has no encoder to read with; it can generate and score"
             )
-        return self._alone(self.encoder, tokens, layout, types)
+        return self._filled(self.encoder, tokens, layout, types)
 
-    def _alone(
+    def _filled(
         self, stack: Stack, tokens: Tensor, layout: Layout, types: Tensor | None = None
     ) -> Tensor:
-        """States (N, D) of a stack that looks at nothing else. Token 0 fills the stream up to a
-        round number, so that no product has to."""
+        """States (N, D) of a stack that looks at nothing else. Tokens of the stream's own fill it
+        up to a round number, so that no product has to."""
         if more := filler(len(tokens), self.tokens.weight):
-            types = types if types is None else F.pad(types, (0, more))
-            tokens, filled = F.pad(tokens, (0, more)), layout.filled(more)
-            return stack(self.tokens(tokens), filled, types)[: layout.n_tokens]
+            types = types if types is None else torch.cat([types, types[:more]])
+            x = self.tokens(torch.cat([tokens, tokens[:more]]))
+            return stack(x, layout.filled(more), types)[: layout.n_tokens]
         return stack(self.tokens(tokens), layout, types)
 
     def decode(
@@ -199,7 +199,7 @@ class Transformer(nn.Module):
                 "this model is an encoder: it cannot generate; it can fill, embed and attend"
             )
         if cache is None and memory_layout is None:
-            return self._alone(self.decoder, tokens, layout)
+            return self._filled(self.decoder, tokens, layout)
         if cache is not None:
             assert cache.lengths == layout.past, (
                 f"the cache holds {cache.lengths}, the layout says {layout.past}"

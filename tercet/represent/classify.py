@@ -14,6 +14,7 @@ from torch import Tensor
 from tercet.answers import Label, Labels, Ranked, Value
 from tercet.errors import InputError
 from tercet.model import Layout, Network, batches
+from tercet.model.evaluating import evaluating
 from tercet.text import CutReport, Tokenizer, fit
 
 TOKENS = 4_096  # of a batch
@@ -106,12 +107,12 @@ def _read_off(
     budget: int,
 ) -> Tensor:
     """(B, width) of what a head makes of the states."""
-    network.eval()
     device = network.tokens.weight.device
     found = torch.empty(len(texts), width)
-    for rows in batches([len(text.ids) for text in texts], budget):
-        states, layout = _states(network, [texts[i] for i in rows], device)
-        found[torch.tensor(rows)] = head(states, layout).float().cpu()
+    with evaluating(network):
+        for rows in batches([len(text.ids) for text in texts], budget):
+            states, layout = _states(network, [texts[i] for i in rows], device)
+            found[torch.tensor(rows)] = head(states, layout).float().cpu()
     return found
 
 

@@ -35,7 +35,7 @@ def encode(
     few = sum(map(len, texts)) <= FEW
     with ExitStack() as stack:
         tape = stack.enter_context(borrowed(network, network.encoder if few else None))
-        if tape is None:  # which has no dropout, and a walk over all modules takes its time
+        if tape is None:  # a tape has no dropout, which saves a walk over all modules
             stack.enter_context(evaluating(network))
         for rows in batches([len(ids) for ids in texts], budget):
             tokens, layout = flatten([texts[i] for i in rows], device)
