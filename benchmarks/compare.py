@@ -81,14 +81,14 @@ def main(
         return
     print(f"{job}; {asked.threads} threads, {asked.rounds} turns each, medians")
     for row in rows:
-        print("  " + _shown(row))
+        print("  " + line_of(row))
 
 
 def turn(name: str, environment: str, threads: int, *more: str) -> dict[str, Any]:
     """What one side prints, in a process of its own; ``more``: of the command line. A line tells of
     it at once, since all turns together may take half an hour."""
     found = _turn(name, environment, threads, *more)
-    print(f"    {name}: {_shown(found)}", file=sys.stderr, flush=True)
+    print(f"    {name}: {line_of(found)}", file=sys.stderr, flush=True)
     return found
 
 
@@ -166,7 +166,7 @@ def _rows(
     return rows
 
 
-def _shown(figures: dict[str, Any]) -> str:
+def line_of(figures: dict[str, Any]) -> str:
     return "  ".join(f"{name} {said(value)}" for name, value in figures.items())
 
 

@@ -18,7 +18,7 @@ import os
 import statistics
 from typing import Any
 
-from compare import CORE, Absent, said, turn
+from compare import CORE, Absent, line_of, turn
 from finetune_rows import TASKS, drawn
 from finetune_sides import Run, tercet, trainer
 
@@ -97,7 +97,7 @@ def compared(task: str, precision: str, asked: argparse.Namespace) -> list[dict[
 
 def _shown(row: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
     if not asked.json:
-        print("  " + "  ".join(f"{name} {said(value)}" for name, value in row.items()), flush=True)
+        print("  " + line_of(row), flush=True)
     return row
 
 
