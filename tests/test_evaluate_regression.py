@@ -91,3 +91,13 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
         found = paired_gain(before, after)
         inside += found.low <= 0.05 <= found.high
     assert 0.92 < inside / 2_000 < 0.98  # of so few rows that disagree, counts leap
+
+
+def test_columns_that_hardly_vary_get_no_giant_weights():
+    """A real encoder has some: their deviations are 1e-32."""
+    vectors, labels = rows(60, 3)
+    tiny = np.random.default_rng(2).normal(size=(60, 2)) * [1e-32, 1e-9]
+    found = regression(np.concatenate([vectors, tiny], 1), labels, 3)
+    assert np.abs(found.weight).max() < 1e3
+    alone = regression(vectors, labels, 3)
+    np.testing.assert_allclose(found.weight[:, :6], alone.weight, rtol=1e-3, atol=1e-5)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tercet.errors import InputError, require
 from tercet.evaluate.classification import ClassScores, class_scores
-from tercet.evaluate.regression import fit_alone
+from tercet.evaluate.regression import fit_alone, standardiser
 from tercet.language_model import LanguageModel
 
 EXTRA = "learn"
@@ -63,8 +63,7 @@ def probe_vectors(
     train: Vectors, validation: Vectors, test: Vectors, *, name: str = "vectors"
 ) -> Probed:
     """The same on vectors (n, D) that are there already."""
-    scaler = require("sklearn.preprocessing", EXTRA).StandardScaler()
-    scaler.fit(train[0])
+    scaler = standardiser(np.asarray(train[0]))
     parts = train, validation, test
     features = [(name, [scaler.transform(part[0]) for part in parts])]
     return _search(features, [part[1] for part in parts])
@@ -92,7 +91,6 @@ def out_of_fold(vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> n
     vectors (B, D), labels (B,) from 0, folds (B,): the number of each row's fold. A row whose label
     stands in no other fold is NaN, since none could have said it.
     """
-    scaler = require("sklearn.preprocessing", EXTRA).StandardScaler()
     regression = require("sklearn.linear_model", EXTRA).LogisticRegression
     found = np.zeros((len(labels), int(labels.max()) + 1), dtype=np.float32)
     for fold in np.unique(folds):
@@ -101,7 +99,7 @@ def out_of_fold(vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> n
         if len(known) < 2:
             found[held] = np.nan
             continue
-        scaler.fit(vectors[~held])
+        scaler = standardiser(vectors[~held])
         fitted = regression(C=VARIANCE / vectors.shape[1], max_iter=200)
         fit_alone(fitted, scaler.transform(vectors[~held]), labels[~held].tolist())
         said = fitted.predict_proba(scaler.transform(vectors[held]))

@@ -18,6 +18,7 @@ from tercet.errors import require
 EXTRA = "learn"
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # C, the inverse of the regularisation
 FEW, FOLDS = 500, 5  # rows up to which C is chosen on all of them, out of so many folds
+DEAD = 1e-6  # of the largest deviation of a column
 NEVER = 30.0  # how far below the others the logit of a label without rows lies: 1e-13
 
 
@@ -76,13 +77,23 @@ def fitted(
     centred: bool = True,
 ) -> tuple[Any, Any]:
     """scikit-learn's StandardScaler and LogisticRegression."""
-    scaler = require("sklearn.preprocessing", EXTRA).StandardScaler(with_mean=centred)
+    scaler = standardiser(vectors, centred=centred)
     model = require("sklearn.linear_model", EXTRA).LogisticRegression(
         C=strength, max_iter=1_000, fit_intercept=centred
     )
     each = None if weights is None else np.asarray(weights)[labels]
-    fit_alone(model, scaler.fit_transform(vectors), labels, each)
+    fit_alone(model, scaler.transform(vectors), labels, each)
     return scaler, model
+
+
+def standardiser(vectors: np.ndarray, *, centred: bool = True) -> Any:
+    """scikit-learn's StandardScaler, learned from vectors (B, D). A column that does not vary beside
+    the others is left as it is: MiniLM has three whose deviation is 1e-32 to 1e-9, and a layer
+    that divides by it has weights of 1e30, whose gradients are no numbers any more."""
+    scaler = require("sklearn.preprocessing", EXTRA).StandardScaler(with_mean=centred)
+    scaler.fit(vectors)
+    scaler.scale_[scaler.scale_ < DEAD * scaler.scale_.max()] = 1.0
+    return scaler
 
 
 def fit_alone(model: Any, vectors: Any, labels: Any, weights: Any = None) -> None:
