@@ -87,9 +87,9 @@ def fitted(
 
 
 def standardiser(vectors: np.ndarray, *, centred: bool = True) -> Any:
-    """scikit-learn's StandardScaler, learned from vectors (B, D). A column that does not vary beside
-    the others is left as it is: MiniLM has three whose deviation is 1e-32 to 1e-9, and a layer
-    that divides by it has weights of 1e30, whose gradients are no numbers any more."""
+    """scikit-learn's StandardScaler, learned from vectors (B, D). A column that does not vary
+    beside the others is left as it is: MiniLM has three whose deviations are 1e-32 to 1e-9, and a
+    layer that divides by them has weights of 1e30, whose gradients are no numbers any more."""
     scaler = require("sklearn.preprocessing", EXTRA).StandardScaler(with_mean=centred)
     scaler.fit(vectors)
     scaler.scale_[scaler.scale_ < DEAD * scaler.scale_.max()] = 1.0
