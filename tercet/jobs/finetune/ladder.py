@@ -102,7 +102,7 @@ def choose(names: Sequence[str], rights: Sequence[np.ndarray]) -> Choice:
             before, kept = kept, place if gain.gain > 0 else kept
             if gain.low <= 0:
                 said = f"{names[place]} gains {_points(gain)} on {names[before]}"
-                return Choice(kept, f"{said}, which may be chance")
+                return Choice(kept, said if gain.high < 0 else f"{said}, which may be chance")
         if (most := paired_gain(right, np.ones_like(right))).low <= 0:
             return Choice(kept, f"all that is left to gain, {_points(most)}, may be chance")
     return Choice(kept, None if len(rights) < len(names) else "there is no other rung")
