@@ -47,11 +47,20 @@ VERBS = {
     "translate": ("tercet.jobs.translate:run", "translate or summarise, by beam search"),
     "attend": ("tercet.jobs.attend:run", "a page that shows who attends to whom"),
     "embed": ("tercet.jobs.embed:run", "texts to vectors"),
+    "search": ("tercet.jobs.search:run", "passages of a collection that answer a query"),
+    "index show": ("tercet.jobs.index:show", "what a collection holds, and what made its vectors"),
+    "index tune": ("tercet.jobs.index:tune", "which way of searching your own queries prefer"),
+    "index upgrade": ("tercet.jobs.index:upgrade", "another model's vectors for a collection"),
+    "index delete": ("tercet.jobs.index:delete", "remove passages from a collection"),
     "rank": ("tercet.jobs.rank:run", "texts in the order in which they answer a query"),
     "score": ("tercet.jobs.score:run", "how likely texts are: perplexity"),
     "evaluate perplexity": (
         "tercet.jobs.perplexity:run",
         "of held-out files, also by position; what few bits or a longer context cost",
+    ),
+    "evaluate retrieval": (
+        "tercet.jobs.retrieval:run",
+        "how well what was judged to answer is found, by meaning and by words",
     ),
 }
 

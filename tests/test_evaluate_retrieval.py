@@ -6,7 +6,7 @@ import random
 
 import ir_measures
 import pytest
-from ir_measures import RR, R, nDCG
+from ir_measures import AP, RR, R, nDCG
 
 from tercet.errors import InputError
 from tercet.evaluate.retrieval import retrieval
@@ -27,7 +27,7 @@ def drawn(seed: int) -> tuple[dict[str, list[str]], dict[str, dict[str, int]]]:
 
 
 @pytest.mark.parametrize("at", [1, 5, 10, 100])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(125))
 def test_as_ir_measures(seed: int, at: int):
     rankings, judged = drawn(seed)
     run = [
@@ -40,12 +40,13 @@ def test_as_ir_measures(seed: int, at: int):
         for query, gains in judged.items()
         for document, gain in gains.items()
     ]
-    theirs = ir_measures.calc_aggregate([nDCG @ at, R @ at, RR @ at], qrels, run)
+    theirs = ir_measures.calc_aggregate([nDCG @ at, R @ at, RR @ at, AP @ at], qrels, run)
     ours = retrieval(rankings, judged, at=at)
     assert ours.n == len(judged)
     assert ours.ndcg == pytest.approx(theirs[nDCG @ at], abs=1e-9)
     assert ours.recall == pytest.approx(theirs[R @ at], abs=1e-9)
     assert ours.mrr == pytest.approx(theirs[RR @ at], abs=1e-9)
+    assert ours.map == pytest.approx(theirs[AP @ at], abs=1e-9)
 
 
 def test_refusals():

@@ -49,12 +49,12 @@ class Judgements:
         return self.judged[name]
 
     def pairs(self, split: str) -> list[Related]:
-        """Each query of the split with each document that answers it."""
+        """Each query of the split with each document that answers it, none that is empty."""
         return [
             Related((self.queries[query], self.documents[document]))
             for query, gains in self.split(split).items()
             for document, gain in gains.items()
-            if gain > 0
+            if gain > 0 and self.documents[document]
         ]
 
 
@@ -97,7 +97,7 @@ def _judged(
         where = f"{path}, row {number}"
         query, document = str(row["query-id"]), str(row["corpus-id"])
         for kind, key, known in (("query", query, queries), ("document", document, documents)):
-            if not known.get(key):
+            if key not in known or (kind == "query" and not known[key]):
                 raise InputError(f"{where}: the {kind} {key!r} is not in the folder, or is empty")
         judged[query][document] = int(number_of(row["score"], "score", where))
     if not judged:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tercet.errors import InputError
 
 Judged = Mapping[str, Mapping[str, int]]  # query -> document -> how relevant, 0 for not at all
@@ -18,19 +20,21 @@ class RetrievalScores:
     ndcg: the gain of the first ``at`` documents, each divided by log2(place + 1), over that of the
     best order (Järvelin and Kekäläinen 2002, with the judgement itself as the gain, as trec_eval
     has it). recall: of the relevant documents, those among the first ``at``. mrr: 1 over the place
-    of the first relevant document among them.
+    of the first relevant document among them. map: the share of relevant documents down to each
+    relevant one among them, summed and divided by the number of all relevant ones.
     """
 
     ndcg: float
     recall: float
     mrr: float
+    map: float
     at: int
     n: int
 
     def __str__(self) -> str:
         return (
             f"nDCG@{self.at} {self.ndcg:.4f}, recall@{self.at} {self.recall:.4f}, "
-            f"MRR@{self.at} {self.mrr:.4f} ({self.n:,} queries)"
+            f"MRR@{self.at} {self.mrr:.4f}, MAP@{self.at} {self.map:.4f} ({self.n:,} queries)"
         )
 
 
@@ -47,24 +51,56 @@ def retrieval(
     if not judged:
         raise InputError("no query is judged; give judgements")
     found = [_one(rankings.get(query, ()), judged[query], at, query) for query in judged]
-    ndcg, recall, mrr = (math.fsum(one) / len(found) for one in zip(*found))
-    return RetrievalScores(ndcg, recall, mrr, at, len(found))
+    ndcg, recall, mrr, map = (math.fsum(one) / len(found) for one in zip(*found))
+    return RetrievalScores(ndcg, recall, mrr, map, at, len(found))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of nDCG, from one order to another, with its 95 % interval over the queries."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def difference(
+    before: Mapping[str, Sequence[str]],
+    after: Mapping[str, Sequence[str]],
+    judged: Judged,
+    *,
+    at: int = 10,
+    samples: int = 10_000,
+) -> Difference:
+    """Queries are drawn again with their pair of figures, since most of what a figure varies by is
+    how hard its query is (the paired bootstrap of Sakai 2006); seeded, so always the same."""
+    pairs = [
+        [retrieval(one, {query: gains}, at=at).ndcg for one in (before, after)]
+        for query, gains in judged.items()
+    ]
+    gains = np.diff(np.array(pairs), axis=1)[:, 0]
+    draw = np.random.default_rng(0)
+    means = [draw.choice(gains, len(gains)).mean() for _ in range(samples)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Difference(float(gains.mean()), float(low), float(high))
 
 
 def _one(
     ranking: Sequence[str], gains: Mapping[str, int], at: int, query: str
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float]:
     if len(set(ranking)) < len(ranking):
         twice = next(document for i, document in enumerate(ranking) if document in ranking[:i])
         raise InputError(f"query {query!r}: document {twice!r} stands twice in its ranking")
     relevant = {document for document, gain in gains.items() if gain > 0}
     if not relevant:
-        return 0.0, 0.0, 0.0
+        return 0.0, 0.0, 0.0, 0.0
     met = [max(0, gains.get(document, 0)) for document in ranking[:at]]
     best = sorted((gains[document] for document in relevant), reverse=True)[:at]
-    first = next((place for place, gain in enumerate(met, 1) if gain), math.inf)
-    hits = sum(gain > 0 for gain in met)
-    return _discounted(met) / _discounted(best), hits / len(relevant), 1 / first
+    places = [place for place, gain in enumerate(met, 1) if gain]
+    first = places[0] if places else math.inf
+    precision = math.fsum(hit / place for hit, place in enumerate(places, 1))
+    n = len(relevant)
+    return _discounted(met) / _discounted(best), len(places) / n, 1 / first, precision / n
 
 
 def _discounted(gains: Sequence[int]) -> float:

@@ -1,4 +1,5 @@
-"""The verb `embed`: a vector a text, into a file of numpy's or as JSON."""
+"""The verb `embed`: a vector a text, into a file of numpy's or as JSON; or documents into a
+collection that can be searched."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from tyro.conf import arg
 
 from tercet.errors import InputError
 from tercet.files import writable, written
+from tercet.jobs.collect import Cutting, Reading, collect
 from tercet.jobs.flags import Files, Model, print_json, say, unset
 from tercet.text import Overflow
 
@@ -21,12 +23,21 @@ def run(
     pool: Annotated[Literal["first", "mean", "last"] | None, unset("{first,mean,last}")] = None,
     prompt: Annotated[str | None, unset("NAME")] = None,
     overflow: Annotated[Overflow | None, unset("POLICY")] = None,
+    to: Annotated[Path | None, unset("COLLECTION")] = None,
+    reading: Reading = Reading(),
+    cutting: Cutting = Cutting(),
+    quiet: bool = False,
     json: bool = False,
 ) -> None:
     """Turns texts into vectors: float32, a row a text, in the order of the lines.
 
+    With --to, documents of any kind are cut into passages and put into a collection, which `tercet
+    search` finds them in. What is there already costs nothing, and after a kill the same command
+    goes on.
+
       tercet embed sentence-model lines.txt --out lines.npy
       tercet embed sentence-model --text "Where is the library?" --json
+      tercet embed sentence-model notes/ papers.jsonl --to library
 
     Args:
         out: where the array goes (numpy.load reads it)
@@ -34,9 +45,14 @@ def run(
         prompt: one of the model's own prompts, such as query, put before each text
         overflow: texts beyond the context: error, keep-start, keep-end, middle-out or slide;
             without it files keep the start, and what was cut is counted
+        to: the collection, which is made where none is
         json: a JSON object a line to standard output instead of a file
     """
     import numpy as np
+
+    if to is not None:
+        collect(model, files, to, reading, cutting, quiet=quiet, json=json)
+        return
 
     texts = files.read()
     if not json and out.suffix != ".npy":

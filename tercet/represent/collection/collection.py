@@ -1,0 +1,310 @@
+"""Collection: texts that can be found by meaning and by words, on disk, with the contract that says
+what their vectors were made with.
+
+Nothing is embedded twice: a row is called by the hash of its text, model, prefix and pooling. What
+was embedded before a kill is there after it, and adding the same documents again goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tercet.errors import InputError
+from tercet.language_model import LanguageModel, load
+from tercet.language_model.asked import warn_of_cuts
+from tercet.represent.collection.contract import Contract
+from tercet.represent.collection.search import Asked, Hit
+from tercet.represent.collection.store import KINDS, OWN, Row, Rows, Store
+from tercet.text import CutReport
+from tercet.text.passages import Passages, passages
+
+PART = 2_048  # passages that are embedded and written together: what a kill may cost
+VECTORS_FROM = 50_000  # rows; below, all vectors are compared
+Progress = Callable[[int, int], None]  # documents and passages so far
+
+
+@dataclass(frozen=True)
+class Item:
+    """A document to add. name: adding another text under it replaces this one; "" is no name."""
+
+    text: str
+    name: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Added:
+    """Passages. embedded: computed now. known: their vectors were here. removed: of documents that
+    have changed. duplicates: the same text twice in a document, or without a name. cut: what the
+    model did not read."""
+
+    documents: int = 0
+    embedded: int = 0
+    known: int = 0
+    removed: int = 0
+    duplicates: int = 0
+    cut: CutReport = field(default_factory=CutReport)
+
+
+class Collection:
+    """``add`` texts, ``search`` them, ``delete`` some; ``len`` counts passages."""
+
+    def __init__(self, store: Store, contract: Contract, rows: Rows, model: LanguageModel) -> None:
+        self.store, self.contract, self.rows, self.model = store, contract, rows, model
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        model: LanguageModel | str | Path | None = None,
+        *,
+        passages: Passages | None = None,
+        language: str | None = None,
+    ) -> Collection:
+        """The collection in a folder, or at a URL of an object storage; with a model, a new one
+        where nothing is.
+
+        model: None loads the one of the contract. passages: how documents are cut, for a new one.
+        Raises InputError for a place that is no collection, and for a model, or passages, other
+        than those that it was made with.
+        """
+        place = str(path)
+        name = "" if isinstance(model, LanguageModel) else str(model or "")
+        reader = load(model) if isinstance(model, str | Path) else model
+        store = Store(place)
+        told = store.contract()
+        if told is None:
+            if reader is None:
+                raise InputError(
+                    f"{place}: there is no collection; make one with a model: "
+                    f"tercet embed MODEL FILES --to {place}"
+                )
+            _check_new(place, store)
+            spoken = language or "English"
+            contract = Contract.of(reader, passages, name=name, language=spoken)
+            rows = store.create(contract.rows, contract.width, spoken)
+            store.sign(contract.text(), contract.rows)
+            return cls(store, contract, rows, reader)
+        contract = Contract.read(told[0], place)
+        for asked, has in ((passages, contract.passages), (language, contract.language)):
+            if asked is not None and asked != has:
+                raise InputError(
+                    f"{place} has {has}, not {asked}; add with the same, or make another collection"
+                )
+        if reader is None:
+            reader = contract.load()
+        contract.check(reader, place)
+        rows = store.open(told[1], contract.language)
+        if rows.width != contract.width:
+            raise InputError(
+                f"{place}: its vectors have {rows.width} numbers and its contract says "
+                f"{contract.width}; it was altered, build it anew"
+            )
+        return cls(store, contract, rows, reader)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    # adding ---------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        texts: Iterable[str],
+        metadata: Sequence[dict[str, Any]] | None = None,
+        *,
+        documents: Sequence[str] | None = None,
+    ) -> Added:
+        """Texts, cut into passages, embedded and indexed; those that are here cost nothing.
+
+        metadata: for each text, names and values (texts, numbers, true or false) to filter by.
+        documents: a name for each; where one is here, its passages become those of the new text.
+        """
+        if isinstance(texts, str):
+            raise InputError(f"texts {texts!r}: give a list of strings")
+        given = list(texts)
+        for name, others in (("metadata", metadata), ("documents", documents)):
+            if others is not None and len(others) != len(given):
+                raise InputError(f"{len(given):,} texts and {len(others):,} {name}; give as many")
+        names, facts = documents or [""] * len(given), metadata or [{}] * len(given)
+        added = self.feed(map(Item, given, names, facts))
+        self.tend()
+        return added
+
+    def feed(self, items: Iterable[Item], progress: Progress | None = None) -> Added:
+        """As ``add``, of any number of documents in bounded memory, without upkeep behind it."""
+        added = Added()
+        for part in self._parts(items):
+            self._add(part, added)
+            if progress is not None:
+                progress(added.documents, added.embedded + added.known)
+        return added
+
+    def tend(self) -> None:
+        """Brings what was added into the indexes. Searches are right without it, but slower."""
+        self.rows.tend(VECTORS_FROM)
+
+    def _parts(self, items: Iterable[Item]) -> Iterator[list[tuple[Item, list[str]]]]:
+        part, size = [], 0
+        for item in items:
+            _check(item)
+            pieces = passages(item.text, self.contract.passages, self._count)
+            part.append((item, pieces))
+            size += len(pieces)
+            if size >= PART or len(part) >= PART:
+                yield part
+                part, size = [], 0
+        if part:
+            yield part
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in self.model.tokenizer.encode_batch(texts, special=False)]
+
+    def _add(self, part: list[tuple[Item, list[str]]], added: Added) -> None:
+        self.rows.fresh()
+        wanted: dict[str, Row] = {}
+        pieces = 0
+        for item, texts in part:
+            pieces += len(texts)
+            wanted |= {row["id"]: row for row in self._rows(item, texts)}
+        added.documents += len(part)
+        added.duplicates += pieces - len(wanted)
+        here = self.rows.of_documents(sorted({item.name for item, _ in part if item.name}))
+        gone = [called for called in here if called not in wanted]
+        self._write(wanted, gone, added)
+
+    def _write(self, wanted: dict[str, Row], gone: list[str], added: Added) -> None:
+        """Rows by id; those that stand here so already are left, and no known text is embedded."""
+        here, empty = self.rows.of_ids(list(wanted)), dict.fromkeys(self.rows.metadata)
+        changed = [row for called, row in wanted.items() if here.get(called) != empty | row]
+        vectors = self.rows.vectors(sorted({row["key"] for row in changed}))
+        new = {row["key"]: row["text"] for row in changed if row["key"] not in vectors}
+        vectors |= dict(zip(new, self._embedded(list(new.values()), added.cut)))
+        self.rows.write([row | {"vector": vectors[row["key"]]} for row in changed], gone)
+        added.embedded += len(new)
+        added.known += len(wanted) - len(new)
+        added.removed += len(gone)
+
+    def _rows(self, item: Item, texts: list[str]) -> Iterator[Row]:
+        for place, text in enumerate(texts):
+            facts = {"document": item.name, "place": place, "text": text, **item.metadata}
+            yield self._named(item.name, text) | facts
+
+    def _named(self, document: str, text: str) -> Row:
+        key = self._key(text)
+        return {"id": _hash(document, key), "key": key}
+
+    def _key(self, text: str) -> str:
+        made = self.contract
+        return _hash(text, made.fingerprint, made.passage, made.pool)
+
+    def _embedded(self, texts: list[str], report: CutReport) -> Iterator[np.ndarray]:
+        for vectors in self._read(self.contract.passage, texts, report) if texts else ():
+            if not np.isfinite(vectors).all():
+                raise InputError(
+                    f"the model {self.contract.model} gives vectors that are no numbers (NaN); "
+                    "check its weights, or use float32"
+                )
+            yield from vectors
+
+    def _read(self, prompt: str, texts: list[str], report: CutReport) -> Iterator[np.ndarray]:
+        lower = self.model.extras.embedding.lower_case
+        dressed = [(prompt + text).lower() if lower else prompt + text for text in texts]
+        return self.model.reader.embedded(dressed, self.contract.pool, "keep-start", report)
+
+    # using ----------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        where: str | None = None,
+        mode: str = "hybrid",
+        rerank: LanguageModel | None = None,
+        depth: int = 20,
+    ) -> list[Hit]:
+        """The ``k`` passages that answer a query, best first; fewer where there are fewer.
+
+        where: a condition on metadata in SQL, such as "year > 1990 AND author = 'Austen'". mode:
+        dense (by vectors), bm25 (by words), or hybrid: both, fused by reciprocal ranks. rerank: a
+        cross-encoder that puts the best ``depth`` passages into its own order.
+        """
+        if not isinstance(query, str) or not query.strip():
+            raise InputError(f"the query is empty ({query!r}); give at least one word")
+        if k < 1:
+            raise InputError(f"k {k} must be 1 or more")
+        if not len(self):
+            raise InputError(f"{self.store.place}: the collection is empty; add texts")
+        asked = Asked(query, k, where, mode, rerank, depth)
+        return asked.hits(self.rows, None if mode == "bm25" else self._vector(query))
+
+    def _vector(self, query: str) -> np.ndarray:
+        report = CutReport()
+        (vector,) = next(self._read(self.contract.query, [query], report))
+        warn_of_cuts(report, "keep-start")
+        return vector
+
+    def delete(self, where: str) -> int:
+        """Removes the passages for which a condition holds, and says how many: "document = 'a'"."""
+        return self.rows.delete(where)
+
+    def upgrade(
+        self, model: LanguageModel | str | Path, progress: Progress | None = None
+    ) -> Collection:
+        """The collection with another model's vectors: the same passages, embedded into a table
+        beside the one in use, which takes its place when it is whole. After a kill it goes on."""
+        name = "" if isinstance(model, LanguageModel) else str(model)
+        reader = model if isinstance(model, LanguageModel) else load(model)
+        told, old = self.contract, self.rows
+        contract = Contract.of(reader, told.passages, name=name, language=told.language)
+        if contract.rows == told.rows:
+            return Collection(self.store, contract, old, reader)
+        begun = contract.rows in self.store.names()
+        how = contract.rows, told.language
+        new = self.store.open(*how) if begun else self.store.create(how[0], contract.width, how[1])
+        beside = Collection(self.store, contract, new, reader)
+        ids, added = set[str](), Added()
+        for part in old.parts(PART):
+            rows = [row | beside._named(row["document"], row["text"]) for row in part]
+            ids |= {row["id"] for row in rows}
+            beside._write({row["id"]: row for row in rows}, [], added)
+            added.documents += len(rows)
+            if progress is not None:
+                progress(added.documents, added.documents)
+        new.write([], sorted(new.ids() - ids))  # of what was deleted since it was begun
+        beside.tend()
+        self.store.sign(contract.text(), contract.rows)
+        self.store.drop(told.rows)
+        return beside
+
+
+def _check(item: Item) -> None:
+    if not isinstance(item.text, str):
+        raise InputError(f"a text must be a string, not {item.text!r} ({type(item.text).__name__})")
+    for name, value in item.metadata.items():
+        if name in (*OWN, "vector", "score") or not name.isidentifier():
+            raise InputError(f"metadata {name!r}: choose another name, of letters, digits and _")
+        if value is not None and type(value) not in KINDS:
+            raise InputError(
+                f"metadata {name!r} is {value!r} ({type(value).__name__}); give texts, numbers, "
+                "or true and false"
+            )
+
+
+def _hash(*parts: str) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(f"{len(part)} ".encode() + part.encode())
+    return digest.hexdigest()
+
+
+def _check_new(place: str, store: Store) -> None:
+    path = Path(place)
+    if store.local and path.exists() and (path.is_file() or any(path.iterdir())):
+        raise InputError(f"{place}: is something else than a collection; choose another place")

@@ -1,0 +1,139 @@
+"""What a query finds: by vectors, by words, or both, and why each text was found."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tercet.errors import InputError, require
+from tercet.language_model import LanguageModel
+from tercet.represent.collection.store import OWN, Row, Rows
+
+MODES = ("hybrid", "dense", "bm25")
+FUSED = 60  # reciprocal rank fusion: 1 / (60 + rank) (Cormack, Clarke and Büttcher 2009)
+DEPTH = 100  # rows of each part that are fused
+WORD = re.compile(r"\w+")
+STOP = frozenset(  # the words that the English index leaves out
+    "a an and are as at be but by for if in into is it no not of on or such that the their then "
+    "there these they this to was will with".split()
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where one way of searching put a text: its rank, from 1, and its score there."""
+
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found, and why.
+
+    score: what the hits are in order of: the fused ranks, or the score of the one way that was
+    asked, or of the reranker. dense, bm25: where each way put it, None where it did not find it
+    among its best. matches: the words of the text that the query has too, as (start, stop).
+    """
+
+    text: str
+    document: str
+    place: int
+    score: float
+    dense: Part | None = None
+    bm25: Part | None = None
+    reranked: Part | None = None
+    matches: tuple[tuple[int, int], ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def marked(self, before: str = "**", after: str = "**") -> str:
+        """The text with its matches between two marks."""
+        parts, end = [], 0
+        for start, stop in self.matches:
+            parts += [self.text[end:start], before, self.text[start:stop], after]
+            end = stop
+        return "".join([*parts, self.text[end:]])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One search."""
+
+    query: str
+    k: int = 10
+    where: str | None = None
+    mode: str = "hybrid"
+    rerank: LanguageModel | None = None
+    depth: int = 20  # hits that the reranker reads, at least k
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode {self.mode!r} is unknown; choose from {', '.join(MODES)}")
+
+    def hits(self, rows: Rows, vector: np.ndarray | None, *, exact: bool = False) -> list[Hit]:
+        """vector: of the query, None for words alone. exact: without the vectors' index."""
+        wanted = self.k if self.rerank is None else max(self.k, self.depth)
+        depth = max(wanted, DEPTH) if self.mode == "hybrid" else wanted
+        dense, words = list[Row](), list[Row]()
+        if self.mode != "bm25":
+            assert vector is not None
+            dense = rows.nearest(vector, depth, self.where, exact)
+        if self.mode != "dense":
+            words = rows.matching(self.query, depth, self.where)
+        found = self._hits(dense, words)[:wanted]
+        if self.rerank is not None and found:
+            found = self._reranked(found, self.rerank)
+        words_of = Words(rows.language)
+        return [
+            replace(hit, matches=words_of.common(hit.text, self.query)) for hit in found[: self.k]
+        ]
+
+    def _hits(self, dense: list[Row], words: list[Row]) -> list[Hit]:
+        ranked = {"dense": ranks(dense), "bm25": ranks(words)}
+        rows = {row["id"]: row for row in (*dense, *words)}
+        hits = []
+        for called, row in rows.items():
+            parts = {name: one.get(called) for name, one in ranked.items()}
+            if self.mode == "hybrid":
+                score = sum(1 / (FUSED + part.rank) for part in parts.values() if part)
+            else:
+                score = row["score"]
+            facts = {name: value for name, value in row.items() if name not in (*OWN, "score")}
+            of = row["text"], row["document"], row["place"], score
+            hits.append(Hit(*of, parts["dense"], parts["bm25"], metadata=facts))
+        return sorted(hits, key=lambda hit: -hit.score)  # of equal ones the nearer first
+
+    def _reranked(self, hits: list[Hit], model: LanguageModel) -> list[Hit]:
+        order = model.rank(self.query, [hit.text for hit in hits])
+        return [
+            replace(hits[one.index], score=one.score, reranked=Part(rank, one.score))
+            for rank, one in enumerate(order, 1)
+        ]
+
+
+def ranks(rows: Iterable[Row]) -> dict[str, Part]:
+    return {row["id"]: Part(rank, row["score"]) for rank, row in enumerate(rows, 1)}
+
+
+class Words:
+    """Which words of two texts are the same one, as the words' index sees it: stems, and none of
+    those that every text has."""
+
+    def __init__(self, language: str) -> None:
+        stemmer = require("snowballstemmer", "search").stemmer(language.lower())
+        self._stem, self._skipped = stemmer.stemWord, STOP if language == "English" else frozenset()
+
+    def common(self, text: str, query: str) -> tuple[tuple[int, int], ...]:
+        """Where words of the text stand that the query has too."""
+        wanted = {self._of(word) for word in WORD.findall(query)} - {""}
+        return tuple(match.span() for match in WORD.finditer(text) if self._of(match[0]) in wanted)
+
+    def _of(self, word: str) -> str:
+        plain = unicodedata.normalize("NFKD", word.lower())
+        plain = "".join(c for c in plain if not unicodedata.combining(c))
+        return "" if plain in self._skipped else self._stem(plain)

@@ -1,0 +1,276 @@
+"""Rows on disk: LanceDB's tables, with vectors, texts and metadata, and the indexes over them.
+
+A commit is whole or not there, whenever the process ends. On this machine commits of several
+processes take turns; on object storage they do not, and one process at a time should write there.
+Knows no model.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tercet.errors import InputError, require
+from tercet.files import locked
+
+Row = dict[str, Any]
+CONTRACT = "contract"  # the table that says which rows count, and what made their vectors
+TURN = 60.0  # seconds that a commit waits for that of another process
+KEPT = timedelta(minutes=10)  # old versions: a reader may be in one
+REFINED = 5  # times k rows of an index are ranked by their exact vectors
+OWN = {
+    "id": "string",  # of document and key: one passage of one document
+    "key": "string",  # of the text and all that makes its vector: equal keys, equal vectors
+    "document": "string",
+    "place": "int32",  # which passage of the document, from 0
+    "text": "string",
+}
+KINDS = {str: "string", bool: "bool", int: "int64", float: "float64"}
+
+
+class Store:
+    """A folder (or an object-storage URL) with a contract and tables of rows."""
+
+    def __init__(self, place: str) -> None:
+        os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings are of its own inner workings
+        lancedb = require("lancedb", "search")
+        self.place = place
+        self.local = "://" not in place
+        with said(place):
+            self._base = lancedb.connect(place)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Around a commit: waits for those of other processes."""
+        if not self.local:
+            yield
+            return
+        end = time.monotonic() + TURN
+        while True:
+            lock = locked(self.place)
+            try:
+                lock.__enter__()
+                break
+            except InputError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+    def names(self) -> list[str]:
+        with said(self.place):
+            return [str(name) for name in self._base.list_tables().tables]
+
+    def contract(self) -> tuple[str, str] | None:
+        """Its text and the name of the table that counts; None where nothing is."""
+        if self.local and not Path(self.place).is_dir() or CONTRACT not in self.names():
+            return None
+        with said(self.place):
+            (row,) = self._base.open_table(CONTRACT).to_arrow().to_pylist()
+        return row["contract"], row["rows"]
+
+    def sign(self, contract: str, rows: str) -> None:
+        """In one commit: from now on this table counts, with this contract."""
+        with said(self.place):
+            told = [{"contract": contract, "rows": rows}]
+            self._base.create_table(CONTRACT, told, mode="overwrite")
+
+    def create(self, name: str, width: int, language: str) -> Rows:
+        import pyarrow as pa
+
+        vector = pa.list_(pa.float32(), width)
+        fields = [(column, pa.type_for_alias(kind)) for column, kind in OWN.items()]
+        with said(self.place):
+            table = self._base.create_table(
+                name, schema=pa.schema([*fields, ("vector", vector)]), mode="overwrite"
+            )
+        return Rows(table, self, language)
+
+    def open(self, name: str, language: str) -> Rows:
+        """language: of the texts, whose words the index brings to their stems."""
+        with said(self.place):
+            return Rows(self._base.open_table(name), self, language)
+
+    def drop(self, name: str) -> None:
+        with said(self.place):
+            self._base.drop_table(name)
+
+
+class Rows:
+    """A table: a row is a passage, called by its id."""
+
+    def __init__(self, table: Any, store: Store, language: str) -> None:
+        self.table, self.store, self.language = table, store, language
+
+    def __len__(self) -> int:
+        return self.table.count_rows()
+
+    @property
+    def width(self) -> int:
+        return self.table.schema.field("vector").type.list_size
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Names and types of the columns that are not ours."""
+        return {
+            field.name: str(field.type)
+            for field in self.table.schema
+            if field.name not in OWN and field.name != "vector"
+        }
+
+    def fresh(self) -> None:
+        """Sees what other processes have committed."""
+        with said(self.store.place):
+            self.table.checkout_latest()
+
+    def of_documents(self, documents: Sequence[str]) -> dict[str, Row]:
+        """id -> row, vectors left out, of all rows of these documents."""
+        columns = [*OWN, *self.metadata]
+        return {row["id"]: row for row in self._where("document", documents, columns)}
+
+    def of_ids(self, ids: Sequence[str]) -> dict[str, Row]:
+        return {row["id"]: row for row in self._where("id", ids, [*OWN, *self.metadata])}
+
+    def ids(self) -> set[str]:
+        with said(self.store.place):
+            asked = self.table.search().select(["id"]).limit(max(1, len(self)))
+            return set(asked.to_arrow()["id"].to_pylist())
+
+    def parts(self, size: int) -> Iterator[list[Row]]:
+        """All rows of one version, vectors left out, so many at a time."""
+        with said(self.store.place):
+            asked = self.table.search().select([*OWN, *self.metadata]).limit(max(1, len(self)))
+            for batch in asked.to_batches(size):
+                yield batch.to_pylist()
+
+    def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """key -> vector, of those that are here."""
+        found = self._where("key", keys, ["key", "vector"])
+        return {row["key"]: np.asarray(row["vector"], dtype=np.float32) for row in found}
+
+    def write(self, rows: Sequence[Row], gone: Sequence[str] = ()) -> None:
+        """Rows that are new or stand in the place of those of the same id; and ids to remove."""
+        import pyarrow as pa
+
+        with self.store.turn(), said(self.store.place):
+            self.fresh()
+            if rows:
+                self._widen(rows)
+                table = pa.Table.from_pylist(list(rows), schema=self.table.schema)
+                merge = self.table.merge_insert("id").when_matched_update_all()
+                merge.when_not_matched_insert_all().execute(table)
+            if gone:
+                self.table.delete(f"id IN ({', '.join(map(quoted, gone))})")
+
+    def _widen(self, rows: Sequence[Row]) -> None:
+        """A column for each name of metadata that is new. Raises InputError for a value of another
+        type than its column's."""
+        import pyarrow as pa
+
+        known, new = self.metadata, dict[str, str]()
+        for row in rows:
+            for name, value in row.items():
+                if name in OWN or name == "vector" or value is None:
+                    continue
+                kind = KINDS[type(value)]
+                wanted = known.get(name) or new.setdefault(name, kind)
+                if wanted == "int64" and kind == "float64" and name in new:
+                    new[name] = kind
+                elif kind != wanted and (wanted, kind) != ("double", "int64"):
+                    raise InputError(
+                        f"metadata {name!r} is {value!r} ({kind}) where others are of type "
+                        f"{wanted}; give one type to a name"
+                    )
+        if new:
+            fields = [pa.field(name, pa.type_for_alias(kind)) for name, kind in new.items()]
+            self.table.add_columns(fields)
+
+    def delete(self, where: str) -> int:
+        """How many rows were removed."""
+        with self.store.turn(), said(self.store.place, where):
+            self.fresh()
+            return self.table.delete(where).num_deleted_rows
+
+    def _where(self, column: str, values: Sequence[str], columns: list[str]) -> list[Row]:
+        if not values:
+            return []
+        listed = ", ".join(map(quoted, values))
+        with said(self.store.place):
+            asked = self.table.search().where(f"{column} IN ({listed})").select(columns)
+            return asked.limit(max(1, len(self))).to_list()
+
+    # searching ------------------------------------------------------------------------------------
+
+    def nearest(self, vector: np.ndarray, k: int, where: str | None, exact: bool) -> list[Row]:
+        """Rows by cosine, the best first, each with its "score"."""
+        with said(self.store.place, where):
+            asked = self.table.search(vector).distance_type("cosine")
+            asked = asked.bypass_vector_index() if exact else asked.refine_factor(REFINED)
+            found = self._asked(asked, "_distance", k, where)
+        return [row | {"score": 1 - row.pop("_distance")} for row in found]
+
+    def matching(self, words: str, k: int, where: str | None) -> list[Row]:
+        """Rows by BM25 of their texts, the best first, each with its "score"."""
+        with said(self.store.place, where):
+            asked = self.table.search(words, query_type="fts")
+            found = self._asked(asked, "_score", k, where)
+        return [row | {"score": row.pop("_score")} for row in found]
+
+    def _asked(self, asked: Any, score: str, k: int, where: str | None) -> list[Row]:
+        asked = asked.where(where, prefilter=True) if where else asked
+        return asked.select([*OWN, *self.metadata, score]).limit(k).to_list()
+
+    # upkeep ---------------------------------------------------------------------------------------
+
+    @property
+    def indexed(self) -> dict[str, int]:
+        """Column -> rows that its index covers."""
+        with said(self.store.place):
+            found = self.table.list_indices()
+        return {one.columns[0]: one.num_indexed_rows for one in found}
+
+    def tend(self, vectors_from: int) -> None:
+        """Brings words, names and, from so many rows on, vectors into indexes; packs the files."""
+        from lancedb.index import FTS, BTree, HnswSq
+
+        with self.store.turn(), said(self.store.place):
+            self.fresh()
+            wanted: dict[str, Any] = {name: BTree() for name in ("id", "key", "document")}
+            wanted["text"] = FTS(language=self.language)
+            if len(self) >= vectors_from:
+                wanted["vector"] = HnswSq(distance_type="cosine")
+            if len(self):
+                for column in wanted.keys() - self.indexed.keys():
+                    self.table.create_index(column, config=wanted[column])
+            self.table.optimize(cleanup_older_than=KEPT)
+
+
+def quoted(text: str) -> str:
+    """As SQL has it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@contextmanager
+def said(place: str, where: str | None = None) -> Iterator[None]:
+    """What the store refuses, as an InputError in a line, without its own source's lines."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        lines = " ".join(str(error).split())
+        reason = re.sub(r",? ?\S*/registry/src/\S+", "", lines)
+        if where is not None and ("parse" in reason or "resolv" in reason or "No field" in reason):
+            raise InputError(f"the filter {where!r} is not understood: {reason}") from None
+        raise InputError(f"{place}: the store refuses ({reason})") from error

@@ -1,0 +1,301 @@
+"""Collections on disk: what is found and why, what is embedded again (nothing), what is refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tercet import CutWarning, InputError, load
+from tercet.represent.collection import Collection
+from tercet.represent.collection.search import Part, Words
+from tercet.text.passages import Passages
+from tests.small_tables import model_folder, sentences
+
+TEXTS = [*sentences(20, 1), "the tree keeps the river", "a road sees a house"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return model_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def made(model: Path, tmp_path: Path) -> Collection:
+    collection = Collection.open(tmp_path / "collection", model)
+    facts = [{"number": i, "even": i % 2 == 0, "who": f"it's {i}"} for i in range(len(TEXTS))]
+    collection.add(TEXTS, facts, documents=[f"d{i}" for i in range(len(TEXTS))])
+    return collection
+
+
+def content(collection: Collection) -> tuple[list[dict], np.ndarray]:
+    """Rows without their vectors, and these."""
+    rows = sorted(collection.rows.table.to_arrow().to_pylist(), key=lambda row: row["id"])
+    return rows, np.array([row.pop("vector") for row in rows])
+
+
+def check_same(one: Collection, other: Collection) -> None:
+    """But for the rounding of vectors: a process computes its first texts by another kernel."""
+    (rows, vectors), (others, beside) = content(one), content(other)
+    assert rows == others
+    np.testing.assert_allclose(vectors, beside, atol=1e-5)
+
+
+def test_dense_search_is_the_order_of_cosines(made: Collection, model: Path):
+    query = "the red tree"
+    reader = load(model)
+    vectors = reader.embed([*TEXTS, query])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = vectors[:-1] @ vectors[-1]
+    hits = made.search(query, k=5, mode="dense")
+    assert [hit.document for hit in hits] == [f"d{i}" for i in np.argsort(-cosines)[:5]]
+    assert [hit.score for hit in hits] == pytest.approx(sorted(cosines)[::-1][:5], abs=1e-5)
+    assert all(
+        hit.dense == Part(i, hit.score) and hit.bm25 is None for i, hit in enumerate(hits, 1)
+    )
+
+
+def test_words_find_and_are_marked(made: Collection):
+    (best, *_) = made.search("Keeping the rivers?", mode="bm25")
+    assert best.text == "the tree keeps the river" and best.dense is None
+    assert best.marked("<", ">") == "the tree <keeps> the <river>"
+
+
+def test_hybrid_fuses_the_ranks_of_both(made: Collection):
+    hits = made.search("the tree keeps the river", k=30)
+    for hit in hits:
+        parts = [part for part in (hit.dense, hit.bm25) if part]
+        assert hit.score == pytest.approx(sum(1 / (60 + part.rank) for part in parts))
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert len(hits) == len(TEXTS) == len({hit.document for hit in hits})
+
+
+def test_a_filter_holds_for_both_ways(made: Collection):
+    for mode in ("dense", "bm25", "hybrid"):
+        hits = made.search(
+            "a red tree", where="even AND number > 4 AND who <> 'it''s 6'", mode=mode
+        )
+        assert hits and all(
+            hit.metadata["even"] and hit.metadata["number"] > 4 and hit.metadata["number"] != 6
+            for hit in hits
+        )
+
+
+def test_what_is_here_is_not_embedded_again(made: Collection, monkeypatch):
+    (before, _) = content(made)
+    names = [f"d{i}" for i in range(len(TEXTS))]
+    facts = [{"number": i, "even": i % 2 == 0, "who": f"it's {i}"} for i in range(len(TEXTS))]
+    read = []
+    reader = type(made.model.reader)
+    whole = reader.embedded
+    monkeypatch.setattr(
+        reader, "embedded", lambda self, texts, *how: whole(self, read.append(texts) or texts, *how)
+    )
+    added = made.add(TEXTS, facts, documents=names)
+    assert (added.embedded, added.known, read) == (0, len(TEXTS), [])
+    assert content(made)[0] == before
+    added = made.add(["the old house", *TEXTS[1:]], facts, documents=names)
+    assert (added.embedded, added.known, added.removed, read) == (1, 21, 1, [["the old house"]])
+    assert len(made) == len(TEXTS)
+    added = made.add([TEXTS[3]], documents=["another"])  # a known text: a new row, no new vector
+    assert (added.embedded, len(read), len(made)) == (0, 1, len(TEXTS) + 1)
+
+
+def test_texts_without_names_are_here_once(model: Path, tmp_path: Path):
+    collection = Collection.open(tmp_path / "c", model)
+    assert collection.add(["a red road", "a red road", "a blue road"]).duplicates == 1
+    assert collection.add(["a red road", "an old road"]).embedded == 1
+    assert len(collection) == 3
+
+
+def test_new_names_of_metadata_and_other_types(made: Collection):
+    made.add(["two new houses"], [{"author": "Austen"}], documents=["new"])
+    assert [hit.document for hit in made.search("road", where="author = 'Austen'")] == ["new"]
+    with pytest.raises(InputError, match="metadata 'number' is 'seven' .* of type int64"):
+        made.add(["one more"], [{"number": "seven"}])
+
+
+def test_documents_are_cut_into_passages_under_their_headings(model: Path, tmp_path: Path):
+    collection = Collection.open(tmp_path / "c", model, passages=Passages(12))
+    text = "# Rivers\nThe old river sees a tree. The blue road takes two rivers. A house finds it."
+    collection.add([text], documents=["rivers"])
+    hits = collection.search("river", k=9, mode="dense")
+    assert sorted(hit.place for hit in hits) == list(range(len(hits))) and len(hits) > 1
+    assert all(hit.text.startswith("Rivers\n") for hit in hits)
+
+
+def test_another_model_is_refused_and_an_upgrade_takes_it(made: Collection, tmp_path: Path):
+    place, other = tmp_path / "collection", model_folder(tmp_path / "other", d_model=64)
+    with pytest.raises(InputError, match="was made with width 32, .*: tercet index upgrade"):
+        Collection.open(place, other)
+    with pytest.raises(InputError, match="made with precision 'float32'.*'bfloat16'"):
+        Collection.open(place, load(made.contract.model, precision="bfloat16"))
+    new = made.upgrade(other)
+    fresh = Collection.open(tmp_path / "fresh", other)
+    names = [f"d{i}" for i in range(len(TEXTS))]
+    facts = [{"number": i, "even": i % 2 == 0, "who": f"it's {i}"} for i in range(len(TEXTS))]
+    fresh.add(TEXTS, facts, documents=names)
+    check_same(new, fresh)
+    assert Collection.open(place).contract.width == 64
+    assert len([name for name in new.store.names() if name.startswith("rows")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (dict(query=" "), "the query is empty"),
+        (dict(query="a", k=0), "k 0 must be 1 or more"),
+        (dict(query="a", mode="sparse"), "mode 'sparse' is unknown"),
+        (dict(query="a", where="numbr > 3"), "No field named numbr"),
+        (dict(query="a", where="number >"), "filter 'number >' is not understood.*found: EOF"),
+        (dict(query="a", where="number > 'a'"), "could not convert"),
+    ],
+)
+def test_bad_searches(made: Collection, ask, said):
+    with pytest.raises(InputError, match=said):
+        made.search(**ask)
+
+
+def test_a_long_query_and_a_k_beyond_the_rows(made: Collection):
+    with pytest.warns(CutWarning, match="lost 100 %"):
+        hits = made.search("the red tree " * 3_400, k=1_000)
+    assert len(hits) == len(TEXTS)
+
+
+def test_an_empty_collection_and_places_that_are_none(model: Path, tmp_path: Path):
+    collection = Collection.open(tmp_path / "c", model)
+    with pytest.raises(InputError, match="is empty; add texts"):
+        collection.search("a")
+    with pytest.raises(InputError, match="there is no collection; make one"):
+        Collection.open(tmp_path / "nothing")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    with pytest.raises(InputError, match="something else than a collection"):
+        Collection.open(tmp_path / "full", model)
+    with pytest.raises(InputError, match="reads 38 beside its special ones"):
+        Collection.open(tmp_path / "long", model, passages=Passages(39))
+    with pytest.raises(InputError, match="3 texts and 1 metadata"):
+        collection.add(["a", "b", "c"], [{}])
+    with pytest.raises(InputError, match="choose another name"):
+        collection.add(["a"], [{"vector": 1}])
+
+
+def test_a_store_that_was_altered(made: Collection):
+    place = Path(made.store.place)
+    made.store.sign(made.contract.text().replace('"format": 1', '"format": 2'), made.contract.rows)
+    with pytest.raises(InputError, match="format 2, and this version reads 1; install a newer"):
+        Collection.open(place)
+    made.store.sign("{}", made.contract.rows)
+    with pytest.raises(InputError, match="contract is damaged"):
+        Collection.open(place)
+    made.store.sign(made.contract.text(), made.contract.rows)
+    for file in place.glob("rows-*/data/*"):
+        file.unlink()
+    with pytest.raises(InputError, match="the store refuses"):
+        Collection.open(place).search("a")
+
+
+def test_a_vector_that_is_no_number(model: Path, tmp_path: Path):
+    broken = load(model)
+    broken.network.tokens.weight.data[:] = float("nan")
+    with pytest.raises(InputError, match="no numbers .NaN."):
+        Collection.open(tmp_path / "c", broken).add(["a red road"])
+
+
+def test_words_are_stems_without_accents_or_what_every_text_has():
+    assert Words("English").common("The cafés were closing", "a closed CAFE, the") == (
+        (4, 9),
+        (15, 22),
+    )
+    assert Words("German").common("Die Häuser", "das Haus") == ((4, 10),)
+
+
+# kills and other writers --------------------------------------------------------------------------
+
+ADDING = """
+import sys
+from tercet.represent.collection import Collection, Item, collection
+collection.PART = 8
+texts = open(sys.argv[3]).read().splitlines()[int(sys.argv[4])::int(sys.argv[5])]
+made = Collection.open(sys.argv[1], sys.argv[2])
+made.feed((Item(text, text[:40]) for text in texts), lambda *done: print(*done, flush=True))
+made.tend()
+"""
+
+
+def adding(place: Path, model: Path, texts: Path, first: int = 0, step: int = 1):
+    command = [
+        sys.executable,
+        "-c",
+        ADDING,
+        str(place),
+        str(model),
+        str(texts),
+        str(first),
+        str(step),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("texts") / "texts.txt"
+    path.write_text("".join(f"{text}\n" for text in dict.fromkeys(sentences(200, 3))))
+    return path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(model: Path, texts: Path, tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("whole") / "c"
+    assert adding(place, model, texts).wait() == 0
+    return place
+
+
+def killed(place: Path, model: Path, texts: Path, kills: int, draw: random.Random) -> int:
+    done = 0
+    while done < kills:
+        process = adding(place, model, texts)
+        assert process.stdout is not None
+        for _ in range(draw.randint(0, 4)):
+            process.stdout.readline()
+        time.sleep(draw.random() * 0.02)
+        if process.poll() is not None:
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        done += 1
+    assert adding(place, model, texts).wait() == 0
+    return done
+
+
+def test_kills_lose_nothing(uninterrupted: Path, model: Path, texts: Path, tmp_path: Path):
+    assert killed(tmp_path / "c", model, texts, 2, random.Random(0)) == 2
+    check_same(Collection.open(tmp_path / "c"), Collection.open(uninterrupted))
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_nothing(uninterrupted: Path, model: Path, texts: Path, tmp_path: Path):
+    total, draw = 0, random.Random(1)
+    while total < 20:
+        shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        total += killed(tmp_path / "c", model, texts, 4, draw)
+        check_same(Collection.open(tmp_path / "c"), Collection.open(uninterrupted))
+
+
+def test_two_processes_at_once(uninterrupted: Path, model: Path, texts: Path, tmp_path: Path):
+    place = tmp_path / "c"
+    Collection.open(place, model)
+    with ThreadPoolExecutor(3) as pool:  # two share every text, one has a third of them
+        jobs = [(0, 1), (0, 1), (1, 3)]
+        codes = pool.map(lambda job: adding(place, model, texts, *job).wait(), jobs)
+        assert list(codes) == [0, 0, 0]
+    check_same(Collection.open(place), Collection.open(uninterrupted))
