@@ -17,7 +17,7 @@ import pytest
 
 from tercet import CutWarning, InputError, load
 from tercet.represent.collection import Collection
-from tercet.represent.collection.search import Part, Words
+from tercet.represent.collection.search import Part, common
 from tercet.text.passages import Passages
 from tests.small_tables import model_folder, sentences
 
@@ -212,11 +212,8 @@ def test_a_vector_that_is_no_number(model: Path, tmp_path: Path):
 
 
 def test_words_are_stems_without_accents_or_what_every_text_has():
-    assert Words("English").common("The cafés were closing", "a closed CAFE, the") == (
-        (4, 9),
-        (15, 22),
-    )
-    assert Words("German").common("Die Häuser", "das Haus") == ((4, 10),)
+    assert common("The cafés were closing", "a closed CAFE, the", "English") == ((4, 9), (15, 22))
+    assert common("Die Häuser", "das Haus", "German") == ((4, 10),)
 
 
 # kills and other writers --------------------------------------------------------------------------
