@@ -29,21 +29,25 @@ if TYPE_CHECKING:
     from tercet.language_model import LanguageModel, load
     from tercet.model.lora import LoRA
     from tercet.presets import PRESETS, preset
-    from tercet.text import Tokenizer, train_tokenizer
+    from tercet.represent.collection import Collection, Hit
+    from tercet.text import Passages, Tokenizer, train_tokenizer
 
 __all__ = [
     "PRESETS",
     "Answer",
     "Attention",
+    "Collection",
     "CutWarning",
     "Fill",
     "Generation",
     "Grammar",
+    "Hit",
     "InputError",
     "Label",
     "Labels",
     "LanguageModel",
     "LoRA",
+    "Passages",
     "Sampling",
     "Score",
     "Tag",
@@ -66,7 +70,8 @@ _HOMES = {
     "language_model": ("LanguageModel", "load"),
     "model.lora": ("LoRA",),
     "presets": ("PRESETS", "preset"),
-    "text": ("Tokenizer", "train_tokenizer"),
+    "represent.collection": ("Collection", "Hit"),
+    "text": ("Passages", "Tokenizer", "train_tokenizer"),
 }
 
 

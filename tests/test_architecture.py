@@ -26,7 +26,16 @@ JOBS = {
 }
 MAY_IMPORT: dict[str, set[str]] = {
     # tercet/__init__.py: for the type checker only; at run time a name is resolved on first use
-    "": {"answers", "config", "generate", "language_model", "model.lora", "presets", "text"},
+    "": {
+        "answers",
+        "config",
+        "generate",
+        "language_model",
+        "model.lora",
+        "presets",
+        "represent.collection",
+        "text",
+    },
     "__main__": {"cli"},
     "errors": set(),
     "files": {"errors"},

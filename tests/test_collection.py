@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from tercet import CutWarning, InputError, load
+from tercet.cli import run
 from tercet.represent.collection import Collection
 from tercet.represent.collection.search import Part, common
 from tercet.text.passages import Passages
@@ -185,6 +187,8 @@ def test_an_empty_collection_and_places_that_are_none(model: Path, tmp_path: Pat
         Collection.open(tmp_path / "long", model, passages=Passages(39))
     with pytest.raises(InputError, match="3 texts and 1 metadata"):
         collection.add(["a", "b", "c"], [{}])
+    with pytest.raises(InputError, match="the document 'd' comes twice"):
+        collection.add(["a", "b"], documents=["d", "d"])
     with pytest.raises(InputError, match="choose another name"):
         collection.add(["a"], [{"vector": 1}])
 
@@ -214,6 +218,77 @@ def test_a_vector_that_is_no_number(model: Path, tmp_path: Path):
 def test_words_are_stems_without_accents_or_what_every_text_has():
     assert common("The cafés were closing", "a closed CAFE, the", "English") == ((4, 9), (15, 22))
     assert common("Die Häuser", "das Haus", "German") == ((4, 10),)
+
+
+def test_a_full_disk_loses_nothing(model: Path, texts: Path, tmp_path: Path):
+    """Files beyond 30 kB are refused, as a full disk would: what is there stays, and it goes on."""
+    place = tmp_path / "c"
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n" + ADDING
+    command = [sys.executable, "-c", full.replace("PART = 8", "PART = 400"), place, model, texts]
+    done = subprocess.run([*map(str, command), "0", "1"], capture_output=True, text=True)
+    assert done.returncode and "InputError" in done.stderr and "File too large" in done.stderr
+    assert len(Collection.open(place)) == 0
+    assert adding(place, model, texts).wait() == 0
+    assert len(Collection.open(place)) == len(texts.read_text().splitlines())
+
+
+# the verbs ----------------------------------------------------------------------------------------
+
+
+def test_the_verbs(model: Path, tmp_path: Path, capsys):
+    rows = [{"title": f"Book {i}", "text": text, "year": 1990 + i} for i, text in enumerate(TEXTS)]
+    table, place = tmp_path / "books.jsonl", str(tmp_path / "books")
+    table.write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {"title": "", "text": " ", "year": 1}])
+    )
+    build = ["embed", str(model), str(table), "--to", place, "--column", "title,text"]
+    build += ["--called", "title", "--metadata", "year", "--json", "--passages", "20"]
+    told = []
+    for _ in range(2):
+        assert run(build) == 0
+        said = capsys.readouterr()
+        told.append(json.loads(said.out))
+        assert "1 documents skipped: empty" in said.err
+    assert told[0] == told[1] | {"embedded": len(TEXTS), "known": 0}
+    assert run(["search", place, "tree river", "--where", "year > 2000", "--k", "3", "--json"]) == 0
+    hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(hits) == 3 and all(hit["metadata"]["year"] > 2000 for hit in hits)
+    assert run(["search", place, "the tree keeps the river", "--k", "1"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("1.  Book 20, passage 1  dense 1 (") and "the **tree** **keeps**" in said
+    assert run(["index", "delete", place, "--where", "year < 1995", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"removed": 5, "passages": len(TEXTS) - 5}
+    assert run(["index", "show", place, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["metadata"] == {"year": "int64"} and told["passages in it"] == len(TEXTS) - 5
+    asked = tmp_path / "asked.tsv"
+    asked.write_text("query\tdocument\nthe tree keeps the river\tBook 20\na road\tBook 21\n")
+    assert run(["index", "tune", place, "--queries", str(asked), "--json"]) == 0
+    ways = json.loads(capsys.readouterr().out)["ways"]
+    assert ways["bm25"] == {"nDCG@10": ways["bm25"]["nDCG@10"], "mean": 0, "low": 0, "high": 0}
+    assert ways["hybrid"]["nDCG@10"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("search nowhere query", "nowhere: there is no collection"),
+        ("index show nowhere", "nowhere: there is no collection"),
+        ("index delete nowhere --where true", "nowhere: there is no collection"),
+        ("embed MODEL --to new --text word", "--to wants FILES"),
+        ("embed MODEL FILE --to new --overlap 3", "--overlap belongs to --passages"),
+        ("embed MODEL FILE --to new --passages 2", "passages of 2 tokens: give 4 or more"),
+        ("embed MODEL TABLE --to new --column txt", "no column 'txt'; did you mean 'text'"),
+        ("evaluate retrieval MODEL FOLDER", "has no corpus.jsonl"),
+    ],
+)
+def test_bad_commands(command, said, model: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("words.txt").write_text("a red road\n")
+    Path("table.jsonl").write_text('{"text": "a red road"}\n')
+    names = {"MODEL": str(model), "FILE": "words.txt", "TABLE": "table.jsonl", "FOLDER": "."}
+    assert run([names.get(word, word) for word in command.split()]) == 2
+    assert said in capsys.readouterr().err
 
 
 # kills and other writers --------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Text in and out of the models: tokenizers, reading files, and what becomes of long texts."""
 
 from tercet.text.overflow import POLICIES, CutReport, Overflow, Window, fit
+from tercet.text.passages import Passages
 from tercet.text.read import blocks, lines
 from tercet.text.special import SPECIAL, Special
 from tercet.text.streamer import Streamer
@@ -12,6 +13,7 @@ __all__ = [
     "SPECIAL",
     "CutReport",
     "Overflow",
+    "Passages",
     "Special",
     "Streamer",
     "Tokenizer",

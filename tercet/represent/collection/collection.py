@@ -150,9 +150,15 @@ class Collection:
         self.rows.tend(VECTORS_FROM)
 
     def _parts(self, items: Iterable[Item]) -> Iterator[list[tuple[Item, list[str]]]]:
-        part, size = [], 0
+        part, size, names = [], 0, set[int]()
         for item in items:
             _check(item)
+            if item.name and hash(item.name) in names:
+                raise InputError(
+                    f"the document {item.name!r} comes twice: the later one would take the place "
+                    "of the earlier; give each a name of its own"
+                )
+            names.add(hash(item.name))
             pieces = passages(item.text, self.contract.passages, self._count)
             part.append((item, pieces))
             size += len(pieces)
