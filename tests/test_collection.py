@@ -19,6 +19,7 @@ import pytest
 from tercet import CutWarning, InputError, load
 from tercet.cli import run
 from tercet.represent.collection import Collection
+from tercet.represent.collection import collection as collection_module
 from tercet.represent.collection.search import Part, common
 from tercet.text.passages import Passages
 from tests.small_tables import model_folder, sentences
@@ -213,6 +214,18 @@ def test_a_vector_that_is_no_number(model: Path, tmp_path: Path):
     broken.network.tokens.weight.data[:] = float("nan")
     with pytest.raises(InputError, match="no numbers .NaN."):
         Collection.open(tmp_path / "c", broken).add(["a red road"])
+
+
+def test_an_index_over_the_vectors_finds_what_all_of_them_do(made: Collection, monkeypatch):
+    exact = [hit.document for hit in made.search("a red tree", mode="dense")]
+    assert made.tend() is None
+    monkeypatch.setattr(collection_module, "VECTORS_FROM", 10)
+    recall = made.tend()
+    assert made.rows.indexed["vector"] == len(TEXTS)
+    assert recall is not None and recall > 0.9
+    assert [hit.document for hit in made.search("a red tree", mode="dense")] == exact
+    made.add(["an old road"], documents=["new"])  # is found before and behind the index
+    assert made.search("an old road", k=1, mode="dense")[0].document == "new"
 
 
 def test_words_are_stems_without_accents_or_what_every_text_has():

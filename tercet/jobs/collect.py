@@ -120,6 +120,8 @@ def collect(
             f"{added.known:,} known, {added.duplicates:,} twice, {added.removed:,} removed; "
             f"{len(collection):,} in the collection"
         )
+        if added.recall is not None:
+            print(f"the vectors' index finds {added.recall:.1%} of the ten nearest (100 samples)")
 
 
 def listed(names: str | None) -> list[str]:
@@ -143,10 +145,10 @@ def filled(
 
         added = collection.feed(items, progress)
         bar.show("indexing", added.documents, total, lambda: f"{len(collection):,} passages")
-        collection.tend()
+        added.recall = collection.tend()
     return added
 
 
 def as_dict(added: Added) -> dict[str, Any]:
-    names = ("documents", "embedded", "known", "removed", "duplicates")
+    names = ("documents", "embedded", "known", "removed", "duplicates", "recall")
     return {name: getattr(added, name) for name in names} | {"cut": added.cut.cut_texts}

@@ -23,7 +23,7 @@ from tercet.files import locked
 
 Row = dict[str, Any]
 CONTRACT = "contract"  # the table that says which rows count, and what made their vectors
-TURN = 60.0  # seconds that a commit waits for that of another process
+TURN = 600.0  # seconds that a commit waits for that of another process
 KEPT = timedelta(minutes=10)  # old versions: a reader may be in one
 REFINED = 5  # times k rows of an index are ranked by their exact vectors
 OWN = {
@@ -244,16 +244,34 @@ class Rows:
         """Brings words, names and, from so many rows on, vectors into indexes; packs the files."""
         from lancedb.index import FTS, BTree, HnswSq
 
-        with self.store.turn(), said(self.store.place):
+        with said(self.store.place):
             self.fresh()
             wanted: dict[str, Any] = {name: BTree() for name in ("id", "key", "document")}
             wanted["text"] = FTS(language=self.language)
             if len(self) >= vectors_from:
                 wanted["vector"] = HnswSq(distance_type="cosine")
-            if len(self):
-                for column in wanted.keys() - self.indexed.keys():
-                    self.table.create_index(column, config=wanted[column])
-            self.table.optimize(cleanup_older_than=KEPT)
+            for column in wanted.keys() - self.indexed.keys() if len(self) else ():
+                self.table.create_index(column, config=wanted[column])
+            with self.store.turn():
+                self.fresh()
+                self.table.optimize(cleanup_older_than=KEPT)
+
+    def recall(self, k: int, samples: int = 100) -> float:
+        """The share of the ``k`` nearest rows that the vectors' index finds too, for rows drawn out
+        of the table; each is its own nearest, and not counted."""
+        draw = np.random.default_rng(0)
+        places = draw.choice(len(self), min(samples, len(self)), replace=False)
+        with said(self.store.place):
+            taken = self.table.take_offsets(sorted(map(int, places))).select(["vector"]).to_list()
+        hits = 0
+        for row in taken:
+            vector = np.asarray(row["vector"], dtype=np.float32)
+            found, exact = (
+                {one["id"] for one in self.nearest(vector, k + 1, None, how)[1:]}
+                for how in (False, True)
+            )
+            hits += len(found & exact)
+        return hits / (len(taken) * min(k, len(self) - 1))
 
 
 def quoted(text: str) -> str:
