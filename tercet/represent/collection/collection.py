@@ -101,7 +101,7 @@ class Collection:
         if reader is None:
             reader = contract.load()
         contract.check(reader, place)
-        rows = store.open(told[1], contract.language)
+        rows = store.open(told[1])
         if rows.width != contract.width:
             raise InputError(
                 f"{place}: its vectors have {rows.width} numbers and its contract says "
@@ -275,8 +275,8 @@ class Collection:
         if contract.rows == told.rows:
             return Collection(self.store, contract, old, reader)
         begun = contract.rows in self.store.names()
-        how = contract.rows, told.language
-        new = self.store.open(*how) if begun else self.store.create(how[0], contract.width, how[1])
+        how = contract.rows, contract.width, contract.language
+        new = self.store.open(contract.rows) if begun else self.store.create(*how)
         beside = Collection(self.store, contract, new, reader)
         ids, added = set[str](), Added()
         for part in old.parts(PART):

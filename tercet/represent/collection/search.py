@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
-from tercet.errors import InputError, require
+from tercet.errors import InputError
 from tercet.language_model import LanguageModel
 from tercet.represent.collection.store import OWN, Row, Rows
 
 MODES = ("hybrid", "dense", "bm25")
 FUSED = 60  # reciprocal rank fusion: 1 / (60 + rank) (Cormack, Clarke and Büttcher 2009)
 DEPTH = 100  # rows of each part that are fused
-WORD = re.compile(r"\w+")
-STOP = frozenset(  # the words that the English index leaves out
-    "a an and are as at be but by for if in into is it no not of on or such that the their then "
-    "there these they this to was will with".split()
-)
+WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -90,8 +84,7 @@ class Asked:
         if self.rerank is not None and found:
             found = self._reranked(found, self.rerank)
         return [
-            replace(hit, matches=common(hit.text, self.query, rows.language))
-            for hit in found[: self.k]
+            replace(hit, matches=common(hit.text, self.query, rows.stem)) for hit in found[: self.k]
         ]
 
     def _hits(self, dense: list[Row], words: list[Row]) -> list[Hit]:
@@ -121,23 +114,8 @@ def ranks(rows: Iterable[Row]) -> dict[str, Part]:
     return {row["id"]: Part(rank, row["score"]) for rank, row in enumerate(rows, 1)}
 
 
-def common(text: str, query: str, language: str) -> tuple[tuple[int, int], ...]:
+def common(text: str, query: str, stem: Callable[[str], str]) -> tuple[tuple[int, int], ...]:
     """Where words of the text stand that the query has too, as the words' index sees it: by their
     stems, and without those that every text has."""
-    wanted = {_stem(word, language) for word in WORD.findall(query)} - {""}
-    found = WORD.finditer(text)
-    return tuple(match.span() for match in found if _stem(match[0], language) in wanted)
-
-
-@lru_cache(1 << 17)  # to find a stem takes 20 µs, as long as all else that is done for ten words
-def _stem(word: str, language: str) -> str:
-    plain = unicodedata.normalize("NFKD", word.lower())
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
-    if language == "English" and plain in STOP:
-        return ""
-    return _stemmer(language).stemWord(plain)
-
-
-@cache
-def _stemmer(language: str) -> Any:
-    return require("snowballstemmer", "search").stemmer(language.lower())
+    wanted = {stem(word) for word in WORD.findall(query)} - {""}
+    return tuple(match.span() for match in WORD.finditer(text) if stem(match[0]) in wanted)

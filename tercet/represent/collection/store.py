@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,20 +88,23 @@ class Store:
             self._base.create_table(CONTRACT, told, mode="overwrite")
 
     def create(self, name: str, width: int, language: str) -> Rows:
-        import pyarrow as pa
-
-        vector = pa.list_(pa.float32(), width)
-        fields = [(column, pa.type_for_alias(kind)) for column, kind in OWN.items()]
-        with said(self.place):
-            table = self._base.create_table(
-                name, schema=pa.schema([*fields, ("vector", vector)]), mode="overwrite"
-            )
-        return Rows(table, self, language)
-
-    def open(self, name: str, language: str) -> Rows:
         """language: of the texts, whose words the index brings to their stems."""
+        import pyarrow as pa
+        from lancedb.index import FTS
+
+        fields = [pa.field(column, pa.type_for_alias(kind)) for column, kind in OWN.items()]
+        fields[0] = fields[0].with_nullable(False)  # the key, which no two writers both add
+        vector = pa.field("vector", pa.list_(pa.float32(), width))
         with said(self.place):
-            return Rows(self._base.open_table(name), self, language)
+            schema = pa.schema([*fields, vector])
+            table = self._base.create_table(name, schema=schema, mode="overwrite")
+            table.set_unenforced_primary_key("id")
+            table.create_index("text", config=FTS(language=language))
+        return Rows(table, self)
+
+    def open(self, name: str) -> Rows:
+        with said(self.place):
+            return Rows(self._base.open_table(name), self)
 
     def drop(self, name: str) -> None:
         with said(self.place):
@@ -110,8 +114,9 @@ class Store:
 class Rows:
     """A table: a row is a passage, called by its id."""
 
-    def __init__(self, table: Any, store: Store, language: str) -> None:
-        self.table, self.store, self.language = table, store, language
+    def __init__(self, table: Any, store: Store) -> None:
+        self.table, self.store = table, store
+        self.stem = lru_cache(1 << 17)(self._stem)
 
     def __len__(self) -> int:
         return self.table.count_rows()
@@ -231,6 +236,10 @@ class Rows:
         asked = asked.where(where, prefilter=True) if where else asked
         return asked.select([*OWN, *self.metadata, score]).limit(k).to_list()
 
+    def _stem(self, word: str) -> str:
+        """What the words' index takes a word for; "" for one that every text has."""
+        return " ".join(token.text for token in self.table.tokenize(word, column="text"))
+
     # upkeep ---------------------------------------------------------------------------------------
 
     @property
@@ -242,12 +251,11 @@ class Rows:
 
     def tend(self, vectors_from: int) -> None:
         """Brings words, names and, from so many rows on, vectors into indexes; packs the files."""
-        from lancedb.index import FTS, BTree, HnswSq
+        from lancedb.index import BTree, HnswSq
 
         with said(self.store.place):
             self.fresh()
             wanted: dict[str, Any] = {name: BTree() for name in ("id", "key", "document")}
-            wanted["text"] = FTS(language=self.language)
             if len(self) >= vectors_from:
                 wanted["vector"] = HnswSq(distance_type="cosine")
             for column in wanted.keys() - self.indexed.keys() if len(self) else ():
