@@ -95,11 +95,12 @@ def _head(headings: Sequence[str], room: int, count: Count) -> str:
 
 def _cut(text: str, tokens: int, overlap: int, count: Count) -> list[str]:
     """A text without headings, in pieces of whole sentences."""
+    units, sizes, groups = list[str](), list[int](), list[list[str]]()
     whole = sentences(text)
-    units = []
     for unit, size in zip(whole, count(whole), strict=True):
-        units += [unit] if size <= tokens else _halves(unit, tokens, count)
-    sizes, groups = count(units), list[list[str]]()
+        parts = [unit] if size <= tokens else _halves(unit, tokens, count)
+        units += parts
+        sizes += [size] if len(parts) == 1 else count(parts)
     start, stop = 0, 0
     while stop < len(units):
         size = sum(sizes[start:stop])
