@@ -6,6 +6,7 @@ Knows nothing of models, tokenizers or runs: numbers, strings and arrays come in
 from tercet.report.attention import attention_map
 from tercet.report.bars import bar_plot
 from tercet.report.confusion import confusion_matrix
+from tercet.report.map import TextMap
 from tercet.report.markup import Html
 from tercet.report.masks import masks_page
 from tercet.report.page import Page
@@ -35,6 +36,7 @@ __all__ = [
     "Page",
     "Panel",
     "Series",
+    "TextMap",
     "answers",
     "attention_map",
     "bar_plot",

@@ -1,7 +1,7 @@
 "use strict";
 // Puts the points on a canvas: by WebGL, or where there is none by a 2-D canvas, slower but the same.
-// A painter takes `order`, the points to draw, the last one uppermost; `shades`, four bytes a point:
-// red, green, blue, opacity; and `sizes`, a byte a point: 16 is the usual radius.
+// A painter takes `order`, the points to draw, the last one uppermost; `shades`, a number of four bytes
+// a point: red, the lowest, green, blue, opacity; and `sizes`, a byte a point: 16 is the usual radius.
 
 const USUAL_SIZE = 16;
 
@@ -46,7 +46,7 @@ class WebglPainter {
   // The bytes have changed.
   update(order, shades, sizes) {
     const { gl, buffers } = this;
-    twgl.setAttribInfoBufferFromArray(gl, buffers.attribs.shade, shades);
+    twgl.setAttribInfoBufferFromArray(gl, buffers.attribs.shade, new Uint8Array(shades.buffer));
     twgl.setAttribInfoBufferFromArray(gl, buffers.attribs.size, sizes);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, buffers.indices);
     gl.bufferSubData(gl.ELEMENT_ARRAY_BUFFER, 0, order);
@@ -77,7 +77,7 @@ class PlainPainter {
     this.xy = xy;
   }
   update(order, shades, sizes) {
-    Object.assign(this, { order, sizes, shades: new Uint32Array(shades.buffer), stamps: new Map() });
+    Object.assign(this, { order, shades, sizes, stamps: new Map() });
   }
   paint(view, radius) {
     const { canvas, context, xy } = this, density = canvas.width / view.width;

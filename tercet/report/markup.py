@@ -9,7 +9,7 @@ import html
 import math
 import re
 
-_VOID = {"meta", "link"}
+_VOID = {"meta", "link", "input"}
 _SHAPES = {"path", "rect"}  # in SVG an empty element closes itself, or it swallows what follows
 # Control characters and lone surrogates are no legal HTML and would break the write. What a
 # half-trained network writes is full of them, so they are shown instead: pictures, or U+FFFD.

@@ -50,7 +50,7 @@ class Page:
         self._sections.append((unique, title, join(*map(_piece, children))))
 
     def __str__(self) -> str:
-        return "<!doctype html>\n" + tag("html", _head(self.title), self._body(), lang="en") + "\n"
+        return "<!doctype html>\n" + tag("html", head(self.title), self._body(), lang="en") + "\n"
 
     def _body(self) -> Html:
         links = [tag("a", inline(t), href=f"#{name}") for name, t, _ in self._sections]
@@ -67,7 +67,7 @@ class Page:
             for name, title, body in self._sections
         ]
         footer = tag("footer", "Written by Tercet. This file needs no network and no other file.")
-        script = tag("script", Html(_asset("plots.js") + _asset("attention.js")))
+        script = tag("script", Html(asset("plots.js") + asset("attention.js")))
         return tag("body", header, tag("main", *self._top, *sections), footer, script)
 
     def write(self, path: str | Path) -> Path:
@@ -75,17 +75,24 @@ class Page:
 
         Missing folders are made. An `InputError` says what could not be written and why.
         """
-        path = Path(path)
-        with written(path) as beside:
-            beside.write_text(str(self), encoding="utf-8", newline="\n")
-        return path
+        return write_page(self, path)
+
+
+def write_page(page: object, path: str | Path) -> Path:
+    """`str(page)` as a file, whole or not at all."""
+    path = Path(path)
+    with written(path) as beside:
+        beside.write_text(str(page), encoding="utf-8", newline="\n")
+    return path
 
 
 def _piece(child: Html | str) -> Html:
     return child if isinstance(child, Html) else tag("p", inline(child))
 
 
-def _head(title: str) -> Html:
+def head(title: str, *styles: str) -> Html:
+    """The head of every page of ours. styles: style sheets of this room beside the common one."""
+    sheets = "".join(asset(name) for name in ("page.css", *styles))
     return tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -94,7 +101,7 @@ def _head(title: str) -> Html:
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("link", rel="icon", href=_ICON),
         tag("title", title),
-        tag("style", Html(_asset("page.css"))),
+        tag("style", Html(sheets)),
     )
 
 
@@ -106,5 +113,6 @@ def _mark() -> Html:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file of this room."""
     return files("tercet.report").joinpath(name).read_text(encoding="utf-8")
