@@ -20,6 +20,8 @@ HUES = 12
 TONES = (((0.52, 0.16), (0.80, 0.13)), ((0.69, 0.15), (0.64, 0.16)))
 ALIKE = 0.13  # distance in OKLab at which two colours begin to be told apart at a glance
 
+AGAIN = 10.0  # what taking a colour again costs, against at most 1.15 for a like one nearby
+
 
 def spread(middles: Sequence[Sequence[float]], sizes: Sequence[int]) -> list[Colour]:
     """A colour for each topic; large topics choose first, each what its neighbours have least.
@@ -37,6 +39,7 @@ def spread(middles: Sequence[Sequence[float]], sizes: Sequence[int]) -> list[Col
         for other, colour in chosen.items():
             distance = float(np.linalg.norm(places[topic] - places[other]))
             cost += (0.15 + math.exp(-3 * distance)) * alike[colour]
+            cost[colour] += AGAIN
         chosen[topic] = int(cost.argmin())
     return [_both(*kinds[chosen[topic]]) for topic in range(len(places))]
 

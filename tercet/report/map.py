@@ -268,9 +268,8 @@ def _legend(page: TextMap) -> Html:
         tag("p", rest) if rest else None,
         class_="how",
     )
-    return tag(
-        "aside", tag("p", said), show, tag("ul", *rows), how, class_="map-legend", aria_label="Topics"
-    )
+    inside = [tag("p", said), show, tag("ul", *rows), how]
+    return tag("aside", *inside, class_="map-legend", aria_label="Topics")
 
 
 def _row(name: str, topic: int, size: int) -> Html:

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from tercet.report.map import TextMap
 
 INCHES = 11.0  # the longer side
+HEADING = 0.75  # inches for the title
 RESOLUTION = 150  # pixels an inch
 LONGEST = 30  # characters of a name
+FONT, PADDING = 8.0, 2.0  # points: the size of a name's letters, and what its frame keeps free
+WORDS: dict[str, Any] = dict(fontsize=FONT, weight="bold", parse_math=False)  # $ means itself
 GAP = 5  # pixels between two names
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
@@ -33,24 +36,32 @@ def draw_map(page: TextMap, path: str | Path) -> Path:
     from matplotlib.figure import Figure
 
     width, height = np.asarray(page.home) / max(page.home)
-    figure = Figure(figsize=(INCHES * max(width, 0.5), INCHES * max(height, 0.5) + 0.7))
+    size = (INCHES * max(width, 0.5), INCHES * max(height, 0.5) + HEADING)
+    figure = Figure(figsize=size, dpi=RESOLUTION)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.01, 0.01, 0.98, 0.9))
+    below = 1 - HEADING / size[1]
+    axes = figure.add_axes((0, 0, 1, below))
     axes.set_axis_off()
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.set_xlim(-page.home[0] * 1.05, page.home[0] * 1.05)
-    axes.set_ylim(-page.home[1] * 1.05, page.home[1] * 1.05)
-    # parse_math off: dollar signs in a title or a name mean themselves
-    figure.text(0.02, 0.965, page.title, fontsize=15, weight="bold", va="center", parse_math=False)
-    figure.text(0.02, 0.93, page.note, fontsize=9, color="#5b616d", va="center", parse_math=False)
+    x, y = _limits(page.home, size[0] / (size[1] - HEADING))
+    axes.set(xlim=(-x, x), ylim=(-y, y))
+    side, top, note = 0.2 / size[0], 1 - 0.28 / size[1], 1 - 0.56 / size[1]
+    words: dict[str, Any] = dict(va="center", parse_math=False)
+    figure.text(side, top, page.title, fontsize=14, weight="bold", **words)
+    figure.text(side, note, page.note, fontsize=9, color="#5b616d", **words)
     _points(axes, page)
     path = Path(path)
     with warnings.catch_warnings(), written(path) as beside:
         # letters that the font lacks are drawn as boxes; the page shows them
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         _names(axes, page, canvas.get_renderer())
-        figure.savefig(beside, format="png", dpi=RESOLUTION)
+        figure.savefig(beside, format="png", dpi=RESOLUTION, metadata={"Software": None})
     return path
+
+
+def _limits(home: list[float], ratio: float) -> tuple[float, float]:
+    """Half the width and height of what is shown, in units that are as long across as up."""
+    x, y = home[0] * 1.04, home[1] * 1.04
+    return (y * ratio, y) if x < y * ratio else (x, x / ratio)
 
 
 def _points(axes: Any, page: TextMap) -> None:
@@ -58,40 +69,38 @@ def _points(axes: Any, page: TextMap) -> None:
     order = np.random.default_rng(0).permutation(len(page.topics))
     order = order[np.argsort(page.topics[order] >= 0, kind="stable")]
     colours = np.array([*(light for light, _ in page.colours), NONE[0]])
-    area = float(np.clip(30_000 / len(order), 0.6, 24))
+    area = float(np.clip(60_000 / len(order), 0.7, 30))
     x, y = page.places[order].T
     axes.scatter(x, y, s=area, c=colours[page.topics[order]], alpha=0.75, linewidths=0)
 
 
 def _names(axes: Any, page: TextMap, renderer: Any) -> None:
+    from matplotlib.transforms import IdentityTransform
+
     taken: list[Box] = []
+    pixels: dict[str, Any] = dict(transform=IdentityTransform(), clip_on=False)
     for topic in sorted(range(len(page.names)), key=lambda topic: -page.sizes[topic]):
         if not page.sizes[topic]:
             continue
         name, colour = page.names[topic], page.colours[topic][0]
-        style = dict(boxstyle="round,pad=0.25", fc=(1, 1, 1, 0.85), ec=colour, lw=1.2)
-        label = axes.annotate(
-            name if len(name) <= LONGEST else name[: LONGEST - 1] + "…",
-            page.middles[topic],
-            xytext=(0, 0),
-            textcoords="offset pixels",
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            weight="bold",
-            bbox=style,
-            annotation_clip=False,
-            parse_math=False,
-            arrowprops=dict(arrowstyle="-", color=colour, lw=1.2, shrinkA=0, shrinkB=0),
-        )
-        box = label.get_bbox_patch().get_window_extent(renderer)
-        moved = _room(box.extents, taken)
-        if moved is None:
+        frame = dict(boxstyle=f"round,pad={PADDING / FONT}", fc=(1, 1, 1, 0.85), ec=colour, lw=1.2)
+        x, y = axes.transData.transform(page.middles[topic])
+        label = axes.text(x, y, _short(name), ha="center", va="center", **WORDS, **pixels)
+        # measured without its frame, whose own measures are of the time before it was placed
+        around = PADDING * RESOLUTION / 72
+        box = label.get_window_extent(renderer).padded(around).extents
+        place = _room(box, taken)
+        if place is None:
             label.remove()
             continue
-        label.set_position(moved)
-        (right, up), (left, bottom, far, top) = moved, box.extents
-        taken.append((left + right, bottom + up, far + right, top + up))
+        right, up = place
+        label.set(position=(x + right, y + up), bbox=frame)
+        taken.append((box[0] + right, box[1] + up, box[2] + right, box[3] + up))
+        axes.plot([x, x + right], [y, y + up], color=colour, lw=1.2, **pixels)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def _room(box: Box, taken: list[Box]) -> tuple[float, float] | None:
