@@ -67,7 +67,7 @@ class TextMap:
         title: str,
         note: str = "",
     ) -> None:
-        self.title, self.note = title, note
+        self.title, self.note = legal(title), legal(note)
         self.names = [" ".join(legal(name).split()) for name in names]
         self.topics = _topics(topics, len(texts), len(names))
         self.places, self.home = _centred(_places(places, len(texts)))

@@ -89,6 +89,7 @@ TextMap.prototype.listenSearch = function listenSearch() {
     if (this.asked !== field.value) this.find(this.asked = field.value);
   };
   field.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(now, 150); });
+  field.addEventListener("change", now);
   field.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     event.preventDefault();
