@@ -21,6 +21,7 @@ from tercet.cli import run
 from tercet.represent.collection import Collection
 from tercet.represent.collection import collection as collection_module
 from tercet.represent.collection.search import Part, common
+from tercet.represent.collection.store import Store
 from tercet.text.passages import Passages
 from tests.small_tables import model_folder, sentences
 
@@ -68,7 +69,7 @@ def test_dense_search_is_the_order_of_cosines(made: Collection, model: Path):
 
 
 def test_words_find_and_are_marked(made: Collection):
-    (best, *_) = made.search("Keeping the rivers?", mode="bm25")
+    (best, *_) = made.search('"Keeping the rivers?"', mode="bm25")
     assert best.text == "the tree keeps the river" and best.dense is None
     assert best.marked("<", ">") == "the tree <keeps> the <river>"
 
@@ -123,7 +124,10 @@ def test_texts_without_names_are_here_once(model: Path, tmp_path: Path):
 def test_new_names_of_metadata_and_other_types(made: Collection):
     made.add(["two new houses"], [{"author": "Austen"}], documents=["new"])
     assert [hit.document for hit in made.search("road", where="author = 'Austen'")] == ["new"]
-    with pytest.raises(InputError, match="metadata 'number' is 'seven' .* of type int64"):
+    made.add(["a new road"], [{"number": 2.5}], documents=["half"])  # whole numbers become others
+    made.add(["an old road"], [{"number": 3}], documents=["whole"])
+    assert [hit.metadata["number"] for hit in made.search("road", where="number = 2.5")] == [2.5]
+    with pytest.raises(InputError, match="metadata 'number' is 'seven' .* of type double"):
         made.add(["one more"], [{"number": "seven"}])
 
 
@@ -142,11 +146,20 @@ def test_another_model_is_refused_and_an_upgrade_takes_it(made: Collection, tmp_
         Collection.open(place, other)
     with pytest.raises(InputError, match="made with precision 'float32'.*'bfloat16'"):
         Collection.open(place, load(made.contract.model, precision="bfloat16"))
-    new = made.upgrade(other)
+    late = Collection.open(place)
+
+    def progress(*_: int) -> None:
+        late.add(["it came late"], documents=["late"])
+
+    new, added = made.upgrade(other, progress)
+    assert added.embedded == len(TEXTS)
     fresh = Collection.open(tmp_path / "fresh", other)
     names = [f"d{i}" for i in range(len(TEXTS))]
     facts = [{"number": i, "even": i % 2 == 0, "who": f"it's {i}"} for i in range(len(TEXTS))]
     fresh.add(TEXTS, facts, documents=names)
+    fresh.add(["it came late"], documents=["late"])
+    with pytest.raises(InputError, match="was upgraded to another model meanwhile"):
+        late.add(["a road"])
     check_same(new, fresh)
     assert Collection.open(place).contract.width == 64
     assert len([name for name in new.store.names() if name.startswith("rows")]) == 1
@@ -156,7 +169,7 @@ def test_another_model_is_refused_and_an_upgrade_takes_it(made: Collection, tmp_
     ("ask", "said"),
     [
         (dict(query=" "), "the query is empty"),
-        (dict(query="a", k=0), "k 0 must be 1 or more"),
+        (dict(query="a", k=0), "k 0 must be a whole number from 1"),
         (dict(query="a", mode="sparse"), "mode 'sparse' is unknown"),
         (dict(query="a", where="numbr > 3"), "No field named numbr"),
         (dict(query="a", where="number >"), "filter 'number >' is not understood.*found: EOF"),
@@ -194,6 +207,28 @@ def test_an_empty_collection_and_places_that_are_none(model: Path, tmp_path: Pat
         collection.add(["a"], [{"vector": 1}])
 
 
+def test_a_beginning_that_failed_is_no_hindrance(model: Path, tmp_path: Path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "sign", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Collection.open(tmp_path / "c", model)
+    with pytest.raises(InputError, match="does not support the requested language"):
+        Collection.open(tmp_path / "c", model, language="Klingon")
+    assert len(Collection.open(tmp_path / "c", model)) == 0
+
+
+def test_without_its_model_a_collection_can_be_looked_after(tmp_path: Path):
+    shutil.copytree(model_folder(tmp_path / "first"), tmp_path / "gone")
+    Collection.open(tmp_path / "c", tmp_path / "gone").add(["a red road", "a tree"])
+    shutil.rmtree(tmp_path / "gone")
+    opened = Collection.open(tmp_path / "c")
+    assert opened.delete("text = 'a tree'") == 1
+    with pytest.raises(InputError, match="the model of the collection, .*gone"):
+        opened.search("road")
+    opened.upgrade(tmp_path / "first")  # the same in another place
+    assert len(Collection.open(tmp_path / "c").search("road")) == 1
+
+
 def test_a_store_that_was_altered(made: Collection):
     place = Path(made.store.place)
     made.store.sign(made.contract.text().replace('"format": 1', '"format": 2'), made.contract.rows)
@@ -229,10 +264,12 @@ def test_an_index_over_the_vectors_finds_what_all_of_them_do(made: Collection, m
 
 
 def test_words_are_stems_without_accents_or_what_every_text_has(model: Path, tmp_path: Path):
-    english = Collection.open(tmp_path / "english", model).rows.stem
-    assert common("The cafés were closing", "a closed CAFE, the", english) == ((4, 9), (15, 22))
-    german = Collection.open(tmp_path / "german", model, language="German").rows.stem
-    assert common("Die Häuser", "das Haus", german) == ((4, 10),)
+    for language, text, query, found in (
+        ("English", "The cafés were closing", "a closed CAFE, the", ((4, 9), (15, 22))),
+        ("German", "Die Häuser", "das Haus", ((4, 10),)),
+    ):
+        rows = Collection.open(tmp_path / language, model, language=language).rows
+        assert common(text, set(rows.stems(query)), rows.stem) == found
 
 
 def test_a_full_disk_loses_nothing(model: Path, texts: Path, tmp_path: Path):
@@ -380,7 +417,6 @@ def test_twenty_kills_lose_nothing(uninterrupted: Path, model: Path, texts: Path
 
 def test_two_processes_at_once(uninterrupted: Path, model: Path, texts: Path, tmp_path: Path):
     place = tmp_path / "c"
-    Collection.open(place, model)
     with ThreadPoolExecutor(3) as pool:  # two share every text, one has a third of them
         jobs = [(0, 1), (0, 1), (1, 3)]
         codes = pool.map(lambda job: adding(place, model, texts, *job).wait(), jobs)

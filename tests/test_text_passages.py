@@ -57,6 +57,16 @@ def test_headings_stand_before_what_is_below_them():
     assert len(cut(text, tokens=40, headings=False)) == 1
 
 
+def test_no_heading_is_lost():
+    text = (
+        "# The very long heading of zebra things\r\nBody.\r\n# C#\n## Deep\nMore.\n```\n# code\n```"
+    )
+    assert cut(text, tokens=16) == [
+        "The very long heading of zebra things\n\nBody.",
+        "C# > Deep\nMore.\n```\n# code\n```",
+    ]
+
+
 def test_a_sentence_beyond_the_limit_is_cut_between_words():
     found = cut("word " * 50, tokens=8)
     assert max(words(found)) <= 8 and " ".join(found).split() == ["word"] * 50

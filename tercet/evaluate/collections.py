@@ -45,8 +45,9 @@ def rankings(
 ) -> dict[str, list[str]]:
     """Documents by name for each query, best first: one stands where its best passage is."""
     found, several = {}, 1 if collection.contract.passages.tokens is None else MOST
+    wanted = k * several if rerank is None else depth
     for name, text in queries.items():
-        hits = collection.search(text, k=k * several, mode=mode, rerank=rerank, depth=depth)
+        hits = collection.search(text, k=wanted, mode=mode, rerank=rerank, depth=depth)
         found[name] = list(dict.fromkeys(hit.document for hit in hits))[:k]
     return found
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
@@ -60,10 +59,10 @@ class Reading:
                 if not text.strip():
                     tally.skipped["empty"] += 1
                     continue
-                called = (
-                    f"{name}#{number}" if not self.called else str(value(row, self.called, where))
-                )
-                yield Item(text, called, {column: row[column] for column in facts})
+                called = value(row, self.called, where) if self.called else f"{name}#{number}"
+                if called is None or not str(called).strip():
+                    raise InputError(f"{where}: {self.called!r} is empty; a document needs a name")
+                yield Item(text, str(called), {column: row[column] for column in facts})
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Cutting:
 def collect(
     model: Model,
     files: Files,
-    to: Path,
+    to: str,
     reading: Reading,
     cutting: Cutting,
     *,
@@ -100,6 +99,8 @@ def collect(
 
     if files.text is not None or not files.files:
         raise InputError("--to wants FILES: documents, or tables of them; - for standard input")
+    if model.context is not None:
+        raise InputError("--context does not go with --to: a search could not read as far again")
     tally = Tally()
     network = model.load("embed")
     collection = Collection.open(to, network, passages=cutting.policy(), language=cutting.language)

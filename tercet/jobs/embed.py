@@ -23,7 +23,7 @@ def run(
     pool: Annotated[Literal["first", "mean", "last"] | None, unset("{first,mean,last}")] = None,
     prompt: Annotated[str | None, unset("NAME")] = None,
     overflow: Annotated[Overflow | None, unset("POLICY")] = None,
-    to: Annotated[Path | None, unset("COLLECTION")] = None,
+    to: Annotated[str | None, unset("COLLECTION")] = None,
     reading: Reading = Reading(),
     cutting: Cutting = Cutting(),
     quiet: bool = False,
@@ -51,6 +51,9 @@ def run(
     import numpy as np
 
     if to is not None:
+        for flag, value in (("pool", pool), ("prompt", prompt), ("overflow", overflow)):
+            if value is not None:
+                raise InputError(f"--{flag} {value} does not go with --to, which asks the model")
         collect(model, files, to, reading, cutting, quiet=quiet, json=json)
         return
 

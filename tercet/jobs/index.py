@@ -14,7 +14,7 @@ from tercet.data.related import number_of
 from tercet.data.sources import Tally
 from tercet.data.tables import rows
 from tercet.errors import InputError
-from tercet.jobs.flags import print_json, unset
+from tercet.jobs.flags import print_json, say, unset
 from tercet.train.progress import Bar, clock
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ def upgrade(
 
             bar.show("embedding", done, total, facts)
 
-        new = collection.upgrade(to, progress)
+        new, added = collection.upgrade(to, progress)
+    if str(added.cut) and not quiet:
+        say(f"{added.cut} (limit {new.model.limit:,})")
     if json:
         print_json({"model": new.contract.model, "passages": len(new)})
     else:
@@ -147,18 +149,26 @@ def tune(
         rerank: a cross-encoder, tried over the best 10, 20 and 50
         json: one JSON object instead
     """
-    from tercet.evaluate.collections import MODES, rankings
+    from tercet.evaluate.collections import AT, MODES, rankings
     from tercet.evaluate.retrieval import difference, retrieval
     from tercet.language_model import load
     from tercet.represent.collection import Collection
 
     collection = Collection.open(kept.collection)
     texts, judged = _asked(queries, split)
-    found = {mode: rankings(collection, texts, mode=mode) for mode in MODES}
+    known = collection.rows.of_documents(sorted({name for one in judged.values() for name in one}))
+    here = {row["document"] for row in known.values()}
+    for query, one in judged.items():
+        if missing := sorted(set(one) - here):
+            raise InputError(
+                f"query {query!r}: the document {missing[0]!r} is not in {kept.collection}; give "
+                "its name as tercet search prints it"
+            )
+    found = {mode: rankings(collection, texts, mode=mode, k=AT) for mode in MODES}
     if rerank is not None:
         judge = load(rerank)
         found |= {
-            f"reranked {depth}": rankings(collection, texts, rerank=judge, depth=depth, k=depth)
+            f"reranked {depth}": rankings(collection, texts, rerank=judge, depth=depth, k=AT)
             for depth in DEPTHS
         }
     told = {}
@@ -173,9 +183,8 @@ def tune(
     for name, one in told.items():
         beside = f"{one['mean']:+.4f} ({one['low']:+.4f} to {one['high']:+.4f})"
         print(f"  {name:12}nDCG@10 {one['nDCG@10']:.4f}  {'' if name == 'bm25' else beside}")
-    hybrid = told["hybrid"]
-    if hybrid["low"] <= 0:
-        print("Vectors add nothing that these queries show: --mode bm25 does as well.")
+    if all(one["low"] <= 0 for one in told.values()):
+        print("Nothing is surely better than words alone here: --mode bm25 does as well.")
     else:
         print(f"Best: {best}.")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
@@ -28,7 +27,7 @@ def run(
     model: Model,
     judged: Judged,
     *,
-    collection: Annotated[Path | None, unset("FOLDER")] = None,
+    collection: Annotated[str | None, unset("FOLDER")] = None,
     quiet: bool = False,
     json: bool = False,
 ) -> None:
@@ -52,7 +51,7 @@ def run(
     read = Judgements.read(judged.folder)
     answers = read.split(judged.split)
     with ExitStack() as stack:
-        place = collection or Path(stack.enter_context(TemporaryDirectory())) / "collection"
+        place = collection or f"{stack.enter_context(TemporaryDirectory())}/collection"
         network = model.load("embed")
         kept = Collection.open(place, network, passages=Passages(None))
         items = [Item(text, name) for name, text in read.documents.items() if text]

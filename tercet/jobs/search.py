@@ -52,7 +52,9 @@ def run(
     from tercet.language_model import load
     from tercet.represent.collection import Collection
 
-    collection = Collection.open(question.collection, model)
+    collection = Collection.open(question.collection)
+    if model is not None:
+        collection.contract.check(load(model), question.collection)
     judge = None if rerank is None else load(rerank)
     hits = collection.search(question.query, k=k, where=where, mode=mode, rerank=judge, depth=depth)
     if not hits and not json:

@@ -15,7 +15,10 @@ from tercet.errors import InputError
 
 Count = Callable[[Sequence[str]], list[int]]  # texts -> tokens of each, special ones left out
 
-HEADING = re.compile(r"(?m)^(#{1,6})[ \t]+(\S.*?)[ \t]*#*[ \t]*$\n?")
+HEADING = re.compile(r"(?m)^(#{1,6})[ \t]+(\S[^\n]*)$\n?")
+CLOSING = re.compile(r"[ \t]+#+[ \t]*$")  # marks behind a heading; those of "# C#" are its name
+FENCED = re.compile(r"(?ms)^(```|~~~).*?^\1")  # code, in which a line "# so" is no heading
+BLANKS = re.compile(r"\s+")
 BELOW = 4  # headings may take this part of a passage: 1/4
 # A sentence ends behind . ! ? with closing quotes, before a blank and what may begin another; or
 # with a blank line; or behind the full stops of Chinese and Japanese, which no blank follows.
@@ -54,43 +57,54 @@ def passages(text: str, policy: Passages, count: Count) -> list[str]:
 
     Every word of the text stands in one of them (in more where they overlap), and no passage has
     more than ``policy.tokens``, unless a single character has. A sentence that is longer is cut
-    between words, or within one.
+    between words, or within one. Line ends come as "\\n".
     """
+    text = text.replace("\r\n", "\n")
     if policy.tokens is None:
         return [text.strip()] if text.strip() else []
-    found = []
-    for headings, body in _sections(text) if policy.headings else [((), text)]:
-        head = _head(headings, policy.tokens // BELOW, count)
+    found, shown = [], set[int]()
+    for headings, body in _sections(text) if policy.headings else [([], text)]:
+        head, first = _head([name for _, name in headings], policy.tokens // BELOW, count)
+        shown |= {place for place, _ in headings[first:]}
+        # what has no room above a passage stands in one
+        left = [(place, name) for place, name in headings[:first] if place not in shown]
+        shown |= {place for place, _ in left}
+        body = "\n\n".join([*(name for _, name in left), body])
         room = policy.tokens - (count([head])[0] if head else 0)
         found += [head + piece for piece in _cut(body, room, policy.overlap, count)]
     return found
 
 
-def _sections(text: str) -> Iterator[tuple[list[str], str]]:
-    """The headings above each stretch of text, outermost first, and the stretch. A heading that
-    nothing stands below is a stretch of text itself."""
-    above: dict[int, str] = {}  # level -> heading
+def _sections(text: str) -> Iterator[tuple[list[tuple[int, str]], str]]:
+    """The headings above each stretch of text, outermost first, with their places, and the stretch.
+    A heading that nothing stands below is a stretch of text itself."""
+    above: dict[int, tuple[int, str]] = {}  # level -> heading
     start = 0
+    fences = [match.span() for match in FENCED.finditer(text)]
     for match in [*HEADING.finditer(text), None]:
+        if match and any(first < match.start() < last for first, last in fences):
+            continue
         body = text[start : match.start() if match else len(text)]
         level = len(match[1]) if match else 0
         if body.strip():
             yield list(above.values()), body
         elif above and level <= max(above):
-            *outer, last = above.values()
+            *outer, (_, last) = above.values()
             yield outer, last
         if match:
             above = {depth: name for depth, name in above.items() if depth < level}
-            above[level], start = match[2], match.end()
+            above[level] = match.start(), CLOSING.sub("", match[2]).strip()
+            start = match.end()
 
 
-def _head(headings: Sequence[str], room: int, count: Count) -> str:
-    """As many of the headings as have room, the innermost first; a line, or nothing."""
+def _head(headings: Sequence[str], room: int, count: Count) -> tuple[str, int]:
+    """A line of as many headings as have room, the innermost first, or nothing; and which of them
+    is its first."""
     for first in range(len(headings)):
         line = " > ".join(headings[first:]) + "\n"
         if count([line])[0] <= room:
-            return line
-    return ""
+            return line, first
+    return "", len(headings)
 
 
 def _cut(text: str, tokens: int, overlap: int, count: Count) -> list[str]:
@@ -148,12 +162,22 @@ def sentences(text: str) -> list[str]:
 
 
 def _halves(text: str, tokens: int, count: Count) -> list[str]:
-    """A sentence of too many tokens, in halves of halves: before a word near the middle, or in the
-    middle of one."""
-    if len(text) < 2 or count([text])[0] <= tokens:
-        return [text]
+    """A sentence of too many tokens, in halves of halves: between the words nearest to the middle,
+    or in the middle of one."""
+    parts, whole = [text], False
+    while not whole:
+        sizes, before = count(parts), parts
+        parts = [
+            piece
+            for part, size in zip(before, sizes, strict=True)
+            for piece in (_two(part) if size > tokens and len(part) > 1 else [part])
+        ]
+        whole = len(parts) == len(before)
+    return parts
+
+
+def _two(text: str) -> list[str]:
     middle = len(text) // 2
-    blanks = [text.rfind(" ", 0, middle) + 1, text.find(" ", middle) + 1]
-    near = [place for place in blanks if 0 < place < len(text)]
+    near = [m.end() for m in BLANKS.finditer(text) if 0 < m.end() < len(text)]
     place = min(near, key=lambda place: abs(place - middle), default=middle)
-    return [*_halves(text[:place], tokens, count), *_halves(text[place:], tokens, count)]
+    return [text[:place], text[place:]]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tercet.errors import InputError
+from tercet.files import LOCK
 from tercet.language_model import LanguageModel, load
 from tercet.language_model.asked import warn_of_cuts
 from tercet.represent.collection.contract import Contract
@@ -24,6 +25,7 @@ from tercet.represent.collection.store import KINDS, OWN, Row, Rows, Store
 from tercet.text import CutReport
 from tercet.text.passages import Passages, passages
 
+MOST = 100_000  # hits of a search
 PART = 2_048  # passages that are embedded and written together: what a kill may cost
 VECTORS_FROM = 20_000  # rows; below, all vectors are compared
 Progress = Callable[[int, int], None]  # documents and passages so far
@@ -56,8 +58,18 @@ class Added:
 class Collection:
     """``add`` texts, ``search`` them, ``delete`` some; ``len`` counts passages."""
 
-    def __init__(self, store: Store, contract: Contract, rows: Rows, model: LanguageModel) -> None:
-        self.store, self.contract, self.rows, self.model = store, contract, rows, model
+    def __init__(
+        self, store: Store, contract: Contract, rows: Rows, model: LanguageModel | None = None
+    ) -> None:
+        self.store, self.contract, self.rows, self._model = store, contract, rows, model
+
+    @property
+    def model(self) -> LanguageModel:
+        """The one that the vectors were made with; loaded when it is first needed."""
+        if self._model is None:
+            self._model = self.contract.load()
+            self.contract.check(self._model, self.store.place)
+        return self._model
 
     @classmethod
     def open(
@@ -71,43 +83,53 @@ class Collection:
         """The collection in a folder, or at a URL of an object storage; with a model, a new one
         where nothing is.
 
-        model: None loads the one of the contract. passages: how documents are cut, for a new one.
-        Raises InputError for a place that is no collection, and for a model, or passages, other
-        than those that it was made with.
+        model: None loads the one of the contract when it is needed. passages: how documents are
+        cut, language: what their words are brought to their stems by, for a new one.
+        Raises InputError for a place that is no collection, and for a model, passages or language
+        other than those that it was made with.
         """
-        place = str(path)
-        name = "" if isinstance(model, LanguageModel) else str(model or "")
-        reader = load(model) if isinstance(model, str | Path) else model
-        store = Store(place)
+        store, name = Store(str(path)), ""
+        if isinstance(model, str | Path):
+            name, model = str(model), load(model)
         told = store.contract()
+        if told is None and model is not None:
+            with store.turn():
+                told = store.contract() or cls._begun(store, model, name, passages, language)
         if told is None:
-            if reader is None:
-                raise InputError(
-                    f"{place}: there is no collection; make one with a model: "
-                    f"tercet embed MODEL FILES --to {place}"
-                )
-            _check_new(place, store)
-            spoken = language or "English"
-            contract = Contract.of(reader, passages, name=name, language=spoken)
-            rows = store.create(contract.rows, contract.width, spoken)
-            store.sign(contract.text(), contract.rows)
-            return cls(store, contract, rows, reader)
-        contract = Contract.read(told[0], place)
+            raise InputError(
+                f"{path}: there is no collection; make one with a model: "
+                f"tercet embed MODEL FILES --to {path}"
+            )
+        contract = Contract.read(told[0], str(path))
         for asked, has in ((passages, contract.passages), (language, contract.language)):
             if asked is not None and asked != has:
                 raise InputError(
-                    f"{place} has {has}, not {asked}; add with the same, or make another collection"
+                    f"{path} has {has}, not {asked}; add with the same, or make another collection"
                 )
-        if reader is None:
-            reader = contract.load()
-        contract.check(reader, place)
+        if model is not None:
+            contract.check(model, str(path))
         rows = store.open(told[1])
         if rows.width != contract.width:
             raise InputError(
-                f"{place}: its vectors have {rows.width} numbers and its contract says "
+                f"{path}: its vectors have {rows.width} numbers and its contract says "
                 f"{contract.width}; it was altered, build it anew"
             )
-        return cls(store, contract, rows, reader)
+        return cls(store, contract, rows, model)
+
+    @staticmethod
+    def _begun(
+        store: Store,
+        model: LanguageModel,
+        name: str,
+        cut: Passages | None,
+        language: str | None,
+    ) -> tuple[str, str]:
+        """A new collection's contract, and the name of its rows."""
+        _check_new(store)
+        contract = Contract.of(model, cut, name=name, language=language or "English")
+        store.create(contract.rows, contract.width, contract.language)
+        store.sign(contract.text(), contract.rows)
+        return contract.text(), contract.rows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -148,9 +170,8 @@ class Collection:
 
     def tend(self) -> float | None:
         """Brings what was added into the indexes; searches are right without it, but slower. Where
-        vectors have an index, the share of the ten nearest that it finds, of a sample."""
-        self.rows.tend(VECTORS_FROM)
-        return self.rows.recall(10) if "vector" in self.rows.indexed else None
+        it makes the index of vectors, the share of the ten nearest that this finds, of a sample."""
+        return self.rows.recall(10) if self.rows.tend(VECTORS_FROM) else None
 
     def _parts(self, items: Iterable[Item]) -> Iterator[list[tuple[Item, list[str]]]]:
         part, size, names = [], 0, set[int]()
@@ -183,21 +204,34 @@ class Collection:
             wanted |= {row["id"]: row for row in self._rows(item, texts)}
         added.documents += len(part)
         added.duplicates += pieces - len(wanted)
-        here = self.rows.of_documents(sorted({item.name for item, _ in part if item.name}))
-        gone = [called for called in here if called not in wanted]
-        self._write(wanted, gone, added)
+        self._write(wanted, sorted({item.name for item, _ in part if item.name}), added)
 
-    def _write(self, wanted: dict[str, Row], gone: list[str], added: Added) -> None:
-        """Rows by id; those that stand here so already are left, and no known text is embedded."""
+    def _write(
+        self, wanted: dict[str, Row], documents: list[str], added: Added, *, beside: bool = False
+    ) -> None:
+        """Rows by id; those that stand here so already are left, and no known text is embedded.
+        What these documents had beside goes. beside: into rows that are not in use yet."""
         here, empty = self.rows.of_ids(list(wanted)), dict.fromkeys(self.rows.metadata)
         changed = [row for called, row in wanted.items() if here.get(called) != empty | row]
         vectors = self.rows.vectors(sorted({row["key"] for row in changed}))
         new = {row["key"]: row["text"] for row in changed if row["key"] not in vectors}
         vectors |= dict(zip(new, self._embedded(list(new.values()), added.cut)))
-        self.rows.write([row | {"vector": vectors[row["key"]]} for row in changed], gone)
+        with self.store.turn():
+            if not beside:
+                self._check_current()
+            self.rows.fresh()
+            gone = [one for one in self.rows.of_documents(documents) if one not in wanted]
+            self.rows.write([row | {"vector": vectors[row["key"]]} for row in changed], gone)
         added.embedded += len(new)
         added.known += len(wanted) - len(new)
         added.removed += len(gone)
+
+    def _check_current(self) -> None:
+        told = self.store.contract()
+        if told is None or told[1] != self.rows.table.name:
+            raise InputError(
+                f"{self.store.place} was upgraded to another model meanwhile; open it again"
+            )
 
     def _rows(self, item: Item, texts: list[str]) -> Iterator[Row]:
         for place, text in enumerate(texts):
@@ -246,8 +280,9 @@ class Collection:
         """
         if not isinstance(query, str) or not query.strip():
             raise InputError(f"the query is empty ({query!r}); give at least one word")
-        if k < 1:
-            raise InputError(f"k {k} must be 1 or more")
+        if type(k) is not int or not 1 <= k <= MOST:
+            raise InputError(f"k {k!r} must be a whole number from 1 to {MOST:,}")
+        self.rows.fresh()
         if not len(self):
             raise InputError(f"{self.store.place}: the collection is empty; add texts")
         asked = Asked(query, k, where, mode, rerank, depth)
@@ -265,41 +300,59 @@ class Collection:
 
     def upgrade(
         self, model: LanguageModel | str | Path, progress: Progress | None = None
-    ) -> Collection:
-        """The collection with another model's vectors: the same passages, embedded into a table
-        beside the one in use, which takes its place when it is whole. After a kill it goes on."""
+    ) -> tuple[Collection, Added]:
+        """The collection with another model's vectors, and what was embedded: the same passages, in
+        a table beside the one in use, which takes its place when it is whole. After a kill it goes
+        on; what others add meanwhile comes along."""
         name = "" if isinstance(model, LanguageModel) else str(model)
         reader = model if isinstance(model, LanguageModel) else load(model)
         told, old = self.contract, self.rows
         contract = Contract.of(reader, told.passages, name=name, language=told.language)
-        if contract.rows == told.rows:
-            return Collection(self.store, contract, old, reader)
+        added = Added()
+        if contract.rows == told.rows:  # the same model in another place
+            with self.store.turn():
+                self.store.sign(contract.text(), contract.rows)
+            return Collection(self.store, contract, old, reader), added
         begun = contract.rows in self.store.names()
         how = contract.rows, contract.width, contract.language
         new = self.store.open(contract.rows) if begun else self.store.create(*how)
         beside = Collection(self.store, contract, new, reader)
-        ids, added = set[str](), Added()
-        for part in old.parts(PART):
+        self._copy(beside, added, progress)
+        beside.tend()
+        with self.store.turn():  # once more, for what was added or deleted meanwhile
+            self._check_current()
+            old.fresh()
+            self._copy(beside, Added(cut=added.cut), None)
+            self.store.sign(contract.text(), contract.rows)
+            for name in self.store.names():
+                if name.startswith("rows-") and name != contract.rows:
+                    self.store.drop(name)
+        return beside, added
+
+    def _copy(self, beside: Collection, added: Added, progress: Progress | None) -> None:
+        """The rows in use, with vectors of another model, and no others."""
+        ids = set[str]()
+        for part in self.rows.parts(PART):
             rows = [row | beside._named(row["document"], row["text"]) for row in part]
             ids |= {row["id"] for row in rows}
-            beside._write({row["id"]: row for row in rows}, [], added)
+            beside._write({row["id"]: row for row in rows}, [], added, beside=True)
             added.documents += len(rows)
             if progress is not None:
                 progress(added.documents, added.documents)
-        new.write([], sorted(new.ids() - ids))  # of what was deleted since it was begun
-        beside.tend()
-        self.store.sign(contract.text(), contract.rows)
-        self.store.drop(told.rows)
-        return beside
+        beside.rows.write([], sorted(beside.rows.ids() - ids))
 
 
 def _check(item: Item) -> None:
     if not isinstance(item.text, str):
         raise InputError(f"a text must be a string, not {item.text!r} ({type(item.text).__name__})")
+    if not isinstance(item.name, str):
+        raise InputError(f"a document's name must be a string, not {item.name!r}")
     for name, value in item.metadata.items():
-        if name in (*OWN, "vector", "score") or not name.isidentifier():
+        taken = name in (*OWN, "vector", "score") or str(name).startswith("_")
+        if taken or not str(name).isidentifier():
             raise InputError(f"metadata {name!r}: choose another name, of letters, digits and _")
-        if value is not None and type(value) not in KINDS:
+        large = type(value) is int and abs(value) >= 1 << 63
+        if large or (value is not None and type(value) not in KINDS):
             raise InputError(
                 f"metadata {name!r} is {value!r} ({type(value).__name__}); give texts, numbers, "
                 "or true and false"
@@ -313,7 +366,13 @@ def _hash(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def _check_new(place: str, store: Store) -> None:
-    path = Path(place)
-    if store.local and path.exists() and (path.is_file() or any(path.iterdir())):
-        raise InputError(f"{place}: is something else than a collection; choose another place")
+def _check_new(store: Store) -> None:
+    """A beginning that was killed is no hindrance."""
+    path = Path(store.place)
+    if not store.local:
+        return
+    others = [one for one in path.iterdir() if one.name != LOCK and not one.match("rows-*.lance")]
+    if others:
+        raise InputError(
+            f"{path}: is something else than a collection ({others[0].name}); choose another place"
+        )

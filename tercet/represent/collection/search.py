@@ -15,7 +15,7 @@ from tercet.represent.collection.store import OWN, Row, Rows
 
 MODES = ("hybrid", "dense", "bm25")
 FUSED = 60  # reciprocal rank fusion: 1 / (60 + rank) (Cormack, Clarke and Büttcher 2009)
-DEPTH = 100  # rows of each part that are fused
+DEPTH = 100  # rows of each part that are fused, or as many as are asked for
 WORD = re.compile(r"[^\W_]+")
 
 
@@ -83,8 +83,9 @@ class Asked:
         found = self._hits(dense, words)[:wanted]
         if self.rerank is not None and found:
             found = self._reranked(found, self.rerank)
+        wanted = set(rows.stems(self.query))
         return [
-            replace(hit, matches=common(hit.text, self.query, rows.stem)) for hit in found[: self.k]
+            replace(hit, matches=common(hit.text, wanted, rows.stem)) for hit in found[: self.k]
         ]
 
     def _hits(self, dense: list[Row], words: list[Row]) -> list[Hit]:
@@ -114,8 +115,6 @@ def ranks(rows: Iterable[Row]) -> dict[str, Part]:
     return {row["id"]: Part(rank, row["score"]) for rank, row in enumerate(rows, 1)}
 
 
-def common(text: str, query: str, stem: Callable[[str], str]) -> tuple[tuple[int, int], ...]:
-    """Where words of the text stand that the query has too, as the words' index sees it: by their
-    stems, and without those that every text has."""
-    wanted = {stem(word) for word in WORD.findall(query)} - {""}
+def common(text: str, wanted: set[str], stem: Callable[[str], str]) -> tuple[tuple[int, int], ...]:
+    """Where words of the text stand whose stems are wanted."""
     return tuple(match.span() for match in WORD.finditer(text) if stem(match[0]) in wanted)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ OWN = {
     "place": "int32",  # which passage of the document, from 0
     "text": "string",
 }
-KINDS = {str: "string", bool: "bool", int: "int64", float: "float64"}
+KINDS = {str: "string", bool: "bool", int: "int64", float: "double"}
 
 
 class Store:
@@ -42,16 +42,20 @@ class Store:
 
     def __init__(self, place: str) -> None:
         os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings are of its own inner workings
-        lancedb = require("lancedb", "search")
+        require("lancedb", "search")
         self.place = place
         self.local = "://" not in place
-        with said(place):
-            self._base = lancedb.connect(place)
+        self._turns = 0
+
+    @cached_property
+    def _base(self) -> Any:
+        with said(self.place):
+            return require("lancedb", "search").connect(self.place)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Around a commit: waits for those of other processes."""
-        if not self.local:
+        """Around a commit, or some of them: waits for those of other processes."""
+        if not self.local or self._turns:
             yield
             return
         end = time.monotonic() + TURN
@@ -64,9 +68,11 @@ class Store:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.02)
+        self._turns += 1
         try:
             yield
         finally:
+            self._turns -= 1
             lock.__exit__(None, None, None)
 
     def names(self) -> list[str]:
@@ -78,8 +84,10 @@ class Store:
         if self.local and not Path(self.place).is_dir() or CONTRACT not in self.names():
             return None
         with said(self.place):
-            (row,) = self._base.open_table(CONTRACT).to_arrow().to_pylist()
-        return row["contract"], row["rows"]
+            rows = self._base.open_table(CONTRACT).to_arrow().to_pylist()
+        if len(rows) != 1:
+            raise InputError(f"{self.place}: its contract is damaged; build it anew")
+        return rows[0]["contract"], rows[0]["rows"]
 
     def sign(self, contract: str, rows: str) -> None:
         """In one commit: from now on this table counts, with this contract."""
@@ -135,7 +143,12 @@ class Rows:
         }
 
     def fresh(self) -> None:
-        """Sees what other processes have committed."""
+        """Sees what other processes have committed. Raises InputError where they have put other
+        rows in the place of these."""
+        if self.table.name not in self.store.names():
+            raise InputError(
+                f"{self.store.place} was upgraded to another model meanwhile; open it again"
+            )
         with said(self.store.place):
             self.table.checkout_latest()
 
@@ -183,20 +196,25 @@ class Rows:
         type than its column's."""
         import pyarrow as pa
 
-        known, new = self.metadata, dict[str, str]()
+        known, new, wider = self.metadata, dict[str, str](), set[str]()
         for row in rows:
             for name, value in row.items():
                 if name in OWN or name == "vector" or value is None:
                     continue
                 kind = KINDS[type(value)]
                 wanted = known.get(name) or new.setdefault(name, kind)
-                if wanted == "int64" and kind == "float64" and name in new:
-                    new[name] = kind
+                if (wanted, kind) == ("int64", "double"):
+                    (new if name in new else known)[name] = kind
+                    wider |= {name} - new.keys()
                 elif kind != wanted and (wanted, kind) != ("double", "int64"):
                     raise InputError(
                         f"metadata {name!r} is {value!r} ({kind}) where others are of type "
                         f"{wanted}; give one type to a name"
                     )
+        for name in wider:  # whole numbers become others; the store casts only what it copies
+            self.table.add_columns({f"{name}_wider": f"cast({name} as double)"})
+            self.table.drop_columns([name])
+            self.table.alter_columns({"path": f"{name}_wider", "rename": name})
         if new:
             fields = [pa.field(name, pa.type_for_alias(kind)) for name, kind in new.items()]
             self.table.add_columns(fields)
@@ -228,7 +246,12 @@ class Rows:
     def matching(self, words: str, k: int, where: str | None) -> list[Row]:
         """Rows by BM25 of their texts, the best first, each with its "score"."""
         with said(self.store.place, where):
-            asked = self.table.search(words, query_type="fts")
+            from lancedb.query import MatchQuery  # a bare string in quotes would be a phrase
+
+            asked = self.table.search(
+                MatchQuery(words, "text"),  # pyright: ignore[reportCallIssue]
+                query_type="fts",
+            )
             found = self._asked(asked, "_score", k, where)
         return [row | {"score": row.pop("_score")} for row in found]
 
@@ -236,9 +259,12 @@ class Rows:
         asked = asked.where(where, prefilter=True) if where else asked
         return asked.select([*OWN, *self.metadata, score]).limit(k).to_list()
 
+    def stems(self, text: str) -> list[str]:
+        """What the words' index takes a text for, without its language's commonest words."""
+        return [token.text for token in self.table.tokenize(text, column="text")]
+
     def _stem(self, word: str) -> str:
-        """What the words' index takes a word for; "" for one that every text has."""
-        return " ".join(token.text for token in self.table.tokenize(word, column="text"))
+        return " ".join(self.stems(word))
 
     # upkeep ---------------------------------------------------------------------------------------
 
@@ -249,24 +275,27 @@ class Rows:
             found = self.table.list_indices()
         return {one.columns[0]: one.num_indexed_rows for one in found}
 
-    def tend(self, vectors_from: int) -> None:
-        """Brings words, names and, from so many rows on, vectors into indexes; packs the files."""
+    def tend(self, vectors_from: int) -> bool:
+        """Brings words, names and, from so many rows on, vectors into indexes; packs the files.
+        Whether it made the index of vectors."""
         from lancedb.index import BTree, HnswSq
 
-        with said(self.store.place):
+        with self.store.turn(), said(self.store.place):
             self.fresh()
             wanted: dict[str, Any] = {name: BTree() for name in ("id", "key", "document")}
             if len(self) >= vectors_from:
                 wanted["vector"] = HnswSq(distance_type="cosine")
-            for column in wanted.keys() - self.indexed.keys() if len(self) else ():
+            new = sorted(wanted.keys() - self.indexed.keys()) if len(self) else []
+            for column in new:
                 self.table.create_index(column, config=wanted[column])
-            with self.store.turn():
-                self.fresh()
-                self.table.optimize(cleanup_older_than=KEPT)
+            self.table.optimize(cleanup_older_than=KEPT)
+            return "vector" in new
 
-    def recall(self, k: int, samples: int = 100) -> float:
+    def recall(self, k: int, samples: int = 100) -> float | None:
         """The share of the ``k`` nearest rows that the vectors' index finds too, for rows drawn out
         of the table; each is its own nearest, and not counted."""
+        if len(self) < 2:
+            return None
         draw = np.random.default_rng(0)
         places = draw.choice(len(self), min(samples, len(self)), replace=False)
         with said(self.store.place):
@@ -297,6 +326,6 @@ def said(place: str, where: str | None = None) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         lines = " ".join(str(error).split())
         reason = re.sub(r",? ?\S*/registry/src/\S+", "", lines)
-        if where is not None and ("parse" in reason or "resolv" in reason or "No field" in reason):
+        if where is not None and "Not found" not in reason:
             raise InputError(f"the filter {where!r} is not understood: {reason}") from None
         raise InputError(f"{place}: the store refuses ({reason})") from error
