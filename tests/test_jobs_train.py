@@ -419,7 +419,7 @@ except InputError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets Linux's limit on address space")
-@pytest.mark.parametrize("fit", [False, True])
+@pytest.mark.parametrize("fit", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_out_of_memory_answers_with_what_fits_or_takes_it(fit: bool, tmp_path: Path):
     recipe = recipe_of(tmp_path, "next-token")
     done = subprocess.run(

@@ -237,14 +237,18 @@ def poisoned(at: int):
     return objective
 
 
-def test_a_loss_that_is_no_number_stops_the_run_before_the_weights(tmp_path: Path):
+@pytest.mark.parametrize("whole", [True, False], ids=["a run", "a seed of one"])
+def test_a_loss_that_is_no_number_stops_the_run_before_the_weights(whole: bool, tmp_path: Path):
     net = build(SMALL)
+    if whole:  # what alone `tercet replay` can take a step of again
+        (tmp_path / "recipe.yaml").touch()
     recorder, saved = Recorder(net, tmp_path / "recorder"), []
 
     def keep(state: State) -> None:
         saved.append((state.step, [p.clone() for p in net.parameters()]))
 
-    with pytest.raises(InputError, match=r"step 6: the loss is nan; .*tercet replay .*@6"):
+    remedy = "tercet replay .*@6" if whole else "what it read is in .*step-6.json"
+    with pytest.raises(InputError, match=f"step 6: the loss is nan; .*{remedy}"):
         fit(
             net,
             causal(),
