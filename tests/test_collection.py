@@ -171,9 +171,27 @@ def test_another_model_is_refused_and_an_upgrade_takes_it(made: Collection, tmp_
         (dict(query=" "), "the query is empty"),
         (dict(query="a", k=0), "k 0 must be a whole number from 1"),
         (dict(query="a", mode="sparse"), "mode 'sparse' is unknown"),
-        (dict(query="a", where="numbr > 3"), "No field named numbr"),
-        (dict(query="a", where="number >"), "filter 'number >' is not understood.*found: EOF"),
-        (dict(query="a", where="number > 'a'"), "could not convert"),
+        (dict(query="a", where="numbr > 3"), "did you mean 'number'"),
+        (
+            dict(query="a", where="number >"),
+            "'number >' is not understood at character 9: .*its end",
+        ),
+        (
+            dict(query="a", where="whe = 'a'"),
+            "at character 1: no column is called 'whe'; did you m",
+        ),
+        (
+            dict(query="a", where='who = "b"'),
+            "at character 8: .*a text stands in single quotes: 'b'",
+        ),
+        (dict(query="a", where="who = 'b"), "at character 7: Unterminated string literal"),
+        (
+            dict(query="a", where="even\nAND (number"),
+            "at character 17: expected: \\), found: its end",
+        ),
+        (dict(query="a", where="number > 'a'"), "at character 11: .*could not convert"),
+        (dict(query="a", where="number > 1; x"), "at character 11: ';' ends a statement"),
+        (dict(query="a", where=" "), "the filter is empty; leave it out"),
     ],
 )
 def test_bad_searches(made: Collection, ask, said):
@@ -285,6 +303,21 @@ def test_a_full_disk_loses_nothing(model: Path, texts: Path, tmp_path: Path):
 
 
 # the verbs ----------------------------------------------------------------------------------------
+
+
+def test_a_file_that_has_become_shorter_takes_its_documents_along(
+    model: Path, tmp_path: Path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    notes, others = Path("notes.txt"), Path("notes.txt#1")
+    others.write_text("the red tree\n")
+    build = f"embed {model} ./notes.txt notes.txt#1 --split line --to c --json".split()
+    for lines, removed in ((TEXTS[:6], 0), (["", *TEXTS[1:4]], 3)):
+        notes.write_text("\n".join(lines))
+        assert run(build) == 0
+        assert json.loads(capsys.readouterr().out)["removed"] == removed
+    left = {hit.document for hit in Collection.open("c").search("tree", k=20)}
+    assert left == {"notes.txt#2", "notes.txt#3", "notes.txt#4", "notes.txt#1#1"}
 
 
 def test_the_verbs(model: Path, tmp_path: Path, capsys):

@@ -3,9 +3,11 @@ done before a kill is found again."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
@@ -16,10 +18,13 @@ from tercet.data.tables import rows, text_of, value
 from tercet.errors import InputError
 from tercet.jobs.flags import Files, Model, print_json, say, unset
 from tercet.text.passages import Passages
+from tercet.text.read import STDIN
 from tercet.train.progress import Bar, clock
 
 if TYPE_CHECKING:
     from tercet.represent.collection import Added, Collection, Item
+
+NUMBERED = re.compile(r"(.*)#\d+(/\d+)?", re.DOTALL)  # a document that goes by its place in a file
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,17 @@ class Reading:
     metadata: Annotated[str | None, unset("NAMES")] = None
     """columns to filter searches by, with commas"""
 
-    def items(self, files: tuple[str, ...], tally: Tally) -> Iterator[Item]:
+    def items(
+        self, files: tuple[str, ...], tally: Tally, seen: dict[str, set[str]]
+    ) -> Iterator[Item]:
+        """seen: gets the names of the documents of each file, where they go by their places."""
         for name in found(files):
-            yield from self._rows(name, tally) if is_table(name) else self._texts(name, tally)
+            items = self._rows(name, tally) if is_table(name) else self._texts(name, tally)
+            numbered = name != STDIN and not (is_table(name) and self.called)
+            names = seen.setdefault(str(Path(name)), set()) if numbered else set()
+            for item in items:
+                names.add(item.name)
+                yield item
 
     def _texts(self, name: str, tally: Tally) -> Iterator[Item]:
         from tercet.represent.collection import Item
@@ -45,7 +58,8 @@ class Reading:
         for one in documents(name, split=self.split, tally=tally):
             part = f"/{one.part}" if one.part else ""
             facts = {"title": one.title} if one.title else {}
-            yield Item(one.text, f"{one.source}#{one.number}{part}", facts)
+            called = "" if name == STDIN else f"{Path(name)}#{one.number}{part}"
+            yield Item(one.text, called, facts)
 
     def _rows(self, name: str, tally: Tally) -> Iterator[Item]:
         from tercet.represent.collection import Item
@@ -59,7 +73,7 @@ class Reading:
                 if not text.strip():
                     tally.skipped["empty"] += 1
                     continue
-                called = value(row, self.called, where) if self.called else f"{name}#{number}"
+                called = value(row, self.called, where) if self.called else f"{Path(name)}#{number}"
                 if called is None or not str(called).strip():
                     raise InputError(f"{where}: {self.called!r} is empty; a document needs a name")
                 yield Item(text, str(called), {column: row[column] for column in facts})
@@ -106,7 +120,16 @@ def collect(
     collection = Collection.open(to, network, passages=cutting.policy(), language=cutting.language)
     if collection.contract.assumed and not quiet:
         say(f"{model.named()} does not say how vectors are pooled: the mean of all tokens is taken")
-    added = filled(collection, reading.items(files.files, tally), None, quiet=quiet or json)
+    seen: dict[str, set[str]] = {}
+    items = reading.items(files.files, tally, seen)
+    added = filled(collection, items, None, quiet=quiet or json)
+
+    def gone(name: str) -> bool:
+        """Whether an earlier state of a file had it."""
+        file = NUMBERED.fullmatch(name)
+        return bool(file) and file[1] in seen and name not in seen[file[1]]
+
+    added.removed += collection.forget(gone)
     if not quiet:
         if str(added.cut):
             say(f"{added.cut} (limit {network.limit:,})")

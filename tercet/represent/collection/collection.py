@@ -7,9 +7,7 @@ was embedded before a kill is there after it, and adding the same documents agai
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ from tercet.files import LOCK
 from tercet.language_model import LanguageModel, load
 from tercet.language_model.asked import warn_of_cuts
 from tercet.represent.collection.contract import Contract
+from tercet.represent.collection.items import Added, Item, check, hashed
 from tercet.represent.collection.search import Asked, Hit
-from tercet.represent.collection.store import KINDS, OWN, Row, Rows, Store
+from tercet.represent.collection.store import Row, Rows, Store, quoted
 from tercet.text import CutReport
 from tercet.text.passages import Passages, passages
 
@@ -29,30 +28,6 @@ MOST = 100_000  # hits of a search
 PART = 2_048  # passages that are embedded and written together: what a kill may cost
 VECTORS_FROM = 20_000  # rows; below, all vectors are compared
 Progress = Callable[[int, int], None]  # documents and passages so far
-
-
-@dataclass(frozen=True)
-class Item:
-    """A document to add. name: adding another text under it replaces this one; "" is no name."""
-
-    text: str
-    name: str = ""
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Added:
-    """Passages. embedded: computed now. known: their vectors were here. removed: of documents that
-    have changed. duplicates: the same text twice in a document, or without a name. cut: what the
-    model did not read. recall@10 of the vectors' index, where there is one."""
-
-    documents: int = 0
-    embedded: int = 0
-    known: int = 0
-    removed: int = 0
-    duplicates: int = 0
-    cut: CutReport = field(default_factory=CutReport)
-    recall: float | None = None
 
 
 class Collection:
@@ -176,7 +151,7 @@ class Collection:
     def _parts(self, items: Iterable[Item]) -> Iterator[list[tuple[Item, list[str]]]]:
         part, size, names = [], 0, set[int]()
         for item in items:
-            _check(item)
+            check(item)
             if item.name and hash(item.name) in names:
                 raise InputError(
                     f"the document {item.name!r} comes twice: the later one would take the place "
@@ -240,11 +215,11 @@ class Collection:
 
     def _named(self, document: str, text: str) -> Row:
         key = self._key(text)
-        return {"id": _hash(document, key), "key": key}
+        return {"id": hashed(document, key), "key": key}
 
     def _key(self, text: str) -> str:
         made = self.contract
-        return _hash(text, made.fingerprint, made.passage, made.pool)
+        return hashed(text, made.fingerprint, made.passage, made.pool)
 
     def _embedded(self, texts: list[str], report: CutReport) -> Iterator[np.ndarray]:
         for vectors in self._read(self.contract.passage, texts, report) if texts else ():
@@ -298,6 +273,12 @@ class Collection:
         """Removes the passages for which a condition holds, and says how many: "document = 'a'"."""
         return self.rows.delete(where)
 
+    def forget(self, named: Callable[[str], bool]) -> int:
+        """Removes the documents that are so named; how many passages went."""
+        gone = sorted(filter(named, self.rows.documents()))
+        parts = [gone[place : place + PART] for place in range(0, len(gone), PART)]
+        return sum(self.delete(f"document IN ({', '.join(map(quoted, part))})") for part in parts)
+
     def upgrade(
         self, model: LanguageModel | str | Path, progress: Progress | None = None
     ) -> tuple[Collection, Added]:
@@ -340,30 +321,6 @@ class Collection:
             if progress is not None:
                 progress(added.documents, added.documents)
         beside.rows.write([], sorted(beside.rows.ids() - ids))
-
-
-def _check(item: Item) -> None:
-    if not isinstance(item.text, str):
-        raise InputError(f"a text must be a string, not {item.text!r} ({type(item.text).__name__})")
-    if not isinstance(item.name, str):
-        raise InputError(f"a document's name must be a string, not {item.name!r}")
-    for name, value in item.metadata.items():
-        taken = name in (*OWN, "vector", "score") or str(name).startswith("_")
-        if taken or not str(name).isidentifier():
-            raise InputError(f"metadata {name!r}: choose another name, of letters, digits and _")
-        large = type(value) is int and abs(value) >= 1 << 63
-        if large or (value is not None and type(value) not in KINDS):
-            raise InputError(
-                f"metadata {name!r} is {value!r} ({type(value).__name__}); give texts, numbers, "
-                "or true and false"
-            )
-
-
-def _hash(*parts: str) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(f"{len(part)} ".encode() + part.encode())
-    return digest.hexdigest()
 
 
 def _check_new(store: Store) -> None:

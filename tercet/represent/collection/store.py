@@ -21,6 +21,7 @@ import numpy as np
 
 from tercet.errors import InputError, require
 from tercet.files import locked
+from tercet.represent.collection import conditions
 
 Row = dict[str, Any]
 CONTRACT = "contract"  # the table that says which rows count, and what made their vectors
@@ -165,6 +166,11 @@ class Rows:
             asked = self.table.search().select(["id"]).limit(max(1, len(self)))
             return set(asked.to_arrow()["id"].to_pylist())
 
+    def documents(self) -> set[str]:
+        with said(self.store.place):
+            asked = self.table.search().select(["document"]).limit(max(1, len(self)))
+            return set(asked.to_arrow()["document"].unique().to_pylist())
+
     def parts(self, size: int) -> Iterator[list[Row]]:
         """All rows of one version, vectors left out, so many at a time."""
         with said(self.store.place):
@@ -221,7 +227,7 @@ class Rows:
 
     def delete(self, where: str) -> int:
         """How many rows were removed."""
-        with self.store.turn(), said(self.store.place, where):
+        with self.store.turn(), self._asking(where):
             self.fresh()
             return self.table.delete(where).num_deleted_rows
 
@@ -237,7 +243,7 @@ class Rows:
 
     def nearest(self, vector: np.ndarray, k: int, where: str | None, exact: bool) -> list[Row]:
         """Rows by cosine, the best first, each with its "score"."""
-        with said(self.store.place, where):
+        with self._asking(where):
             asked = self.table.search(vector).distance_type("cosine")
             asked = asked.bypass_vector_index() if exact else asked.refine_factor(REFINED)
             found = self._asked(asked, "_distance", k, where)
@@ -245,7 +251,7 @@ class Rows:
 
     def matching(self, words: str, k: int, where: str | None) -> list[Row]:
         """Rows by BM25 of their texts, the best first, each with its "score"."""
-        with said(self.store.place, where):
+        with self._asking(where):
             from lancedb.query import MatchQuery  # a bare string in quotes would be a phrase
 
             asked = self.table.search(
@@ -254,6 +260,20 @@ class Rows:
             )
             found = self._asked(asked, "_score", k, where)
         return [row | {"score": row.pop("_score")} for row in found]
+
+    @contextmanager
+    def _asking(self, where: str | None) -> Iterator[None]:
+        """Around what a condition is handed to."""
+        if where is not None:
+            conditions.check(where)
+        try:
+            with said(self.store.place):
+                yield
+        except InputError as error:
+            if where is None or error.__cause__ is None or "Not found" in str(error):
+                raise
+            reason, columns = plain(error.__cause__), [*OWN, *self.metadata]
+            raise conditions.refused(where, reason, columns) from None
 
     def _asked(self, asked: Any, score: str, k: int, where: str | None) -> list[Row]:
         asked = asked.where(where, prefilter=True) if where else asked
@@ -317,15 +337,16 @@ def quoted(text: str) -> str:
 
 
 @contextmanager
-def said(place: str, where: str | None = None) -> Iterator[None]:
-    """What the store refuses, as an InputError in a line, without its own source's lines."""
+def said(place: str) -> Iterator[None]:
+    """What the store refuses, as an InputError in a line."""
     try:
         yield
     except InputError:
         raise
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        lines = " ".join(str(error).split())
-        reason = re.sub(r",? ?\S*/registry/src/\S+", "", lines)
-        if where is not None and "Not found" not in reason:
-            raise InputError(f"the filter {where!r} is not understood: {reason}") from None
-        raise InputError(f"{place}: the store refuses ({reason})") from error
+        raise InputError(f"{place}: the store refuses ({plain(error)})") from error
+
+
+def plain(error: BaseException) -> str:
+    """What the store says, without its own source's lines."""
+    return re.sub(r",? ?\S*/registry/src/\S+", "", " ".join(str(error).split()))
