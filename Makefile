@@ -14,11 +14,14 @@ DEV_STAMP = .venv/tercet-dev-installed
 quickstart: $(USER_STAMP)
 	.venv/bin/python -m tercet quickstart
 
+# A file of tests stays in one process, with what its tests share; processes of a thread each.
+PYTEST = .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: $(DEV_STAMP)
-	.venv/bin/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(DEV_STAMP)
-	.venv/bin/python -m pytest
+	$(PYTEST)
 
 check: $(DEV_STAMP)
 	.venv/bin/python -m ruff check .
