@@ -58,10 +58,16 @@ VERBS = {
         "tercet.jobs.perplexity:run",
         "of held-out files, also by position; what few bits or a longer context cost",
     ),
+    "evaluate choice": (
+        "tercet.jobs.choice:run",
+        "how often the right one of several is likeliest",
+    ),
+    "evaluate lambada": ("tercet.jobs.choice:last_word", "whether passages' last words are known"),
     "evaluate retrieval": (
         "tercet.jobs.retrieval:run",
         "how well what was judged to answer is found, by meaning and by words",
     ),
+    "compare": ("tercet.jobs.compare:run", "whether one model is better, of two evaluations"),
 }
 
 

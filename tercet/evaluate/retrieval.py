@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tercet.errors import InputError
+from tercet.evaluate.significance import Difference, paired
 
 Judged = Mapping[str, Mapping[str, int]]  # query -> document -> how relevant, 0 for not at all
 
@@ -55,15 +56,6 @@ def retrieval(
     return RetrievalScores(ndcg, recall, mrr, map, at, len(found))
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Of nDCG, from one order to another, with its 95 % interval over the queries."""
-
-    mean: float
-    low: float
-    high: float
-
-
 def difference(
     before: Mapping[str, Sequence[str]],
     after: Mapping[str, Sequence[str]],
@@ -72,17 +64,12 @@ def difference(
     at: int = 10,
     samples: int = 10_000,
 ) -> Difference:
-    """Queries are drawn again with their pair of figures, since most of what a figure varies by is
-    how hard its query is (the paired bootstrap of Sakai 2006); seeded, so always the same."""
+    """Of nDCG, with its interval over the queries; see ``paired``."""
     pairs = [
         [retrieval(one, {query: gains}, at=at).ndcg for one in (before, after)]
         for query, gains in judged.items()
     ]
-    gains = np.diff(np.array(pairs), axis=1)[:, 0]
-    draw = np.random.default_rng(0)
-    means = [draw.choice(gains, len(gains)).mean() for _ in range(samples)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Difference(float(gains.mean()), float(low), float(high))
+    return paired(np.diff(np.array(pairs), axis=1)[:, 0], samples=samples)
 
 
 def _one(
