@@ -69,6 +69,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "represent.texts",
     },
     "evaluate": {"text", "train.objectives", "data", "represent", "language_model"},
+    # another harness asks for texts as well, with settings of its own for how they are written
+    "evaluate.lm_eval": {"evaluate", "generate", "represent", "language_model", "text"},
     "plan": {"config", "model"},
     "report": set(),
     "serve": JOBS | {"jobs"},

@@ -64,7 +64,7 @@ def endings(tokenizer: Tokenizer, pairs: Iterable[tuple[str, str, str]]) -> list
         bare = context.rstrip()
         moved.append((name, bare, context[len(bare) :] + continuation))
     texts = [text for _, context, more in moved for text in (context, context + more) if context]
-    heads = _spelled(tokenizer, texts)
+    heads = spelled(tokenizer, texts)
     alone = list(dict.fromkeys(more for _, context, more in moved if not context))
     plain = dict(zip(alone, tokenizer.encode_batch(alone, special=False), strict=True))
     found = []
@@ -72,7 +72,7 @@ def endings(tokenizer: Tokenizer, pairs: Iterable[tuple[str, str, str]]) -> list
         head = heads[context] if context else []
         rest = heads[context + more][len(head) :] if context else plain[more]
         if not head:
-            head = [_first(tokenizer, name)]
+            head = [first_token(tokenizer, name)]
             rest = rest[1:] if rest[:1] == head else rest
         if not rest:
             raise InputError(f"{name}: of {more!r:.60} no token is left; mend or leave it out")
@@ -80,7 +80,7 @@ def endings(tokenizer: Tokenizer, pairs: Iterable[tuple[str, str, str]]) -> list
     return found
 
 
-def _spelled(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, list[int]]:
+def spelled(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, list[int]]:
     """The ids of each text, with the special tokens that stand before one, once, and none after."""
     different = list(dict.fromkeys(texts))
     before, after = tokenizer.around
@@ -92,7 +92,8 @@ def _spelled(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, list[int]]
     return found
 
 
-def _first(tokenizer: Tokenizer, name: str) -> int:
+def first_token(tokenizer: Tokenizer, name: str) -> int:
+    """What stands before a text that has no context."""
     first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
     if first is None:
         raise InputError(

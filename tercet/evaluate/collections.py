@@ -33,6 +33,17 @@ class Searched:
             "MAP@100": far.map,
         }
 
+    @property
+    def values(self) -> dict[str, list[float]]:
+        """The same of each query, in their order."""
+        near, far = self.near.queries.values(), self.far.queries.values()
+        return {
+            "nDCG@10": [ndcg for ndcg, _, _, _ in near],
+            "MRR@10": [mrr for _, _, mrr, _ in near],
+            "recall@100": [recall for _, recall, _, _ in far],
+            "MAP@100": [map for _, _, _, map in far],
+        }
+
 
 def rankings(
     collection: Collection,

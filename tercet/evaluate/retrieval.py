@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class RetrievalScores:
     map: float
     at: int
     n: int
+    queries: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
+    """ndcg, recall, mrr and map of each, of which the others are the means"""
 
     def __str__(self) -> str:
         return (
@@ -51,9 +53,9 @@ def retrieval(
         raise InputError(f"at {at} must be 1 or more")
     if not judged:
         raise InputError("no query is judged; give judgements")
-    found = [_one(rankings.get(query, ()), judged[query], at, query) for query in judged]
-    ndcg, recall, mrr, map = (math.fsum(one) / len(found) for one in zip(*found))
-    return RetrievalScores(ndcg, recall, mrr, map, at, len(found))
+    found = {query: _one(rankings.get(query, ()), judged[query], at, query) for query in judged}
+    ndcg, recall, mrr, map = (math.fsum(one) / len(found) for one in zip(*found.values()))
+    return RetrievalScores(ndcg, recall, mrr, map, at, len(found), found)
 
 
 def difference(

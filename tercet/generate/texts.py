@@ -89,16 +89,19 @@ class Writer:
         """One answer a text, in one ragged batch. Raises InputError for the first that cannot be
         run.
         """
-        asked = [self.ids(text) for text in texts]
+        return self.answers([self.ids(text) for text in texts], request)
+
+    def answers(self, asked: Sequence[list[int]], request: Request) -> list[Generation]:
+        """``generate`` for texts that are tokens already."""
         streamers = [self._streamer(ids) for ids in asked]
-        written = [""] * len(texts)
+        written = [""] * len(asked)
 
         def stopped(index: int, ids: list[int]) -> bool:
             if ids[-1] not in self.ends:
                 written[index] += streamers[index].put(ids[-1])
             return cut(written[index], request.stop)[0]
 
-        prompts, sources = self._sides(asked)
+        prompts, sources = self._sides(list(asked))
         finished = generate(
             self.network,
             prompts,

@@ -28,6 +28,7 @@ def run(
     judged: Judged,
     *,
     collection: Annotated[str | None, unset("FOLDER")] = None,
+    out: Annotated[str | None, unset("FILE")] = None,
     quiet: bool = False,
     json: bool = False,
 ) -> None:
@@ -40,14 +41,19 @@ def run(
 
     Args:
         collection: a folder that keeps the vectors for the next time
+        out: keep the figures of each query there, for `tercet compare`
         json: one JSON object instead
     """
     from tercet.data.judgements import Judgements
     from tercet.evaluate.collections import MODES, searched
+    from tercet.evaluate.results import Results, write
+    from tercet.files import writable
     from tercet.jobs.collect import filled
     from tercet.represent.collection import Collection, Item
     from tercet.text.passages import Passages
 
+    if out is not None:
+        writable(out)
     read = Judgements.read(judged.folder)
     answers = read.split(judged.split)
     with ExitStack() as stack:
@@ -64,9 +70,15 @@ def run(
             found[mode] = searched(kept, read.queries, answers, mode)
             seconds[mode] = time.perf_counter() - start
     n = len(answers)
+    figures = {mode: one.figures for mode, one in found.items()}
+    told = {"documents": len(items), "queries": n, "figures": figures}
+    if out is not None:
+        values = {f"{m} {name}": c for m, one in found.items() for name, c in one.values.items()}
+        queries = [f"{name}: {read.queries[name]}" for name in answers]
+        measure = f"retrieval {judged.split}, {len(items):,} documents"
+        write(out, Results(measure, model.model, queries, values), told)
     if json:
-        figures = {mode: one.figures for mode, one in found.items()}
-        print_json({"documents": len(items), "queries": n, "figures": figures})
+        print_json(told)
         return
     print(f"{judged.folder}, {judged.split}: {n:,} queries, {len(items):,} documents")
     names = list(found["dense"].figures)

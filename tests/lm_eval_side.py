@@ -1,0 +1,97 @@
+"""Asks lm-evaluation-harness, in its own environment: run as a program by test_lm_eval.py.
+
+    python lm_eval_side.py FOLDER MODEL BACKEND
+
+FOLDER holds a .jsonl a task, of the columns that Tercet reads; tasks are written beside them to the
+definitions that the harness publishes. BACKEND: hf, or tercet (the adapter). Prints a JSON object:
+task -> metric -> figure.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+
+# What differs from the published files is where a column is called otherwise, and the choice of the
+# columns' parts that these rows have put together already.
+DEFINITIONS = {
+    "arc-easy": ("{{query}}\\nAnswer:", "choices", "gold", ("acc", "acc_norm")),
+    "piqa": ("{{query}}Answer:", "choices", "gold", ("acc", "acc_norm")),
+    "copa": ("{{query}}", "{{[' ' + choices[0], ' ' + choices[1]]}}", "gold", ("acc",)),
+    "winogrande": ("gold", "context_options", "continuation", ("acc",)),
+    "hellaswag": ("{{query}}", "choices", "gold", ("acc", "acc_norm")),
+    "boolq": ("{{query[9:]}}\\nAnswer:", ["no", "yes"], "gold", ("acc",)),
+    "blimp": ("", "{{[good, bad]}}", 0, ("acc",)),
+    "quiz": ("{{query}}", "choices", "gold", ("acc", "acc_norm", "acc_bytes")),
+    "lambada": ("{{context}}", None, "{{' ' + continuation}}", ("acc", "perplexity")),
+}
+HELLASWAG = """
+from lm_eval.tasks.hellaswag.utils import preprocess
+
+def process_docs(rows):
+    def one(row):
+        query = preprocess(row["activity_label"] + ": " + row["ctx"])
+        choices = [preprocess(ending) for ending in row["endings"]]
+        return {"query": query, "choices": choices, "gold": int(row["label"])}
+
+    return rows.map(one)
+"""
+
+
+def write(folder: Path, name: str) -> None:
+    """A task's .yaml; of blimp-UID the definition is blimp's."""
+    text, choices, target, metrics = DEFINITIONS[
+        name.partition("-")[0] if "blimp" in name else name
+    ]
+    lines = [
+        f"task: tercet-{name}",
+        "dataset_path: json",
+        f"dataset_kwargs: {{data_files: {{validation: {folder / name}.jsonl}}}}",
+        "validation_split: validation",
+        f"output_type: {'loglikelihood' if choices is None else 'multiple_choice'}",
+        f'doc_to_text: "{text}"',
+        f"doc_to_target: {json.dumps(target)}",
+        "metric_list:",
+        *(f"  - metric: {metric}" for metric in metrics),
+    ]
+    if choices is not None:
+        lines.append(f"doc_to_choice: {json.dumps(choices)}")
+    if name == "hellaswag":
+        lines.append("process_docs: !function hellaswag_rows.process_docs")
+        (folder / "hellaswag_rows.py").write_text(HELLASWAG)
+    (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+
+
+def main(place: str, model: str, backend: str) -> None:
+    folder = Path(place)
+    names = sorted(file.stem for file in folder.glob("*.jsonl"))
+    for name in names:
+        write(folder, name)
+    if backend == "tercet":
+        import tercet.evaluate.lm_eval  # noqa: F401
+    found = simple_evaluate(
+        model=backend,
+        model_args={"pretrained": model} | ({"dtype": "float32"} if backend == "hf" else {}),
+        tasks=[f"tercet-{name}" for name in names],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        batch_size=16,
+        device="cpu",
+        log_samples=False,
+    )
+    assert found is not None
+    results = found["results"]
+    kept = {
+        name: {
+            metric.removesuffix(",none"): figure
+            for metric, figure in results[f"tercet-{name}"].items()
+            if metric.endswith(",none")
+        }
+        for name in names
+    }
+    print(json.dumps(kept))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

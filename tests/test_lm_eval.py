@@ -1,0 +1,121 @@
+"""The same figures as lm-evaluation-harness, to the last digit that it prints: its backend for
+transformers, and Tercet's adapter in it, read the rows that Tercet reads.
+
+The harness lives in an environment of its own (benchmarks/peers/lm_eval.txt).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_decoders import save_decoder
+
+from tercet import cli
+
+ROOT = Path(__file__).parents[1]
+SHARED = Path(__file__).parents[2] / "shared"
+DATA = Path(os.environ.get("TERCET_DATA", SHARED / "data"))
+STORIES = DATA.parent / "weights" / "stories260K"
+PEER = Path(os.environ.get("TERCET_PEERS", ROOT / "benchmarks/peers/.environments")) / "lm_eval"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"TERCET_DATA: no folder {DATA}"),
+    pytest.mark.skipif(
+        not (PEER / "bin/python").exists(), reason=f"TERCET_PEERS: no environment {PEER}"
+    ),
+]
+ROWS = int(os.environ.get("TERCET_LM_EVAL_ROWS", "60"))  # of each task; more to measure
+FILES = {
+    "arc-easy": "arc_easy.jsonl.gz",
+    "piqa": "piqa.jsonl.gz",
+    "copa": "copa.jsonl",
+    "winogrande": "winogrande.jsonl.gz",
+    "hellaswag": "hellaswag_val_subset.jsonl",
+    "boolq": "boolq.jsonl.gz",
+    "lambada": "lambada_openai.jsonl.gz",
+}
+BLIMP = ("adjunct_island", "wh_questions_object_gap")
+
+
+def lines_of(path: Path) -> list[str]:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        return file.readlines()
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .jsonl a task, of the first rows."""
+    folder = tmp_path_factory.mktemp("rows")
+    for task, name in FILES.items():
+        first = islice(lines_of(DATA / "zero-shot" / name), ROWS)
+        (folder / f"{task}.jsonl").write_text("".join(first))
+    pairs = lines_of(DATA / "blimp" / "blimp.jsonl.gz")
+    for name in BLIMP:
+        own = islice((line for line in pairs if f'"UID": "{name}"' in line), ROWS)
+        (folder / f"blimp-{name}.jsonl").write_text("".join(own))
+    (folder / "quiz.jsonl").write_text((folder / "arc-easy.jsonl").read_text())  # of one's own
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A real small one, and a random one of whose context most rows need more."""
+    texts = lines_of(DATA / "zero-shot" / "arc_easy.jsonl.gz")[:300]
+    place = tmp_path_factory.mktemp("random")
+    return {"stories": str(STORIES), "random": save_decoder(place, context=64, texts=texts)}
+
+
+def harness(folder: Path, model: str, backend: str) -> dict[str, dict[str, Any]]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
+        "HF_HOME": str(folder / ".cache"),
+    }
+    program = [str(PEER / "bin/python"), str(ROOT / "tests/lm_eval_side.py")]
+    done = subprocess.run(
+        [*program, str(folder), model, backend], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ours(folder: Path, model: str, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        task = path.stem.partition("-")[0] if "blimp" in path.stem else path.stem
+        named = [] if task in ("quiz", "lambada") else ["--task", task]
+        verb = "lambada" if task == "lambada" else "choice"
+        code = cli.run(["evaluate", verb, model, str(path), *named, "--json"])
+        assert code == 0
+        told = json.loads(capsys.readouterr().out)["figures"]
+        found[path.stem] = {name: one["value"] for name, one in told.items()}
+        found[path.stem] |= {f"{name}_stderr": one["standard_error"] for name, one in told.items()}
+    return found
+
+
+@pytest.mark.parametrize("name", ["stories", "random"])
+@pytest.mark.parametrize("backend", ["hf", "tercet"])
+def test_to_the_last_printed_digit(name: str, backend: str, rows, models, capsys):
+    theirs = harness(rows, models[name], backend)
+    mine = ours(rows, models[name], capsys)
+    printed = [
+        (task, metric, printed_as(figure), printed_as(mine[task][metric]))
+        for task, figures in theirs.items()
+        for metric, figure in figures.items()
+    ]
+    print(f"\n{name}, lm-eval's {backend} | Tercet")
+    for row in printed:
+        print("{:32}{:18}{:>16}{:>16}".format(*row))
+    assert [row for row in printed if row[2] != row[3]] == []
+
+
+def printed_as(figure: float) -> str:
+    """As the harness's table has it: four digits behind the point."""
+    return f"{figure:.4f}"
