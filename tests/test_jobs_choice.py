@@ -134,7 +134,9 @@ def test_guesses_and_progress_are_said(folder: str, run, tmp_path: Path, monkeyp
 )
 def test_a_mistake_is_one_line(kind: str, folder: str, data: str, run, tmp_path: Path):
     def rows(*several: dict[str, Any]) -> str:
-        return save_rows(tmp_path / "bad.jsonl", several)
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        place.mkdir()
+        return save_rows(place / "bad.jsonl", several)
 
     row = ROWS[0]
     args, said = {
