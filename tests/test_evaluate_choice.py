@@ -159,6 +159,14 @@ def test_what_does_not_fit_alone_is_refused(model):
         answered(model, asked, CutReport())
 
 
+def test_no_figure_from_damaged_weights(folder: str):
+    damaged = tercet.load(folder)
+    with torch.no_grad():
+        damaged.network.tokens.weight.fill_(torch.nan)
+    with pytest.raises(InputError, match="row 9: the model's probabilities are no numbers"):
+        answered(damaged, [Question("row 9", PAIRS[:2], ("a", "b"), 0)], CutReport())
+
+
 def found_of(*costs: float) -> list[Any]:
     from tercet.represent.score import Foretold
 

@@ -75,7 +75,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def harness(folder: Path, model: str, backend: str) -> dict[str, dict[str, Any]]:
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
         "HF_HOME": str(folder / ".cache"),
     }
     program = [str(PEER / "bin/python"), str(ROOT / "tests/lm_eval_side.py")]

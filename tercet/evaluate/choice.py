@@ -7,6 +7,7 @@ before a text without a context, and that of what is too long the end is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -31,7 +32,8 @@ def answered(
     """What the model makes of each choice of each question.
 
     The report counts questions whose longest reading lost its beginning. Raises InputError for a
-    model that scores no texts, and a choice that leaves no token or does not fit alone.
+    model that scores no texts or gives no numbers, and a choice that leaves no token or does not
+    fit alone.
     """
     check_scores(model)
     pairs = [(question.name, *pair) for question in questions for pair in question.pairs]
@@ -45,6 +47,11 @@ def answered(
     total, done = sum(map(n_read, groups)), 0
     found: dict[int, list[Foretold]] = {}
     for number, answers in foretold(model.network, groups):
+        if any(math.isnan(answer.log_probability) for answer in answers):
+            raise InputError(
+                f"{questions[number].name}: the model's probabilities are no numbers (NaN): its "
+                "weights are damaged; load another copy"
+            )
         found[number] = answers
         done += n_read(groups[number])
         if watch is not None:

@@ -92,8 +92,7 @@ def run(
     found, cut = _found(model, asked, task or "choice", output)
     told = values(asked, found, kind.metrics)
     figures = {metric: mean(column) for metric, column in told.items()}
-    named_task = _Told(model, rows, f"choice {task or kind.prompt}", asked, cut)
-    named_task.tell(figures, told, output)
+    _Told(model, rows, f"choice {task or kind.prompt}", asked, cut).tell(figures, told, output)
 
 
 def last_word(model: Model, rows: Rows, output: Output) -> None:
