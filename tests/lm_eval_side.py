@@ -7,6 +7,8 @@ definitions that the harness publishes. BACKEND: hf, or tercet (the adapter). Pr
 task -> metric -> figure.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import sys
 from pathlib import Path

@@ -125,7 +125,7 @@ def test_guesses_and_progress_are_said(folder: str, run, tmp_path: Path, monkeyp
         *("acc", "acc_norm", "acc_bytes")
     ]
     assert "prompt '{question}', choices 'options', answer 'answer'" in err
-    assert "choice, 4 of 4: 100 %" in err and "left" in err
+    assert "choice: 100 %" in err and "0:00 left" in err
     assert run("evaluate", "choice", folder, path, "--quiet")[1] == said
 
 

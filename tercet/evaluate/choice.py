@@ -19,7 +19,7 @@ from tercet.language_model import LanguageModel
 from tercet.represent.score import Ending, Foretold, foretold, n_read
 from tercet.text import CutReport, Tokenizer
 
-Watch = Callable[[int, int, int], object]  # tokens read of all, questions answered
+Watch = Callable[[int, int], object]  # is told the tokens read, and how many there are
 
 
 def answered(
@@ -55,7 +55,7 @@ def answered(
         found[number] = answers
         done += n_read(groups[number])
         if watch is not None:
-            watch(done, total, len(found))
+            watch(done, total)
     return [found[number] for number in range(len(groups))]
 
 

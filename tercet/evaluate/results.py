@@ -95,10 +95,8 @@ def compared(first: Results, second: Results) -> list[Compared]:
     found = []
     for metric, ours in first.values.items():
         theirs = second.values[metric]
-        gains = [b - a for a, b in zip(ours, theirs, strict=True)]
-        right_or_wrong = {*ours, *theirs} <= {0.0, 1.0}
-        means = (math.fsum(column) / len(column) for column in (ours, theirs))
-        found.append(
-            Compared(metric, *means, paired(gains), sign_test(gains) if right_or_wrong else None)
-        )
+        gains = [after - before for before, after in zip(ours, theirs, strict=True)]
+        a, b = (math.fsum(column) / len(column) for column in (ours, theirs))
+        p = sign_test(gains) if {*ours, *theirs} <= {0.0, 1.0} else None  # right and wrong
+        found.append(Compared(metric, a, b, paired(gains), p))
     return found

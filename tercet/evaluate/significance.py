@@ -45,7 +45,7 @@ def perplexity(log_probabilities: Sequence[float]) -> Figure:
         # Python's generator and numpy's are one, and random.choices takes floor(draw * n)
         *key, position = random.Random(seed).getstate()[1]
         generator = np.random.RandomState()
-        generator.set_state(("MT19937", np.array(key, dtype=np.uint32), position))
+        generator.set_state(("MT19937", np.array(key, dtype=np.uint32), position, 0, 0.0))
         places = (generator.random_sample(CHUNK * n) * n).astype(np.int64)
         drawn.append(values[places].reshape(CHUNK, n).mean(axis=1))
     with np.errstate(over="ignore", invalid="ignore"):

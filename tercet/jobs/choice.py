@@ -128,8 +128,8 @@ def _found(
     loaded, report = model.load("score"), CutReport()
     with Display(quiet=output.quiet) as display:
 
-        def watch(done: int, total: int, n_answered: int) -> None:
-            display(f"{stage}, {n_answered:,} of {len(asked):,}", done, total, done)
+        def watch(done: int, total: int) -> None:
+            display(stage, done, total, done)
 
         found = answered(loaded, asked, report, watch=watch)
     cut = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,7 +98,8 @@ def _read(
 ) -> list[list[Foretold]]:
     """One batch: all groups share a beginning (of ``shared`` tokens), or none does."""
     device = network.tokens.weight.device
-    cache, past = None, None
+    cache: Any = None  # of a Transformer, or of its recurrent twin
+    past = None
     if shared[0]:
         cache = network.new_cache(len(groups))
         beginnings = [group[0].ids[:n] for group, n in zip(groups, shared, strict=True)]
