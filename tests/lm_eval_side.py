@@ -43,10 +43,9 @@ def process_docs(rows):
 
 
 def write(folder: Path, name: str) -> None:
-    """A task's .yaml; of blimp-UID the definition is blimp's."""
-    text, choices, target, metrics = DEFINITIONS[
-        name.partition("-")[0] if "blimp" in name else name
-    ]
+    """A task's .yaml; blimp-UID and lambada-TEXTS have the definitions of blimp and lambada."""
+    kind = name if name in DEFINITIONS else name.partition("-")[0]
+    text, choices, target, metrics = DEFINITIONS[kind]
     lines = [
         f"task: tercet-{name}",
         "dataset_path: json",
