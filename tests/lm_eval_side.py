@@ -29,6 +29,13 @@ DEFINITIONS = {
     "quiz": ("{{query}}", "choices", "gold", ("acc", "acc_norm", "acc_bytes")),
     "lambada": ("{{context}}", None, "{{' ' + continuation}}", ("acc", "perplexity")),
 }
+# What only the harness asks, of both backends.
+WHOLE = ("word_perplexity", "byte_perplexity", "bits_per_byte")
+DEFINITIONS |= {
+    "rolling": ("", None, "{{text}}", WHOLE),
+    "generate": ("{{context}}", None, "{{continuation}}", ("exact_match",)),
+}
+KINDS = {"rolling": "loglikelihood_rolling", "generate": "generate_until"}
 HELLASWAG = """
 from lm_eval.tasks.hellaswag.utils import preprocess
 
@@ -46,12 +53,13 @@ def write(folder: Path, name: str) -> None:
     """A task's .yaml; blimp-UID and lambada-TEXTS have the definitions of blimp and lambada."""
     kind = name if name in DEFINITIONS else name.partition("-")[0]
     text, choices, target, metrics = DEFINITIONS[kind]
+    output = KINDS.get(kind, "loglikelihood" if choices is None else "multiple_choice")
     lines = [
         f"task: tercet-{name}",
         "dataset_path: json",
         f"dataset_kwargs: {{data_files: {{validation: {folder / name}.jsonl}}}}",
         "validation_split: validation",
-        f"output_type: {'loglikelihood' if choices is None else 'multiple_choice'}",
+        f"output_type: {output}",
         f'doc_to_text: "{text}"',
         f"doc_to_target: {json.dumps(target)}",
         "metric_list:",
@@ -59,6 +67,8 @@ def write(folder: Path, name: str) -> None:
     ]
     if choices is not None:
         lines.append(f"doc_to_choice: {json.dumps(choices)}")
+    if name == "generate":
+        lines.append('generation_kwargs: {until: [" ", "\\n"], max_gen_toks: 12}')
     if name == "hellaswag":
         lines.append("process_docs: !function hellaswag_rows.process_docs")
         (folder / "hellaswag_rows.py").write_text(HELLASWAG)

@@ -20,7 +20,8 @@ from tercet.errors import InputError
 from tercet.evaluate.choice import endings, first_token, kept, spelled
 from tercet.evaluate.perplexity import check_scores
 from tercet.generate import Sampling
-from tercet.generate.texts import Request
+from tercet.generate.engine import generate
+from tercet.generate.texts import cut
 from tercet.language_model import load
 from tercet.represent.score import Ending, Foretold, foretold
 
@@ -93,47 +94,68 @@ class TercetLM(LM):
             numbers.setdefault(group, []).append(number)
         parts = list(numbers.values())
         limit = self.model.limit
-        cut = [[kept(read[i], limit, f"request {i + 1}") for i in part] for part in parts]
+        ends = [[kept(read[i], limit, f"request {i + 1}") for i in part] for part in parts]
         found: dict[int, Foretold] = {}
-        for number, answers in foretold(self.model.network, cut):
+        for number, answers in foretold(self.model.network, ends):
             found |= zip(parts[number], answers, strict=True)
         return [found[number] for number in range(len(read))]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """What each (context, settings) goes on with, up to its stop strings. Of a context that
-        leaves no room for the new tokens, the end is read."""
+        leaves no room for the new tokens, the end is read.
+
+        The new tokens are a text of their own, as the backend for transformers has it: where the
+        tokenizer marks words by a space before them, it does not begin with one.
+        """
         texts: dict[int, str] = {}
         asked: dict[str, list[int]] = {}
         for number, request in enumerate(requests):
             asked.setdefault(repr(request.args[1]), []).append(number)
         for numbers in asked.values():
-            request = self._request(requests[numbers[0]].args[1])
-            room = self.model.limit - (request.max_new_tokens or 0)
-            if room < 1:
-                raise InputError(
-                    f"{request.max_new_tokens:,} new tokens leave no room in the model's "
-                    f"{self.model.limit:,}; set max_gen_toks lower"
-                )
+            settings = _settings(requests[numbers[0]].args[1])
             for at in range(0, len(numbers), TOGETHER):
                 part = numbers[at : at + TOGETHER]
-                prompts = [self.model.writer.ids(requests[i].args[0])[-room:] for i in part]
-                written = self.model.writer.answers(prompts, request)
-                texts |= {i: answer.text for i, answer in zip(part, written, strict=True)}
+                written = self._written([requests[i].args[0] for i in part], *settings)
+                texts |= zip(part, written, strict=True)
         return [texts[number] for number in range(len(requests))]
 
-    def _request(self, settings: dict[str, Any]) -> Request:
-        wanted = dict(normalize_gen_kwargs(settings, NEW_TOKENS))
-        sampling = Sampling(
-            float(wanted.pop("temperature", 0.0)),
-            wanted.pop("top_k", None),
-            wanted.pop("top_p", None),
-            wanted.pop("min_p", None),
+    def _written(
+        self, contexts: Sequence[str], most: int, sampling: Sampling, stop: Sequence[str]
+    ) -> list[str]:
+        writer, room = self.model.writer, self.model.limit - most
+        if room < 1:
+            raise InputError(
+                f"{most:,} new tokens leave no room in the model's {self.model.limit:,}; set "
+                "max_gen_toks lower"
+            )
+
+        def text(ids: list[int]) -> str:
+            return self.model.tokenizer.decode([token for token in ids if token not in writer.ends])
+
+        finished = generate(
+            self.model.network,
+            [writer.ids(context)[-room:] for context in contexts],
+            max_new_tokens=most,
+            sampling=sampling,
+            eos_ids=writer.ends,
+            rules=writer.rules,
+            stopped=lambda _, ids: cut(text(ids), stop)[0],
         )
-        stop = tuple(text for text in wanted.pop("until", []) if text)
-        most, _ = int(wanted.pop("max_gen_toks")), wanted.pop("do_sample", None)
-        if wanted:
-            raise InputError(f"unknown settings {', '.join(wanted)}; leave them out")
-        return Request(most, sampling, stop)
+        texts = [text(one.ids) for one in finished]
+        ends = [cut(one, stop) for one in texts]
+        return [one[:end] if found else one for one, (found, end) in zip(texts, ends, strict=True)]
+
+
+def _settings(said: dict[str, Any]) -> tuple[int, Sampling, list[str]]:
+    """How many new tokens at most, how each is chosen, and what ends a text."""
+    wanted = dict(normalize_gen_kwargs(said, NEW_TOKENS))
+    most, stop = int(wanted.pop("max_gen_toks")), [text for text in wanted.pop("until") if text]
+    wanted.pop("do_sample")  # the temperature says it
+    limits = [wanted.pop(name, None) for name in ("top_k", "top_p", "min_p")]
+    sampling = Sampling(float(wanted.pop("temperature", 0.0)), *limits)
+    if wanted:
+        raise InputError(f"unknown settings {', '.join(wanted)}; leave them out")
+    return most, sampling, stop
 
 
 if __name__ == "__main__":

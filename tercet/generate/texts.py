@@ -89,19 +89,16 @@ class Writer:
         """One answer a text, in one ragged batch. Raises InputError for the first that cannot be
         run.
         """
-        return self.answers([self.ids(text) for text in texts], request)
-
-    def answers(self, asked: Sequence[list[int]], request: Request) -> list[Generation]:
-        """``generate`` for texts that are tokens already."""
+        asked = [self.ids(text) for text in texts]
         streamers = [self._streamer(ids) for ids in asked]
-        written = [""] * len(asked)
+        written = [""] * len(texts)
 
         def stopped(index: int, ids: list[int]) -> bool:
             if ids[-1] not in self.ends:
                 written[index] += streamers[index].put(ids[-1])
             return cut(written[index], request.stop)[0]
 
-        prompts, sources = self._sides(list(asked))
+        prompts, sources = self._sides(asked)
         finished = generate(
             self.network,
             prompts,
