@@ -155,10 +155,14 @@ def test_tokens_as_the_published_rule_parts_them(model):
         endings(tokenizer, [("row 3", "The cat", "")])
 
 
-def test_what_does_not_fit_alone_is_refused(model):
-    asked = [Question("quiz.jsonl, row 4", (("The cat", " " + LONG),), ("x",), 0)]
-    with pytest.raises(InputError, match=r"quiz.jsonl, row 4: a choice has \d+ tokens .* reads 48"):
-        answered(model, asked, CutReport())
+def test_a_choice_that_does_not_fit_alone_is_judged_by_its_end(model):
+    asked = [Question("row 4", (("The cat", " " + LONG), ("The cat", " sat")), ("x", "y"), 0)]
+    report = CutReport()
+    ((long, _),) = answered(model, asked, report)
+    ids = model.tokenizer.encode("The cat " + LONG)
+    (alone,) = foretold(model.network, [[Ending(ids[-CONTEXT - 1 :], CONTEXT)]])
+    assert long.log_probability == pytest.approx(alone[1][0].log_probability, abs=1e-4)
+    assert (report.cut_texts, report.lost_tokens) == (1, len(ids) - CONTEXT - 1)
 
 
 def test_no_figure_from_damaged_weights(folder: str):

@@ -55,7 +55,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A .jsonl a task, of the first rows."""
     folder = tmp_path_factory.mktemp("rows")
     for task, name in FILES.items():
-        first = islice(lines_of(DATA / "zero-shot" / name), ROWS)
+        first = islice(filter(fits, lines_of(DATA / "zero-shot" / name)), ROWS)
         (folder / f"{task}.jsonl").write_text("".join(first))
     pairs = lines_of(DATA / "blimp" / "blimp.jsonl.gz")
     for name in BLIMP:
@@ -65,6 +65,11 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if STORIES.is_dir():
         save_rows(folder / "lambada-stories.jsonl", told(tercet.load(STORIES)))
     return folder
+
+
+def fits(line: str) -> bool:
+    """The harness stops at a choice that is longer than the context."""
+    return all(len(choice) < 500 for choice in json.loads(line).get("choices", ()))
 
 
 def told(model: tercet.LanguageModel) -> list[dict[str, str]]:

@@ -31,9 +31,9 @@ def answered(
 ) -> list[list[Foretold]]:
     """What the model makes of each choice of each question.
 
-    The report counts questions whose longest reading lost its beginning. Raises InputError for a
-    model that scores no texts or gives no numbers, and a choice that leaves no token or does not
-    fit alone.
+    The report counts questions whose longest reading lost its beginning; a choice that is longer
+    than the context is judged by its end. Raises InputError for a model that scores no texts or
+    gives no numbers, and for a choice that leaves no token.
     """
     check_scores(model)
     pairs = [(question.name, *pair) for question in questions for pair in question.pairs]
@@ -42,7 +42,7 @@ def answered(
     for question in questions:
         own = [next(read) for _ in question.pairs]
         longest = max(len(ending.ids) for ending in own)
-        groups.append([kept(ending, model.limit, question.name) for ending in own])
+        groups.append([kept(ending, model.limit) for ending in own])
         report.add(longest, max(0, longest - model.limit - 1))
     total, done = sum(map(n_read, groups)), 0
     found: dict[int, list[Foretold]] = {}
@@ -110,14 +110,9 @@ def first_token(tokenizer: Tokenizer, name: str) -> int:
     return first
 
 
-def kept(ending: Ending, limit: int, name: str) -> Ending:
-    """The end of what is longer than the model reads."""
-    if ending.n_targets > limit:
-        raise InputError(
-            f"{name}: a choice has {ending.n_targets:,} tokens and the model reads {limit:,}; "
-            "leave the row out"
-        )
-    return Ending(ending.ids[-limit - 1 :], ending.n_targets)
+def kept(ending: Ending, limit: int) -> Ending:
+    """The end of what is longer than the model reads, which foretells one token more."""
+    return Ending(ending.ids[-limit - 1 :], min(ending.n_targets, limit))
 
 
 def values(

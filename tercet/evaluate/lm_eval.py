@@ -94,7 +94,7 @@ class TercetLM(LM):
             numbers.setdefault(group, []).append(number)
         parts = list(numbers.values())
         limit = self.model.limit
-        ends = [[kept(read[i], limit, f"request {i + 1}") for i in part] for part in parts]
+        ends = [[kept(read[i], limit) for i in part] for part in parts]
         found: dict[int, Foretold] = {}
         for number, answers in foretold(self.model.network, ends):
             found |= zip(parts[number], answers, strict=True)
