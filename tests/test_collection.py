@@ -376,6 +376,33 @@ def test_bad_commands(command: str, said: str, model: Path, tmp_path: Path, monk
     assert said in capsys.readouterr().err
 
 
+def test_the_figures_of_each_query_are_kept(model: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = Path("judged")
+    (place / "qrels").mkdir(parents=True)
+    texts = {"d1": "the tree keeps the river", "d2": "a red road", "d3": "the road sees a tree"}
+    rows = [json.dumps({"_id": name, "title": "", "text": text}) for name, text in texts.items()]
+    (place / "corpus.jsonl").write_text("\n".join(rows) + "\n")
+    asked = {"q1": "the tree keeps the river", "q2": "a red road"}
+    rows = [json.dumps({"_id": name, "text": text}) for name, text in asked.items()]
+    (place / "queries.jsonl").write_text("\n".join(rows) + "\n")
+    lines = ["query-id\tcorpus-id\tscore", "q1\td1\t1", "q2\td2\t1"]
+    (place / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n")
+    command = ["evaluate", "retrieval", str(model), str(place), "--quiet", "--json", "--out"]
+    for name in ("a.json", "b.json"):
+        assert run([*command, name]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[0])
+    kept = json.loads(Path("a.json").read_text())
+    assert kept["measure"] == "retrieval test, 3 documents" and len(kept["items"]) == 2
+    for mode, figures in told["figures"].items():
+        for metric, figure in figures.items():
+            assert sum(kept["values"][f"{mode} {metric}"]) / 2 == pytest.approx(figure)
+    assert run(["compare", "a.json", "b.json", "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)["metrics"]
+    assert len(compared) == 12
+    assert {one["verdict"] for one in compared} == {"no difference shown"}
+
+
 # kills and other writers --------------------------------------------------------------------------
 
 ADDING = """
