@@ -13,7 +13,7 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from small_decoders import save_decoder, save_rows
+from small_decoders import TEXTS, save_decoder, save_rows
 
 import tercet
 from tercet.config import TransformerConfig
@@ -23,7 +23,7 @@ from tercet.evaluate.choice import answered, endings, last_words, values
 from tercet.evaluate.tasks import LAMBADA, TASKS, Question, guessed, questions, unheaded, wikihow
 from tercet.model import build
 from tercet.represent.score import Ending, foretold
-from tercet.text import CutReport
+from tercet.text import CutReport, Special, train_tokenizer
 
 CONTEXT = 48
 LONG = "The dog slept while the cat sat on the mat and looked at the water. " * 4
@@ -155,6 +155,21 @@ def test_tokens_as_the_published_rule_parts_them(model):
         endings(tokenizer, [("row 3", "The cat", "")])
 
 
+def test_special_tokens_around_and_none_at_all():
+    around = train_tokenizer(TEXTS, vocab_size=300, special="encoder")
+    before, after = around.around
+    assert before and after
+    (one,) = endings(around, [("", "The cat", " sat")])
+    assert one.ids == around.encode("The cat sat")[: -len(after)]
+    assert one.ids[: len(before)] == before
+    (twice,) = endings(around, [("", "[CLS]The cat", " sat")])
+    assert twice.ids[:2] == [before[0], one.ids[1]]  # spelled in the text: it stands there once
+    bare = train_tokenizer(TEXTS, vocab_size=300, special=Special({"unk": "[UNK]"}))
+    assert endings(bare, [("", "The cat", " sat")])[0].n_targets > 0
+    with pytest.raises(InputError, match="row 1: has no context, and the tokenizer no token that"):
+        endings(bare, [("row 1", "", " sat")])
+
+
 def test_a_choice_that_does_not_fit_alone_is_judged_by_its_end(model):
     asked = [Question("row 4", (("The cat", " " + LONG), ("The cat", " sat")), ("x", "y"), 0)]
     report = CutReport()
@@ -284,6 +299,9 @@ def test_last_words_and_clean_up(tmp_path: Path):
         save_rows(tmp_path / "b.jsonl", [{"text": "He said it was cold"}]), LAMBADA
     )
     assert one.pairs == two.pairs == (("He said it was", " cold"),) and one.key == two.key
+    near = save_rows(tmp_path / "c.jsonl", [{"context": "He", "continuations": "cold"}])
+    with pytest.raises(InputError, match="no column 'continuation'; did you mean 'continuations'"):
+        questions(near, LAMBADA)
     assert wikihow(" How to [title] mix [step] it  well ") == "How to. mix it well"
     assert wikihow("[header] Begin.") == " Begin."  # what is left between stays
     assert unheaded("Passage: A passage: B") == "A passage: B"

@@ -22,7 +22,7 @@ class Figure:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} ± {self.error:.4f}"
+        return f"{self.value:.4f}" + ("" if math.isnan(self.error) else f" ± {self.error:.4f}")
 
 
 def mean(values: Sequence[float]) -> Figure:

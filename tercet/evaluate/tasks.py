@@ -191,8 +191,12 @@ def _guess(flag: str, known: tuple[str, ...], columns: list[str], name: str) -> 
 
 
 def _fitting(forms: tuple[Task, ...], row: Row) -> Task:
-    """The form that misses the fewest columns of a row, the earlier of equals."""
-    return min(forms, key=lambda form: sum(not _has(row, name) for name in form.columns))
+    """The form of which a row lacks the smallest share of the columns, the earlier of equals."""
+
+    def lacking(form: Task) -> float:
+        return sum(not _has(row, name) for name in form.columns) / len(form.columns)
+
+    return min(forms, key=lacking)
 
 
 def _has(row: Row, column: str) -> bool:

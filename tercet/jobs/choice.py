@@ -180,9 +180,9 @@ class _Told:
             )
         print(f"{self.rows.data}: {self.measure}, {len(self.asked):,} rows")
         for name, one in groups.items():
-            print(f"  {name:40}" + "".join(f"  {_said(figure)}" for figure in one.values()))
+            print(f"  {name:40}" + "".join(f"  {figure}" for figure in one.values()))
         for metric, figure in figures.items():
-            print(f"{metric:12}{_said(figure)}")
+            print(f"{metric:12}{figure}")
 
     def _groups(self, values: Mapping[str, list[float]]) -> dict[str, dict[str, Figure]]:
         from tercet.evaluate.significance import mean
@@ -198,10 +198,9 @@ class _Told:
 
 def _plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
     return {
-        name: {"value": figure.value, "standard_error": figure.error}
+        name: {
+            "value": figure.value,
+            "standard_error": figure.error if math.isfinite(figure.error) else None,
+        }
         for name, figure in figures.items()
     }
-
-
-def _said(figure: Figure) -> str:
-    return f"{figure.value:.4f}" + ("" if math.isnan(figure.error) else f" ± {figure.error:.4f}")
