@@ -37,7 +37,7 @@ VERBS = {
     "reproduce": ("tercet.jobs.reproduce:run", "train, and set our figures beside published ones"),
     "replay": ("tercet.jobs.replay:run", "run one step of a run again and see what broke"),
     "data prepare": ("tercet.jobs.data:prepare", "tokenise files into a folder to train from"),
-    "data show": ("tercet.jobs.data:show", "what a prepared folder holds, or a step reads"),
+    "data show": ("tercet.jobs.data:show", "what a folder, a step or conversations hold"),
     "data masks": ("tercet.jobs.masks:run", "a page that shows what is masked"),
     "generate": ("tercet.jobs.generate:run", "continue a text"),
     "fill": ("tercet.jobs.fill:run", "the likeliest words for each [MASK]"),

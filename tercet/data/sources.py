@@ -49,30 +49,35 @@ class Tally:
         self.within = 0
 
 
-def found(names: Names) -> list[str]:
+def found(names: Names, *, also: tuple[str, ...] = ()) -> list[str]:
     """Every file meant by some names, once each: folders recursively and globs, both sorted.
 
     A folder gives its files of the known kinds, hidden ones left out; a file that is named may have
     any ending, and is plain text if the ending says nothing else. Raises InputError for what is not
-    there, and where nothing is named or found.
+    there, and where nothing is named or found. also: further endings that are looked for.
     """
     files: dict[str, None] = {}
     for name in [names] if isinstance(names, str | Path) else names:
-        files |= dict.fromkeys(_found(str(name)))
+        files |= dict.fromkeys(_found(str(name), also))
     if not files:
         raise InputError("no file is named; give a file, a folder, or - for standard input")
     return list(files)
 
 
-def _found(name: str) -> list[str]:
+def _found(name: str, also: tuple[str, ...]) -> list[str]:
     path = Path(name)
     if name == STDIN or name.startswith(HUB) or path.is_file():
         return [name]
     if path.is_dir():
         inside = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix())
-        known = [str(file) for file in inside if kind_of(file) and _plain_file(file, path)]
+        known = [
+            str(file)
+            for file in inside
+            if (kind_of(file) or file.name.removesuffix(".gz").endswith(also))
+            and _plain_file(file, path)
+        ]
         if not known:
-            kinds = " ".join((*TEXTS, *TABLES))
+            kinds = " ".join((*TEXTS, *TABLES, *also))
             raise InputError(f"{name}: a folder without any file of {kinds} (or .gz); name files")
         return known
     matches = sorted(match for match in glob.glob(name, recursive=True) if Path(match).is_file())

@@ -93,22 +93,37 @@ def show(
     split: Literal["train", "validation"] = "train",
     source: Annotated[str | None, unset("NAME")] = None,
     verify: bool = False,
+    model: Annotated[str | None, unset("MODEL")] = None,
+    rows: Annotated[int, arg(metavar="N")] = 3,
+    form: Annotated[str | None, unset("NAME")] = None,
     json: bool = False,
 ) -> None:
-    """What a prepared folder holds, one of its documents, or the very texts of a step of a run.
+    """What a prepared folder holds, one of its documents, the very texts of a step of a run, or
+    conversations as a model reads them.
 
       tercet data show runs/data --document 17 --split validation
       tercet data show runs/novels --step 12345
+      tercet data show alpaca.jsonl --model runs/quickstart/decoder
 
     Args:
-        folder: what data prepare wrote, or a run of tercet train
+        folder: what data prepare wrote, or a run of tercet train; with --model a file of
+            conversations
         document: print this document, counted from 0
         step: of a run: print all that this step reads, steps counted from 0
         split: of the documents for training or of those for validation
         source: of which source, where there are several
         verify: read every file and hold it to its checksum
-        json: one JSON object
+        model: print conversations by this model's chat template, the tokens that are learned
+            in colour (or between ⟦ and ⟧), and count them
+        rows: of conversations: how many to print
+        form: of conversations: alpaca, dolly, sharegpt, messages, prompt, self-instruct, cards or
+            preference; without it, known by the columns
+        json: one JSON object, of conversations one for each and one of counts
     """
+    if model is not None:
+        from tercet.jobs.conversations import show_conversations
+
+        return show_conversations(str(folder), model, rows=rows, form=form, json=json)
     from tercet.data.corpus import Corpus
 
     is_run = (folder / "recipe.yaml").exists()

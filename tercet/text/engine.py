@@ -17,6 +17,7 @@ from tokenizers import Tokenizer as Library
 from tokenizers.processors import TemplateProcessing
 
 from tercet.errors import InputError
+from tercet.text.controls import Part, Respelled
 
 if threads := os.environ.get("OMP_NUM_THREADS"):  # one setting: the library reads its own later
     os.environ.setdefault("RAYON_NUM_THREADS", threads)
@@ -32,10 +33,16 @@ class Engine(Protocol):
 
     @property
     def special(self) -> dict[str, int]: ...
+    @property
+    def added(self) -> set[str]: ...
     def encode(self, text: str, special: bool) -> list[int]: ...
     def encode_batch(self, texts: Sequence[str], special: bool) -> list[list[int]]: ...
     def encode_pair(self, first: str, second: str) -> tuple[list[int], list[int]]: ...
     def encode_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]: ...
+    def encode_parts(
+        self, parts: Sequence[Part], controls: frozenset[str]
+    ) -> tuple[list[int], list[tuple[int, int]]]: ...
+    def with_special(self, tokens: Sequence[str]) -> "Engine": ...
     def decode(self, ids: Sequence[int], skip_special: bool) -> str: ...
     def token(self, token_id: int) -> str | None: ...
     def token_id(self, token: str) -> int | None: ...
@@ -53,6 +60,7 @@ class LibraryEngine:
         library.no_truncation()
         library.no_padding()
         self._library = library
+        self._respelled = Respelled(library)
         self.vocab_size = max(library.get_vocab().values(), default=-1) + 1
         description = json.loads(library.to_str())
         self._byte_characters = _byte_characters() if '"ByteLevel"' in _steps(description) else None
@@ -106,6 +114,16 @@ class LibraryEngine:
     def encode_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoding = self._library.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
+
+    def encode_parts(
+        self, parts: Sequence[Part], controls: frozenset[str]
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        return self._respelled.encode(parts, controls)
+
+    def with_special(self, tokens: Sequence[str]) -> "LibraryEngine":
+        engine = LibraryEngine(Library.from_str(self._library.to_str()))
+        engine.add_tokens(tokens)
+        return engine
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         return self._library.decode(ids, skip_special_tokens=skip_special)

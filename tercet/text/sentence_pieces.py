@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet.errors import InputError
+from tercet.text.controls import Part
 from tercet.text.engine import marked
 from tercet.text.special import named_tokens, read_json, spelling
 
@@ -110,6 +111,33 @@ class SentencePieceEngine:
             f"{self._side} is a SentencePiece model, which does not say where its tokens stand in "
             "a text; take a model with a tokenizer.json"
         )
+
+    @property
+    def added(self) -> set[str]:
+        return set(self.special)
+
+    def encode_parts(
+        self, parts: Sequence[Part], controls: frozenset[str]
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        ids: list[int] = []
+        places: list[tuple[int, int]] = []
+        done = 0
+        for part, control in parts:
+            if control:
+                ids.append(self.special[part])
+                places.append((done, done + len(part)))
+            else:
+                for piece in self._model.encode(part, out_type="immutable_proto").pieces:
+                    known = self._vocabulary is None or piece.piece in self._ids
+                    ids.append(self._ids.get(piece.piece, piece.id) if known else self._unknown)
+                    places.append((done + piece.begin, done + piece.end))
+            done += len(part)
+        return ids, places
+
+    def with_special(self, tokens: Sequence[str]) -> "SentencePieceEngine":
+        named = [*(self._settings.get("additional_special_tokens") or []), *tokens]
+        settings = {**self._settings, "additional_special_tokens": named}
+        return SentencePieceEngine(self._side, self._files, self._vocabulary, settings)
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         text: list[str] = []

@@ -15,6 +15,7 @@ from typing import Any
 
 from tercet.errors import InputError, undamaged
 from tercet.files import written_folder
+from tercet.text.controls import Part
 from tercet.text.engine import BYTE_TOKEN, WORD_MARK, Engine
 from tercet.text.files import engine_from_folder
 from tercet.text.special import ROLES, max_length_of, read_settings, roles_of
@@ -124,6 +125,17 @@ class Tokenizer:
         ids, places = self._engine.encode_places(text)
         return ids, [_within(text, *place) for place in places]
 
+    def encode_parts(
+        self, parts: Sequence[Part], controls: frozenset[str]
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a text that is given in parts, and the characters of each: (start, stop).
+
+        A part is a text, or (True) one of the tokens `controls`, which are recognised nowhere else.
+        The whole is segmented in one go, with nothing put around it.
+        """
+        _check([part for part, _ in parts])
+        return self._engine.encode_parts(parts, controls)
+
     @cached_property
     def around(self) -> tuple[list[int], list[int]]:
         """The special tokens that `encode` puts before and after a text."""
@@ -139,6 +151,25 @@ class Tokenizer:
         """How many special tokens `encode` puts before and after a text: `fit`'s `special`."""
         before, after = self.around
         return len(before), len(after)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        return self._special_ids
+
+    @cached_property
+    def special_tokens(self) -> frozenset[str]:
+        """The spellings that are marked as special."""
+        return frozenset(self._engine.special)
+
+    @cached_property
+    def added_tokens(self) -> frozenset[str]:
+        """The spellings, special or not, that are found in a text before it is split."""
+        return frozenset(self._engine.added)
+
+    def with_special(self, tokens: Sequence[str], **settings: Any) -> "Tokenizer":
+        """A tokenizer with more special tokens, which get the next ids, and other settings."""
+        engine = self._engine.with_special(tokens) if tokens else self._engine
+        return Tokenizer(engine, {**self.settings, **settings})
 
     # Ids to text
 

@@ -1,0 +1,282 @@
+"""Jinja templates written by strangers, rendered in a sandbox and within bounds.
+
+What a chat template may use is what Hugging Face gives it: blocks trimmed, `break` and `continue`,
+`tojson` without HTML, `raise_exception`, `strftime_now` and the tag `{% generation %}` around what
+a model writes. Jinja's sandbox keeps it from Python's insides and from changing what it is given.
+Loops, calls, filters and sums are counted and weighed besides, so that a template without an end is
+stopped; what a single step may take of memory is not. Knows no tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from functools import wraps
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from tercet.errors import InputError
+
+OPEN, CLOSE = (
+    "\ufdec",
+    "\ufded",
+)  # around what stands in {% generation %}: no characters of any text
+STEP = 100  # what a turn of a loop, a call or a filter costs, in characters made
+WORK = 200_000_000  # a rendering: two million steps, or so many characters; ten thousand turns
+LONGEST = 1 << 24  # take a tenth of it. Characters or items of one value, or a number's size
+
+_left: ContextVar[int] = ContextVar("characters that the present rendering may still make")
+
+
+class _Endless(TemplateError):
+    """The template was stopped."""
+
+
+class Template:
+    """A template, compiled. Raises InputError for a mistake in its syntax, with the line."""
+
+    def __init__(self, source: str) -> None:
+        sandbox = _Sandbox(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+        )
+        try:
+            tree = sandbox.parse(source)
+            self.marks = "generation_block" in {
+                call.node.name
+                for call in tree.find_all(nodes.Call)
+                if isinstance(call.node, nodes.ExtensionAttribute)
+            }
+            with _paid():  # what is constant is worked out now
+                self._template = sandbox.from_string(_counted(tree))
+        except TemplateSyntaxError as error:
+            line = source.splitlines()[error.lineno - 1 : error.lineno]
+            shown = f" {line[0].strip()[:60]!r}" if line else ""
+            raise InputError(
+                f"the chat template has a mistake in line {error.lineno}{shown}: {error.message}; "
+                "mend chat_template.jinja, or chat_template in tokenizer_config.json"
+            ) from error
+        except RecursionError as error:
+            raise InputError(
+                "the chat template is nested too deeply; take a simpler one"
+            ) from error
+
+    def __call__(self, messages: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> str:
+        """The text of some messages, with `OPEN` and `CLOSE` around what the model writes.
+
+        Raises InputError for what the template refuses or does wrongly, with its own words.
+        """
+        try:
+            with _paid():
+                return _joined(self._template.generate(messages=messages, **values))
+        except _Endless as error:
+            raise InputError(
+                f"the chat template was stopped: {error}; take another template"
+            ) from error
+        except SecurityError as error:
+            raise InputError(
+                f"the chat template tries to leave its sandbox ({error}); do not use this model's "
+                "template"
+            ) from error
+        except (TemplateError, RecursionError, MemoryError) as error:
+            raise InputError(f"the chat template refuses the messages: {error}") from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the chat template fails on the messages ({type(error).__name__}: {error}); mend "
+                "the template, or the messages"
+            ) from error
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    held = []
+    for piece in pieces:
+        _spend(len(piece))
+        held.append(piece)
+    return "".join(held)
+
+
+# counting -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _paid() -> Iterator[None]:
+    token = _left.set(WORK)
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _spend(cost: int) -> None:
+    left = _left.get(WORK) - cost
+    if left < 0:
+        raise _Endless("it has no end, or makes more text than any conversation holds")
+    _left.set(left)
+
+
+def _weighed(value: Any) -> Any:
+    """A value that a template has made, paid for."""
+    size = len(value) if isinstance(value, str | list | tuple | dict | range) else 0
+    _spend(STEP + size)
+    if size > LONGEST:
+        raise _Endless(f"it makes {size:,} characters or items in one go")
+    return value
+
+
+def _small(value: Any) -> Any:
+    """An argument: no number by which a text could grow beyond all bounds."""
+    if isinstance(value, int) and abs(value) > LONGEST:
+        raise _Endless(
+            f"it counts to {value:,}" if value < 10**30 else "it counts beyond all bounds"
+        )
+    return value
+
+
+def _each(values: Iterable[Any]) -> Iterator[Any]:
+    """A loop's values, each paid for."""
+    for value in values:
+        _spend(STEP)
+        yield value
+
+
+def _measured(filter: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that pays for what it makes."""
+
+    @wraps(filter)
+    def paying(*values: Any, **named: Any) -> Any:
+        for value in (*values, *named.values()):
+            _small(value)
+        return _weighed(filter(*values, **named))
+
+    return paying
+
+
+def _counted(tree: nodes.Template) -> nodes.Template:
+    """The template with every loop and every joining `~` paid for."""
+    for loop in list(tree.find_all(nodes.For)):
+        loop.iter = _filtered("each of a loop", loop.iter)
+    for parent in list(tree.find_all(nodes.Node)):
+        for field, child in list(parent.iter_fields()):
+            if isinstance(child, nodes.Concat):
+                setattr(parent, field, _filtered("weighed", child))
+            elif isinstance(child, list):
+                child[:] = [
+                    _filtered("weighed", one) if isinstance(one, nodes.Concat) else one
+                    for one in child
+                ]
+    return tree
+
+
+def _filtered(name: str, node: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+# what a template may use --------------------------------------------------------------------------
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox with Hugging Face's additions."""
+
+    intercepted_binops = frozenset(("+", "*", "**", "%"))
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.filters["tojson"] = _tojson
+        self.filters = {name: _measured(one) for name, one in self.filters.items()}
+        self.filters |= {"each of a loop": _each, "weighed": _weighed}
+        self.globals |= {"raise_exception": _refuse, "strftime_now": _now}
+        self.globals |= {"dict": _Dictionary(), "namespace": _Namespace}
+
+    def call(__self, __context: Any, __called: Any, *values: Any, **named: Any) -> Any:  # noqa: N805
+        for value in (*values, *named.values()):
+            _small(value)
+        return _weighed(super().call(__context, __called, *values, **named))
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "*" and isinstance(left, int) != isinstance(right, int):
+            values, times = (right, left) if isinstance(left, int) else (left, right)
+            if hasattr(values, "__len__") and len(values) * times > LONGEST:
+                raise _Endless(f"it repeats a text or a list {times:,} times")
+        if operator == "**" or (operator == "%" and isinstance(left, str)):
+            _small(right)
+            _small(left)
+        if operator == "**" and isinstance(right, int) and right > 64:
+            raise _Endless(f"it takes a number to the power {right:,}")
+        return _weighed(super().call_binop(context, operator, left, right))
+
+
+class _Generation(Extension):
+    """`{% generation %} ... {% endgeneration %}`: its text, between the marks. Names set inside are
+    not known outside, as in a macro."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("generation_block"), [], [], body).set_lineno(line)
+
+    def generation_block(self, caller: Macro) -> str:
+        return f"{OPEN}{caller()}{CLOSE}"
+
+
+class _Dictionary:
+    """`dict(...)`, without the class and what hangs on it."""
+
+    def __call__(self, *values: Any, **named: Any) -> dict[str, Any]:
+        return dict(*values, **named)
+
+    def fromkeys(self, *values: Any) -> dict[str, Any]:
+        return dict.fromkeys(*values)
+
+
+class _Namespace(Namespace):
+    """`namespace(...)`, which holds no name that begins with an underscore."""
+
+    def __init__(*values: Any, **named: Any) -> None:
+        self, *rest = values
+        for name in (values := dict(*rest, **named)):
+            _plain_name(name)
+        Namespace.__init__(self, values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _plain_name(name)
+        super().__setitem__(name, value)
+
+
+def _plain_name(name: str) -> None:
+    if str(name).startswith("_"):
+        raise SecurityError(f"a namespace cannot hold the name {name!r}")
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _now(form: str) -> str:
+    return datetime.now().strftime(form)
