@@ -104,6 +104,7 @@ NOT_OURS = (  # spellings that others chose, and that say no model
     *("BertNormalizer", "BertPreTokenizer", "RobertaProcessing"),  # classes of `tokenizers`
     "llama3",  # the name of a formula that stretches rotary positions, in every family's files
 )
+SPEAKER = "gpt"  # a literal by itself: who answers, in the files of conversations
 MODEL_NAME = re.compile(rf"(?<![a-z])(t5(?![0-9])|{NAMES})(?![a-z])")
 
 
@@ -185,6 +186,8 @@ def texts_in(tree: ast.Module) -> list[tuple[int, str]]:
 
 
 def model_name_in(text: str) -> str | None:
+    if text == SPEAKER:
+        return None
     for spelling in NOT_OURS:
         text = text.replace(spelling, "")
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)  # ClassNames, word by word

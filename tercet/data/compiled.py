@@ -31,13 +31,13 @@ def check(one: Compiled, template: ChatTemplate, *, name: str = "the conversatio
     learned = {token for token, is_learned in zip(*one, strict=True) if is_learned}
     if not learned:
         raise InputError(
-            f"{name}: no token of it would be learned; the template's {{% generation %}} must stand "
-            "around the answers"
+            f"{name}: nothing of it would be learned; the template's {{% generation %}} must "
+            "stand around the answers"
         )
     if learned.isdisjoint(tokenizer.special_ids):
         raise InputError(
-            f"{name}: no special token of its answers would be learned, so a model would never stop; "
-            "put the token that ends a turn within the template's {% generation %}"
+            f"{name}: no special token of an answer would be learned, so a model would never "
+            "stop; put the token that ends a turn within the template's {% generation %}"
         )
     begin = tokenizer.bos_id
     if begin is not None and one.ids[:2] == [begin, begin]:

@@ -247,7 +247,7 @@ def _preference(row: Row, where: str) -> list[Preference]:
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if len(turns) > 1 and turns[:-1] != prompt:
             raise InputError(
-                f"{where}, {name}: begins otherwise than its prompt; both answers must belong to one"
+                f"{where}, {name}: begins otherwise than its prompt; both must answer one"
             )
         answers.append(conversation([*prompt, *turns[-1:]], answered=True, name=f"{where}, {name}"))
     *before, first = answers[0]

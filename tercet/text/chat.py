@@ -40,6 +40,9 @@ CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 DEFAULT = "default"
 END = "\ufdee"  # around the number of a message, where its content ends
 ENDED = re.compile(f"{END}(\\d+){END}")
+UNCLEAR = (
+    "it cannot be told what belongs to an answer; put {% generation %} around the answer in it"
+)
 SINGLY = 64  # answers whose prompt is rendered for them alone; most templates need none
 
 
@@ -158,8 +161,8 @@ class ChatTemplate:
         places = _ends(marked, len(messages))
         if ENDED.sub("", marked) != text:
             raise InputError(
-                "the chat template writes other things where a content ends otherwise, so it cannot "
-                "be told what belongs to an answer; put {% generation %} around the answer in it"
+                "the chat template writes other things where a content ends otherwise, so "
+                f"{UNCLEAR}"
             )
         controls = [*self._controls.find(text)]
         opening = self._openings(ended)
@@ -171,15 +174,15 @@ class ChatTemplate:
                 stop = next((b for a, b in controls if end <= a and b <= following), None)
                 if stop is None:
                     raise InputError(
-                        f"the chat template writes no special token behind answer {number + 1}, so a "
-                        "model would never learn to stop; put {{ eos_token }} behind it"
+                        f"the chat template writes no special token behind answer {number + 1}, so "
+                        "a model would never learn to stop; put {{ eos_token }} behind it"
                     )
                 spans.append((before + opening(number, text[before:end]), stop))
         return spans
 
     def _openings(self, ended: list[Message]) -> Callable[[int, str], int]:
         """How many characters behind a question belong to the prompt, by message and the text from
-        there to the answer's end. The prompt for the last answer serves for all that begin alike."""
+        there to the answer's end. The last answer's prompt serves for all that begin alike."""
 
         def own(number: int) -> str:
             prompt = self._template(_dicts(ended[:number]), self._all(prompt=True))
@@ -196,7 +199,7 @@ class ChatTemplate:
             if len(singly) > SINGLY:
                 raise InputError(
                     f"the chat template begins more than {SINGLY} answers otherwise than the last "
-                    "one; put {% generation %} around the answer in it"
+                    f"one, so {UNCLEAR}"
                 )
             opening = own(number)
             if found.startswith(opening):
@@ -216,8 +219,7 @@ class ChatTemplate:
                 return cut
         raise InputError(
             f"the chat template's prompt ends in {opening[-60:]!r}, and answer {number + 1} begins "
-            "otherwise, so it cannot be told where it begins; put {% generation %} around the answer "
-            "in the template"
+            f"otherwise, so {UNCLEAR}"
         )
 
 
@@ -227,10 +229,11 @@ def _named(found: object, name: str | None) -> str:
         found = {one.get("name"): one.get("template") for one in found if isinstance(one, Mapping)}
     if isinstance(found, Mapping):
         wanted = name or (DEFAULT if DEFAULT in found or len(found) != 1 else next(iter(found)))
-        if not isinstance(found.get(wanted), str):
+        chosen = found.get(wanted)
+        if not isinstance(chosen, str):
             names = ", ".join(map(repr, found)) or "none"
             raise InputError(f"the model has no chat template {wanted!r}; it has {names}")
-        return found[wanted]
+        return chosen
     if not isinstance(found, str):
         raise InputError(
             f"chat_template in tokenizer_config.json is {type(found).__name__}, not a text; mend it"
@@ -282,8 +285,8 @@ def _ends(marked: str, count: int) -> list[int]:
         if len(found) != 1:
             times = f"{len(found)} times" if found else "not at all"
             raise InputError(
-                f"the chat template writes the content of message {number + 1} {times}, so it cannot "
-                "be told what belongs to an answer; put {% generation %} around the answer in it"
+                f"the chat template writes the content of message {number + 1} {times}, so "
+                f"{UNCLEAR}"
             )
     return [found[0] for found in places.values()]
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tercet.errors import InputError
 
 Role = Literal["system", "user", "assistant"]
-ROLES: tuple[str, ...] = ("system", "user", "assistant")
+ROLES: tuple[Role, ...] = get_args(Role)
 OTHER_NAMES = {"developer": "system"}  # the newer name for the same
-TOOLS = ("tool", "function")
+TOOLS, CALLS = ("tool", "function"), ("tool_calls", "function_call")
 
 
 @dataclass(frozen=True)
@@ -74,32 +74,24 @@ def _message(message: Any, name: str) -> Message:
     if isinstance(message, Message):
         message = {"role": message.role, "content": message.content}
     if not isinstance(message, Mapping):
-        raise InputError(
-            f"{name}: {type(message).__name__} {message!r:.40}, not a role and content"
-        )
+        kind = type(message).__name__
+        raise InputError(f"{name}: {kind} {message!r:.40}, not an object with role and content")
     for key in ("role", "content"):
         if key not in message:
-            raise InputError(
-                f"{name}: has no {key!r}, only {', '.join(map(repr, message))}; add it"
-            )
+            held = ", ".join(map(repr, message)) or "nothing"
+            raise InputError(f"{name}: has no {key!r} but {held}; add it")
     role = message["role"]
     role = OTHER_NAMES.get(role, role) if isinstance(role, str) else role
-    if role in TOOLS or any(
-        message.get(f"{tool}_call{end}") for tool in TOOLS for end in ("", "s")
-    ):
-        raise InputError(
-            f"{name}: calls a tool or answers for one, which is not supported; take it out"
-        )
+    if role in TOOLS or any(message.get(key) for key in CALLS):
+        raise InputError(f"{name}: tools and calls of them are not supported; take it out")
     if role not in ROLES:
         near = get_close_matches(str(role).lower(), ROLES, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else f"the roles are {', '.join(ROLES)}"
         raise InputError(f"{name}: unknown role {role!r}; {remedy}")
     content = text_of(message["content"], name)
     if not content.strip():
-        raise InputError(
-            f"{name}: the content of {role} is empty; fill it, or leave the message out"
-        )
-    return Message(role, content)
+        raise InputError(f"{name}: the content of {role} is empty; fill it or leave it out")
+    return Message(ROLES[ROLES.index(role)], content)
 
 
 def text_of(content: Any, name: str) -> str:

@@ -78,7 +78,7 @@ class Template:
         try:
             with _paid():
                 return _joined(self._template.generate(messages=messages, **values))
-        except _Endless as error:
+        except (_Endless, RecursionError) as error:
             raise InputError(
                 f"the chat template was stopped: {error}; take another template"
             ) from error
@@ -87,7 +87,7 @@ class Template:
                 f"the chat template tries to leave its sandbox ({error}); do not use this model's "
                 "template"
             ) from error
-        except (TemplateError, RecursionError, MemoryError) as error:
+        except (TemplateError, MemoryError) as error:
             raise InputError(f"the chat template refuses the messages: {error}") from error
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise InputError(
@@ -135,9 +135,7 @@ def _weighed(value: Any) -> Any:
 def _small(value: Any) -> Any:
     """An argument: no number by which a text could grow beyond all bounds."""
     if isinstance(value, int) and abs(value) > LONGEST:
-        raise _Endless(
-            f"it counts to {value:,}" if value < 10**30 else "it counts beyond all bounds"
-        )
+        raise _Endless("it counts beyond all bounds")
     return value
 
 
@@ -176,7 +174,7 @@ def _counted(tree: nodes.Template) -> nodes.Template:
     return tree
 
 
-def _filtered(name: str, node: nodes.Expr) -> nodes.Filter:
+def _filtered(name: str, node: Any) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
@@ -196,7 +194,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         self.globals |= {"raise_exception": _refuse, "strftime_now": _now}
         self.globals |= {"dict": _Dictionary(), "namespace": _Namespace}
 
-    def call(__self, __context: Any, __called: Any, *values: Any, **named: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Any, __called: Any, *values: Any, **named: Any) -> Any:
         for value in (*values, *named.values()):
             _small(value)
         return _weighed(super().call(__context, __called, *values, **named))
@@ -244,9 +242,10 @@ class _Namespace(Namespace):
 
     def __init__(*values: Any, **named: Any) -> None:
         self, *rest = values
-        for name in (values := dict(*rest, **named)):
+        held = dict(*rest, **named)
+        for name in held:
             _plain_name(name)
-        Namespace.__init__(self, values)
+        Namespace.__init__(self, held)
 
     def __setitem__(self, name: str, value: Any) -> None:
         _plain_name(name)

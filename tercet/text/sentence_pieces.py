@@ -128,11 +128,17 @@ class SentencePieceEngine:
                 places.append((done, done + len(part)))
             else:
                 for piece in self._model.encode(part, out_type="immutable_proto").pieces:
-                    known = self._vocabulary is None or piece.piece in self._ids
-                    ids.append(self._ids.get(piece.piece, piece.id) if known else self._unknown)
+                    ids.append(self._id_of(piece))
                     places.append((done + piece.begin, done + piece.end))
             done += len(part)
         return ids, places
+
+    def _id_of(self, piece: Any) -> int:
+        """Of a piece of plain text; what is unknown may be spelled as a special token is."""
+        if self._vocabulary is None:
+            return piece.id
+        known = {} if piece.piece in self.special else self._vocabulary
+        return known.get(piece.piece, self._unknown)
 
     def with_special(self, tokens: Sequence[str]) -> "SentencePieceEngine":
         named = [*(self._settings.get("additional_special_tokens") or []), *tokens]
