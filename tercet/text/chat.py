@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from tercet.errors import InputError
+from tercet.text.answer_spans import END, answer_spans
 from tercet.text.controls import Controls, StandIns
 from tercet.text.messages import Message, Messages, conversation
 from tercet.text.sandbox import CLOSE, OPEN, Template
@@ -38,12 +39,6 @@ CHATML = """\
 """
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 DEFAULT = "default"
-END = "\ufdee"  # around the number of a message, where its content ends
-ENDED = re.compile(f"{END}(\\d+){END}")
-UNCLEAR = (
-    "it cannot be told what belongs to an answer; put {% generation %} around the answer in it"
-)
-SINGLY = 64  # answers whose prompt is rendered for them alone; most templates need none
 
 
 class Compiled(NamedTuple):
@@ -111,9 +106,9 @@ class ChatTemplate:
         """
         stand_ins, hidden = self._hidden(conversation(messages, answered=True, name=name))
         with _about(name):
-            text, spans = _unmarked(self._template(_dicts(hidden), self._all(prompt=False)))
+            text, spans = _unmarked(self._rendered(hidden, False))
             if not self.marked:
-                spans = self._answers(hidden, text)
+                spans = answer_spans(self._rendered, self._controls, hidden, text)
         ids, places = self._encoded(text, stand_ins)
         return Compiled(ids, _covered(places, spans))
 
@@ -122,12 +117,13 @@ class ChatTemplate:
         Raises InputError as `compile` does."""
         stand_ins, hidden = self._hidden(conversation(messages, answered=False, name=name))
         with _about(name):
-            text, _ = _unmarked(self._template(_dicts(hidden), self._all(prompt=True)))
+            text, _ = _unmarked(self._rendered(hidden, True))
         return self._encoded(text, stand_ins)[0]
 
-    def _all(self, *, prompt: bool) -> dict[str, object]:
+    def _rendered(self, messages: Sequence[Message], prompt: bool) -> str:
+        dicts = [{"role": message.role, "content": message.content} for message in messages]
         more = {"tools": None, "documents": None, "add_generation_prompt": prompt}
-        return {**self._values, **more}
+        return self._template(dicts, {**self._values, **more})
 
     def _hidden(self, messages: list[Message]) -> tuple[StandIns, list[Message]]:
         """The messages with stand-ins for what must not be taken for a control token."""
@@ -146,81 +142,6 @@ class ChatTemplate:
     def _encoded(self, text: str, stand_ins: StandIns) -> tuple[list[int], list[tuple[int, int]]]:
         parts = [(stand_ins.show(part), control) for part, control in self._controls.parts(text)]
         return self.tokenizer.encode_parts(parts, self._controls.spellings)
-
-    # Where the answers of a template without marks stand
-
-    def _answers(self, messages: list[Message], text: str) -> list[tuple[int, int]]:
-        """(start, stop) of each answer in the text, its end of turn included.
-
-        The conversation is rendered again with a mark behind the body of each content. An answer
-        starts where the prompt for it would end, and stops behind the first control token after its
-        body.
-        """
-        ended = _ended(messages)
-        marked = self._template(_dicts(ended), self._all(prompt=False))
-        places = _ends(marked, len(messages))
-        if ENDED.sub("", marked) != text:
-            raise InputError(
-                "the chat template writes other things where a content ends otherwise, so "
-                f"{UNCLEAR}"
-            )
-        controls = [*self._controls.find(text)]
-        opening = self._openings(ended)
-        spans = []
-        for number, message in enumerate(messages):
-            if message.role == "assistant":
-                before, end = places[number - 1], places[number]
-                following = places[number + 1] if number + 1 < len(messages) else len(text)
-                stop = next((b for a, b in controls if end <= a and b <= following), None)
-                if stop is None:
-                    raise InputError(
-                        f"the chat template writes no special token behind answer {number + 1}, so "
-                        "a model would never learn to stop; put {{ eos_token }} behind it"
-                    )
-                spans.append((before + opening(number, text[before:end]), stop))
-        return spans
-
-    def _openings(self, ended: list[Message]) -> Callable[[int, str], int]:
-        """How many characters behind a question belong to the prompt, by message and the text from
-        there to the answer's end. The last answer's prompt serves for all that begin alike."""
-
-        def own(number: int) -> str:
-            prompt = self._template(_dicts(ended[:number]), self._all(prompt=True))
-            return ENDED.split(prompt)[-1]
-
-        last = own(len(ended) - 1)
-        singly: list[int] = []
-
-        def length(number: int, found: str) -> int:
-            blank = len(found) - len(found.lstrip())
-            if last.strip() and found.startswith(last.lstrip(), blank):
-                return blank + len(last.lstrip())
-            singly.append(number)
-            if len(singly) > SINGLY:
-                raise InputError(
-                    f"the chat template begins more than {SINGLY} answers otherwise than the last "
-                    f"one, so {UNCLEAR}"
-                )
-            opening = own(number)
-            if found.startswith(opening):
-                return len(opening)
-            return self._shared(opening, found, number)
-
-        return length
-
-    def _shared(self, opening: str, found: str, number: int) -> int:
-        """Of a prompt that goes on otherwise than the conversation does (it may begin a thought
-        that the answer lacks): up to the control token or line that both have, where an answer with
-        no further control token follows."""
-        cuts = {place for stretch in self._controls.find(opening) for place in stretch}
-        cuts |= {place + 1 for place, character in enumerate(opening) if character == "\n"}
-        for cut in sorted(cuts, reverse=True):
-            if found.startswith(opening[:cut]) and not any(self._controls.find(found[cut:])):
-                return cut
-        raise InputError(
-            f"the chat template's prompt ends in {opening[-60:]!r}, and answer {number + 1} begins "
-            f"otherwise, so {UNCLEAR}"
-        )
 
 
 def _named(found: object, name: str | None) -> str:
@@ -243,10 +164,6 @@ def _named(found: object, name: str | None) -> str:
     return found
 
 
-def _dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
 def _unmarked(rendered: str) -> tuple[str, list[tuple[int, int]]]:
     """A rendering without the marks of {% generation %}, and the stretches between them."""
     text: list[str] = []
@@ -261,34 +178,6 @@ def _unmarked(rendered: str) -> tuple[str, list[tuple[int, int]]]:
             text.append(piece)
             length += len(piece)
     return "".join(text), spans
-
-
-def _ended(messages: Sequence[Message]) -> list[Message]:
-    """Messages with their number behind the body of the content, before the blanks at its end,
-    which a template may take off."""
-    ended = []
-    for number, message in enumerate(messages):
-        body = message.content.rstrip()
-        blanks = message.content[len(body) :]
-        ended.append(Message(message.role, f"{body}{END}{number}{END}{blanks}"))
-    return ended
-
-
-def _ends(marked: str, count: int) -> list[int]:
-    """Where each message's body ends in the rendering without the marks."""
-    places: dict[int, list[int]] = {number: [] for number in range(count)}
-    taken = 0
-    for mark in ENDED.finditer(marked):
-        places[int(mark[1])].append(mark.start() - taken)
-        taken += len(mark[0])
-    for number, found in places.items():
-        if len(found) != 1:
-            times = f"{len(found)} times" if found else "not at all"
-            raise InputError(
-                f"the chat template writes the content of message {number + 1} {times}, so "
-                f"{UNCLEAR}"
-            )
-    return [found[0] for found in places.values()]
 
 
 def _covered(places: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool]:

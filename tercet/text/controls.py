@@ -103,7 +103,7 @@ class StandIns:
         """`texts` hold none of the stand-ins; `reserved`: characters that must not stand in a
         content and are hidden wherever they do."""
         held = set().union(*texts) if any(not text.isascii() for text in texts) else set()
-        self._free = iter([one for one in RARE if one not in held and one not in reserved])
+        self._free = (one for one in RARE if one not in held and one not in reserved)
         self._reserved = set(reserved) & held
         self._of: dict[str, str] = {}
 
@@ -197,4 +197,13 @@ def _moved(
         part = bisect_right(theirs, place) - 1
         return ours[part] + place - theirs[part]
 
-    return [(moved(start), moved(stop)) for start, stop in places]
+    found, low, high, shift = [], 0, 0, 0  # the part where the token before stands
+    for start, stop in places:
+        if low <= start and stop < high:
+            found.append((start + shift, stop + shift))
+            continue
+        found.append((moved(start), moved(stop)))
+        part = bisect_right(theirs, start) - 1
+        low, high = theirs[part], [*theirs[part + 1 : part + 2], 0][0]
+        shift = ours[part] - low
+    return found
