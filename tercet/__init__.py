@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from tercet.presets import PRESETS, preset
     from tercet.represent.collection import Collection, Hit
     from tercet.text import Passages, Tokenizer, train_tokenizer
+    from tercet.text.chat import ChatTemplate
 
 __all__ = [
     "PRESETS",
     "Answer",
     "Attention",
+    "ChatTemplate",
     "Collection",
     "CutWarning",
     "Fill",
@@ -72,6 +74,7 @@ _HOMES = {
     "presets": ("PRESETS", "preset"),
     "represent.collection": ("Collection", "Hit"),
     "text": ("Passages", "Tokenizer", "train_tokenizer"),
+    "text.chat": ("ChatTemplate",),
 }
 
 

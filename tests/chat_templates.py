@@ -146,17 +146,18 @@ OPEN_THOUGHT = """\
 {%- if add_generation_prompt %}{{- '<｜Assistant｜><think>\\n' }}{%- endif %}"""
 
 SPOKEN = """\
-{%- if messages[0]['role'] == 'system' %}{{- messages[0]['content'] }}{%- set turns = messages[1:] %}
-{%- else %}{{- 'A chat.' }}{%- set turns = messages %}{%- endif %}
+{%- if messages[0]['role'] == 'system' %}{{- messages[0]['content'] }}
+{%- set turns = messages[1:] %}{%- else %}{{- 'A chat.' }}{%- set turns = messages %}{%- endif %}
 {%- for m in turns %}
     {%- if m['role'] == 'user' %}{{- ' USER: ' + m['content'] + ' ASSISTANT:' }}
-    {%- else %}{%- generation %}{{- ' ' + m['content'] + eos_token }}{%- endgeneration %}{%- endif %}
+    {%- else %}{%- generation %}{{- ' ' + m['content'] + eos_token }}{%- endgeneration %}
+    {%- endif %}
 {%- endfor %}"""
 
 CAPITALS = """\
-{{ bos_token }}{% for m in messages %}{{ '<|START_OF_TURN_TOKEN|>' }}{% if m['role'] == 'assistant' \
-%}{{ '<|CHATBOT_TOKEN|>' }}{% generation %}{{ m['content'].strip() + '<|END_OF_TURN_TOKEN|>' }}\
-{% endgeneration %}{% else %}{{ '<|' + m['role']|upper + '_TOKEN|>' + m['content'] + \
+{{ bos_token }}{% for m in messages %}{{ '<|START_OF_TURN_TOKEN|>' }}\
+{% if m['role'] == 'assistant' %}{{ '<|CHATBOT_TOKEN|>' }}{% generation %}\
+{{ m['content'].strip() + '<|END_OF_TURN_TOKEN|>' }}{% endgeneration %}{% else %}{{ '<|' + m['role']|upper + '_TOKEN|>' + m['content'] + \
 '<|END_OF_TURN_TOKEN|>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}\
 {{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"""
 

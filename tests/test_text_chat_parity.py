@@ -4,11 +4,12 @@ what no template says is found as if it did."""
 from __future__ import annotations
 
 import os
-import random
+import re
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
-from chat_templates import FAMILIES, GENERATION, WORDS, Family, conversations, write
+from chat_templates import FAMILIES, WORDS, Family, conversations, write
 
 from tercet.errors import InputError
 from tercet.text import Special, Tokenizer, train_tokenizer
@@ -22,6 +23,10 @@ PEERS = os.environ.get("TERCET_PEERS")
 ENDS = Special({"bos": "<s>", "eos": "</s>", "unk": "<unk>"})
 KINDS = ("bpe", "unigram", "stories")  # bytes; pieces; pieces that merge, from a real model
 EACH = 16
+# What looks like a control token in a template's text.
+CONTROL = re.compile(
+    r"<\|[\w ]+\|?>|<[\w]+\|>|<｜[\w▁]+｜>|\[/?[A-Z]{3,}\]|<(?:start|end)_of_turn>"
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,47 +100,39 @@ def test_spelled_tokens_are_the_same_text_to_the_oracle(bases, tmp_path):
 
 @pytest.mark.slow
 def test_templates_of_an_installed_package(bases, tmp_path):
-    """Every template that trl ships: ids and masks equal transformers', or a refusal that says why;
-    and for its pairs, what we find without marks against what its training twin marks."""
+    """Every template that trl ships: ids and masks equal transformers', or a refusal that says why.
+
+    transformers leaves out the rest of a character at an answer's end that is several tokens.
+    """
     if not PEERS or not (found := sorted(Path(PEERS).rglob("trl/chat_templates/*.jinja"))):
         pytest.skip("no trl/chat_templates below TERCET_PEERS")
-    draw, compared, refused = random.Random(0), 0, {}
+    alike, masks, refused = 0, 0, defaultdict(Counter)
     for number, path in enumerate(found):
         source = path.read_text()
-        folder = tmp_path / str(number)
-        family = Family(source, tuple(sorted(spelled(source))))
-        oracle, tokenizer = opened(bases, "bpe", family, folder)
+        family = Family(source, tuple(sorted(set(CONTROL.findall(source)))))
+        oracle, tokenizer = opened(bases, "bpe", family, tmp_path / str(number))
         template = ChatTemplate.of(tokenizer)
-        for messages in conversations(family, 20, seed=draw.randrange(1000)):
+        thinking = Family("", family.special, ("<think>", "</think>"))
+        for messages in conversations(thinking, 20, seed=number):
             try:
                 theirs = oracle.apply_chat_template(
                     messages, return_dict=True, return_assistant_tokens_mask=True
                 )
-            except Exception as error:  # the template refuses: so must ours
-                with pytest.raises(InputError):
-                    template.compile(messages)
-                refused[path.stem] = str(error)[:60]
-                continue
+            except Exception:  # the template refuses: so must ours
+                theirs = None
             try:
                 ids, mask = template.compile(messages)
             except InputError as error:
-                refused[path.stem] = str(error)[18:110]
+                refused[path.stem][str(error).removeprefix("the conversation: ")[:90]] += 1
                 continue
-            assert ids == theirs["input_ids"], path.name
-            if GENERATION.search(source):
-                assert [int(learned) for learned in mask] == theirs["assistant_masks"], path.name
-            compared += 1
-    for name, why in refused.items():
-        print(f"{name}: {why}")
-    print(f"{len(found)} templates, {compared} conversations alike")
-    assert compared >= 500
-
-
-def spelled(source: str) -> set[str]:
-    """What looks like a control token in a template's text."""
-    import re
-
-    tokens = re.findall(r"<\|?[\w▁]+\|?>|<｜[\w▁]+｜>|<\|[\w ]+\|>|\[/?[A-Z]{3,}\]", source)
-    return {
-        token for token in tokens if "think" not in token and not re.fullmatch(r"</?\w+>", token)
-    } | {token for token in ("<start_of_turn>", "<end_of_turn>") if token in source}
+            assert theirs is not None and ids == theirs["input_ids"], path.name
+            alike += 1
+            if template.marked:
+                masks += 1
+                for token, ours, other in zip(ids, mask, theirs["assistant_masks"], strict=True):
+                    whole = "\ufffd" not in tokenizer.decode([token])
+                    assert ours == other or (ours and not whole), path.name
+    for name, reasons in refused.items():
+        print(f"{name}: {dict(reasons)}")
+    print(f"{len(found)} templates: {alike} ids alike, {masks} masks alike")
+    assert alike >= 1000 and masks >= 500
