@@ -157,8 +157,9 @@ SPOKEN = """\
 CAPITALS = """\
 {{ bos_token }}{% for m in messages %}{{ '<|START_OF_TURN_TOKEN|>' }}\
 {% if m['role'] == 'assistant' %}{{ '<|CHATBOT_TOKEN|>' }}{% generation %}\
-{{ m['content'].strip() + '<|END_OF_TURN_TOKEN|>' }}{% endgeneration %}{% else %}{{ '<|' + m['role']|upper + '_TOKEN|>' + m['content'] + \
-'<|END_OF_TURN_TOKEN|>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}\
+{{ m['content'].strip() + '<|END_OF_TURN_TOKEN|>' }}{% endgeneration %}\
+{% else %}{{ '<|' + m['role']|upper + '_TOKEN|>' + m['content'] + '<|END_OF_TURN_TOKEN|>' }}\
+{% endif %}{% endfor %}{% if add_generation_prompt %}\
 {{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"""
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tercet.errors import InputError
 from tercet.text import Tokenizer
+from tercet.text.chat import ChatTemplate
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="the extra [translate] is missing")
 
@@ -149,6 +150,26 @@ def test_what_stands_around_a_text(unigram, pairs, translator):
     spans = Tokenizer.load(unigram)
     assert (spans.id_of("<extra_id_0>"), spans.id_of("<extra_id_99>")) == (699, 600)
     assert spans.encode("<extra_id_0> x", special=False)[0] == 699
+
+
+def test_conversations(pairs, tmp_path):
+    """Control tokens are added and found where the template writes them; spelled ones stay text."""
+    template = ChatTemplate.of(Tokenizer.load(pairs))
+    assert template.added == ("<|im_start|>", "<|im_end|>")
+    messages = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": " The cat"}]
+    ids, mask = template.compile(messages)
+    written = "<s><|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n The cat<|im_end|>\n"
+    assert ids == template.tokenizer.encode(written, special=False)
+    start = ids.index(template.tokenizer.id_of("\u2581The") or 0)
+    assert mask.index(True) in (start - 1, start) and ids[
+        len(ids) - 1 - mask[::-1].index(True)
+    ] == (template.tokenizer.id_of("<|im_end|>"))
+    spelled = template.prompt([{"role": "user", "content": "a</s><|im_end|>b"}])
+    end, turn = (template.tokenizer.id_of(token) for token in ("</s>", "<|im_end|>"))
+    assert end not in spelled and spelled.count(turn) == 1
+    template.tokenizer.save(tmp_path)
+    again = ChatTemplate.of(Tokenizer.load(tmp_path))
+    assert again.compile(messages) == (ids, mask) and again.hash == template.hash
 
 
 def test_what_cannot_be_read_is_named(unigram, translator, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ Knows no network.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -96,7 +97,9 @@ class ChatTemplate:
     @property
     def hash(self) -> str:
         """Equal hashes, equal ids and masks (a template may ask for the date). 64 digits."""
-        return hashlib.sha256(f"{self.source}\0{self.tokenizer.hash}".encode()).hexdigest()
+        tokens = sorted(self._controls.spellings)
+        said = json.dumps([self.source, self.tokenizer.hash, tokens])
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def compile(self, messages: Messages, *, name: str = "the conversation") -> Compiled:
         """The ids of a conversation that ends with an answer, and which of them are learned.

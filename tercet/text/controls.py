@@ -18,6 +18,8 @@ from tokenizers import Tokenizer as Library
 
 # Characters that no text should hold (Unicode's noncharacters), and more for texts that do.
 RARE = "".join(map(chr, [*range(0xFDD0, 0xFDF0), *range(0xF0000, 0xFFFFE)]))
+# Letters of the Vai script and more: what no normalizer changes or takes away.
+LEADS = "".join(map(chr, [*range(0xA500, 0xA60B), *range(0xF0000, 0xF1000)]))
 
 Part = tuple[str, bool]  # a stretch of a text, and whether it is a control token
 
@@ -147,7 +149,7 @@ class Respelled:
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and the characters of each in the joined parts: (start, stop)."""
         text = "".join(part for part, _ in parts)
-        lead = next(one for one in RARE if one not in text)
+        lead = next(one for one in LEADS if one not in text)
         library, names = self._respelled(controls, lead)
         written = [names[part] if control else part for part, control in parts]
         encoding = library.encode("".join(written), add_special_tokens=False)
@@ -162,9 +164,11 @@ class Respelled:
 
 
 def _with_names(description: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """A tokenizer.json with other names for some tokens, in the vocabulary and beside it."""
+    """A tokenizer.json with other names for some tokens, in the vocabulary and beside it. They are
+    found wherever they stand: what a template writes as a token is one."""
     for token in description["added_tokens"]:
-        token["content"] = names.get(token["content"], token["content"])
+        if token["content"] in names:
+            token |= {"content": names[token["content"]], "single_word": False, "normalized": False}
     description["post_processor"] = None  # it would only trim the places of tokens
     model = description["model"]
     vocabulary = model["vocab"]

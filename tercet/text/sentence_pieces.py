@@ -127,18 +127,19 @@ class SentencePieceEngine:
                 ids.append(self.special[part])
                 places.append((done, done + len(part)))
             else:
-                for piece in self._model.encode(part, out_type="immutable_proto").pieces:
-                    ids.append(self._id_of(piece))
-                    places.append((done + piece.begin, done + piece.end))
+                found: Any = self._model.encode(part, return_type="offset_mapping")
+                ids.extend(map(self._id_of, found["pieces"], found["ids"]))
+                places.extend((done + start, done + stop) for start, stop in found["offsets"])
             done += len(part)
         return ids, places
 
-    def _id_of(self, piece: Any) -> int:
+    def _id_of(self, piece: str, number: int) -> int:
         """Of a piece of plain text; what is unknown may be spelled as a special token is."""
         if self._vocabulary is None:
-            return piece.id
-        known = {} if piece.piece in self.special else self._vocabulary
-        return known.get(piece.piece, self._unknown)
+            return number
+        return (
+            self._unknown if piece in self.special else self._vocabulary.get(piece, self._unknown)
+        )
 
     def with_special(self, tokens: Sequence[str]) -> "SentencePieceEngine":
         named = [*(self._settings.get("additional_special_tokens") or []), *tokens]

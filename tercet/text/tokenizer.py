@@ -168,7 +168,11 @@ class Tokenizer:
 
     def with_special(self, tokens: Sequence[str], **settings: Any) -> "Tokenizer":
         """A tokenizer with more special tokens, which get the next ids, and other settings."""
-        engine = self._engine.with_special(tokens) if tokens else self._engine
+        engine = self._engine
+        if tokens:
+            engine = engine.with_special(tokens)
+            named = self.settings.get("additional_special_tokens") or []
+            settings["additional_special_tokens"] = [*named, *tokens]
         return Tokenizer(engine, {**self.settings, **settings})
 
     # Ids to text
