@@ -257,3 +257,6 @@ def test_show_says_what_is_wrong(model, tmp_path, capsys):
     assert "line 1: has no answer, it ends with user" in capsys.readouterr().err
     assert cli.run(["data", "show", file, "--model", str(model), "--rows", "-1"]) == 2
     assert cli.run(["data", "show", file, "--model", str(tmp_path / "none")]) == 2
+    capsys.readouterr()
+    assert cli.run(["data", "show", file]) == 2
+    assert "is a file; to see conversations name a model, --model M" in capsys.readouterr().err

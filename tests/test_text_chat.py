@@ -8,7 +8,7 @@ import json
 
 import pytest
 from chat_templates import FAMILIES
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.errors import InputError
@@ -236,11 +236,24 @@ PARTS = (
     *FAMILY.special,
     *FAMILY.plain,
     *("<s>", "</s>", "<unk>", "<|x|>", "[A]", "<", ">", "|", "[", "/", "s", "x", "A", "<|", "|>"),
-    *("\ufdd0", "\ufdec", "\ufded", "\ufdee", "\ufdef", "0", "1", "\U000f0000", " ", "\n", "cat"),
+    *(
+        "\ufdd0",
+        "\ufdec",
+        "\ufded",
+        "\ufdee",
+        "\ufdef",
+        "\ua5000\ua500",
+        "\ua5001\ua500",
+        "\U000f0000",
+        " ",
+        "\n",
+        "cat",
+    ),
 )
 CONTENT = st.lists(st.sampled_from(PARTS), min_size=1, max_size=8).map("".join)
 
 
+@settings(max_examples=200)
 @given(st.sampled_from(sorted(INJECTED)), CONTENT, CONTENT, CONTENT)
 def test_no_content_writes_a_control_token(kind, system, question, answer):
     """Whatever is spelled: the control tokens are those of a harmless conversation, in the same
@@ -272,20 +285,26 @@ def test_no_content_writes_a_control_token(kind, system, question, answer):
         assert template.tokenizer.decode(written, skip_special=False) == plain + FAMILY.special[0]
 
 
-@given(CONTENT, CONTENT, CONTENT)
-def test_no_content_completes_a_control_token(before, content, after):
-    """Nor with any text that a template could put around it."""
-    controls = Controls([*FAMILY.special, *FAMILY.plain, "<s>", "</s>", "<|x|>", "[A]"])
-    stand_ins = StandIns([before, content, after], "")
+SPELLINGS = [*FAMILY.special, *FAMILY.plain, "<s>", "</s>", "<|x|>", "[A]"]
+
+
+@given(st.data(), st.sampled_from(SPELLINGS), st.sampled_from(["", "cat", " ", "\n", "<", "<s>"]))
+def test_no_content_completes_a_control_token(data, token, more):
+    """Nor with what a template could write around it: a token cut in three, the middle a content's
+    end, beginning or all of it; blanks at its ends may be trimmed."""
+    start = data.draw(st.integers(0, len(token) - 1))
+    stop = data.draw(st.integers(start + 1, len(token)))
+    content = token[start:stop]
+    content = more + content if start == 0 else content + more if stop == len(token) else content
+    controls = Controls(SPELLINGS)
+    stand_ins = StandIns([content], "")
     hidden = stand_ins.hide(content, controls)
     assert stand_ins.show(hidden) == content and len(hidden) == len(content)
-    around = f"{before}{hidden}{after}"
-    start, stop = len(before), len(before) + len(hidden)
-    if content.strip():
-        inside = range(start + len(content) - len(content.lstrip()), start + len(content.rstrip()))
-        for a, b in controls.find(around):
-            assert b <= inside.start or a >= inside.stop or around[a:b].strip() != around[a:b]
-    assert not list(controls.find(around[start:stop]))
+    for shown in (hidden, hidden.strip()):
+        around = f"{token[:start]}{shown}{token[stop:]}"
+        inside = range(start, start + len(shown))
+        found = [place for pair in controls.find(around) for place in range(*pair)]
+        assert not set(found) & set(inside)
 
 
 def test_a_thought_of_an_answer_is_one_and_a_user_s_is_text():

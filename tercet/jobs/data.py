@@ -126,6 +126,11 @@ def show(
         return show_conversations(str(folder), model, rows=rows, form=form, json=json)
     from tercet.data.corpus import Corpus
 
+    if folder.is_file():
+        raise InputError(
+            f"{folder} is a file; to see conversations name a model, --model M, else the folder "
+            "that 'tercet data prepare' makes of it"
+        )
     is_run = (folder / "recipe.yaml").exists()
     if step is not None:
         if not is_run or document is not None or step < 0:

@@ -59,11 +59,18 @@ class ChatTemplate:
     marked       whether the template says itself what is learned, by {% generation %}
     """
 
-    def __init__(self, source: str, tokenizer: Tokenizer, *, added: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        source: str,
+        tokenizer: Tokenizer,
+        *,
+        added: Sequence[str] = (),
+        given: bool = True,
+    ) -> None:
         """Raises InputError for a mistake in the template's syntax."""
         self.source = source
         self.added = tuple(added)
-        self.given = tokenizer.settings.get("chat_template") is not None
+        self.given = given
         self.tokenizer = tokenizer.with_special(added, chat_template=source)
         self._template = Template(source)
         self.marked = self._template.marks
@@ -91,7 +98,7 @@ class ChatTemplate:
             begins = tokenizer.bos_id is not None and tokenizer.bos_id in tokenizer.around[0]
             lacking = [token for token in CHATML_TOKENS if token not in tokenizer.special_tokens]
             source = "{{- bos_token }}\n" + CHATML if begins else CHATML
-            return cls(source, tokenizer, added=lacking)
+            return cls(source, tokenizer, added=lacking, given=False)
         return cls(_named(found, name), tokenizer)
 
     @property

@@ -29,18 +29,20 @@ class Controls:
 
     def __init__(self, spellings: Collection[str]) -> None:
         self.spellings = frozenset(one for one in spellings if one.strip())
-        longest_first: dict[str, list[str]] = defaultdict(list)
-        for one in sorted(self.spellings, key=len, reverse=True):
-            longest_first[one[0]].append(one)
-        self._by_first = dict(longest_first)
+        lengths: dict[str, set[int]] = defaultdict(set)
+        for one in self.spellings:
+            lengths[one[0]].add(len(one))
+        self._lengths = {first: sorted(some, reverse=True) for first, some in lengths.items()}
         self._longest = max(map(len, self.spellings), default=0)
         self._begins = {one[:n] for one in self.spellings for n in range(1, len(one))}
         self._ends = {one[n:] for one in self.spellings for n in range(1, len(one))}
 
     def at(self, text: str, place: int) -> str:
         """The longest spelling that begins there, or ""."""
-        candidates = self._by_first.get(text[place], ())
-        return next((one for one in candidates if text.startswith(one, place)), "")
+        for length in self._lengths.get(text[place], ()):  # some vocabularies have thousands
+            if (one := text[place : place + length]) in self.spellings:
+                return one
+        return ""
 
     def find(self, text: str) -> Iterator[tuple[int, int]]:
         """The stretches (start, stop) that are control tokens, from the left, the longest first."""
@@ -84,7 +86,7 @@ class Controls:
     def _places(self, text: str) -> Iterator[int]:
         """Where a spelling could begin, in order."""
         found = []
-        for first in self._by_first:
+        for first in self._lengths:
             place = text.find(first)
             while place >= 0:
                 found.append(place)
