@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 # With the `1_Pooling/` folders of sentence-embedding models, but not `onnx/`, `original/` and such.
-SETTINGS = re.compile(r"(\d+_\w+/)?[^/]+\.(json|txt|model|spm|jinja)")
+SETTINGS = re.compile(
+    r"(\d+_\w+/)?[^/]+\.(json|txt|model|spm|jinja)|additional_chat_templates/[^/]+\.jinja"
+)
 WEIGHTS = re.compile(r"(\d+_\w+/)?model(-\d+-of-\d+)?\.safetensors")
 PICKLES = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

@@ -13,13 +13,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, get_args
 
 from tercet.errors import InputError
 from tercet.text.answer_spans import END, answer_spans
 from tercet.text.controls import Controls, StandIns
-from tercet.text.messages import Message, Messages, conversation
+from tercet.text.messages import Message, Messages, Role, conversation
 from tercet.text.sandbox import CLOSE, OPEN, Template
 from tercet.text.special import ROLES
 from tercet.text.tokenizer import Tokenizer
@@ -74,15 +74,12 @@ class ChatTemplate:
         self.tokenizer = tokenizer.with_special(added, chat_template=source)
         self._template = Template(source)
         self.marked = self._template.marks
-        tokenizer, written = self.tokenizer, set()
-        for token in tokenizer.added_tokens - tokenizer.special_tokens:
-            written |= {token} if token in source else set()
+        roles = self.tokenizer.roles
+        self._values = {f"{role}_token": roles[role] for role in ROLES if roles[role]}
         # An answer may hold what the template writes of tokens that are not special, as <think>
-        self._within_answers = Controls(tokenizer.special_tokens)
-        self._controls = Controls(tokenizer.special_tokens | written)
-        self._values = {
-            f"{role}_token": tokenizer.roles[role] for role in ROLES if tokenizer.roles[role]
-        }
+        special = self.tokenizer.special_tokens
+        self._within_answers = Controls(special)
+        self._controls = Controls(special | self._written(self.tokenizer.added_tokens - special))
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, *, name: str | None = None) -> ChatTemplate:
@@ -119,7 +116,7 @@ class ChatTemplate:
             text, spans = _unmarked(self._rendered(hidden, False))
             if not self.marked:
                 spans = answer_spans(self._rendered, self._controls, hidden, text)
-        ids, places = self._encoded(text, stand_ins)
+            ids, places = self._encoded(text, stand_ins)
         return Compiled(ids, _covered(places, spans))
 
     def prompt(self, messages: Messages, *, name: str = "the conversation") -> list[int]:
@@ -128,7 +125,16 @@ class ChatTemplate:
         stand_ins, hidden = self._hidden(conversation(messages, answered=False, name=name))
         with _about(name):
             text, _ = _unmarked(self._rendered(hidden, True))
-        return self._encoded(text, stand_ins)[0]
+            return self._encoded(text, stand_ins)[0]
+
+    def _written(self, tokens: frozenset[str]) -> set[str]:
+        """Those that stand in the template, or that it puts together."""
+        shown = [self.source]
+        for first in (0, 1):  # with a system message, and for templates that know none
+            messages = [Message(role, "x") for role in get_args(Role)][first:]
+            with suppress(InputError):
+                shown.append(self._rendered(messages, False))
+        return {token for token in tokens if any(token in text for text in shown)}
 
     def _rendered(self, messages: Sequence[Message], prompt: bool) -> str:
         dicts = [{"role": message.role, "content": message.content} for message in messages]
@@ -183,7 +189,8 @@ def _unmarked(rendered: str) -> tuple[str, list[tuple[int, int]]]:
         if piece == OPEN:
             opened.append(length)
         elif piece == CLOSE and opened:
-            spans.append((opened.pop(), length))
+            spans += [(opened[-1], length)] if length > opened[-1] else []
+            opened.pop()
         else:
             text.append(piece)
             length += len(piece)

@@ -210,6 +210,6 @@ def _moved(
             continue
         found.append((moved(start), moved(stop)))
         part = bisect_right(theirs, start) - 1
-        low, high = theirs[part], [*theirs[part + 1 : part + 2], 0][0]
+        low, high = theirs[part], theirs[part + 1] if part < len(parts) else 0
         shift = ours[part] - low
     return found

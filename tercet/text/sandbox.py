@@ -4,7 +4,7 @@ What a chat template may use is what Hugging Face gives it: blocks trimmed, `bre
 `tojson` without HTML, `raise_exception`, `strftime_now` and the tag `{% generation %}` around what
 a model writes. Jinja's sandbox keeps it from Python's insides and from changing what it is given.
 Loops, calls, filters and sums are counted and weighed besides, so that a template without an end is
-stopped; what a single step may take of memory is not. Knows no tokens.
+stopped. No bound for malice: a single step can still take a gigabyte. Knows no tokens.
 """
 
 from __future__ import annotations
@@ -27,13 +27,11 @@ from jinja2.utils import Namespace
 
 from tercet.errors import InputError
 
-OPEN, CLOSE = (
-    "\ufdec",
-    "\ufded",
-)  # around what stands in {% generation %}: no characters of any text
+# Around what stands in {% generation %}: noncharacters, which no template writes.
+OPEN, CLOSE = "\ufdec", "\ufded"
 STEP = 100  # what a turn of a loop, a call or a filter costs, in characters made
-WORK = 200_000_000  # a rendering: two million steps, or so many characters; ten thousand turns
-LONGEST = 1 << 24  # take a tenth of it. Characters or items of one value, or a number's size
+WORK = 200_000_000  # a rendering, in characters; ten thousand messages take a tenth of it
+LONGEST = 1 << 24  # characters or items of one value, and the size of a number handed on
 
 _left: ContextVar[int] = ContextVar("characters that the present rendering may still make")
 
@@ -66,9 +64,7 @@ class Template:
                 "mend chat_template.jinja, or chat_template in tokenizer_config.json"
             ) from error
         except RecursionError as error:
-            raise InputError(
-                "the chat template is nested too deeply; take a simpler one"
-            ) from error
+            raise InputError("the chat template is nested too deeply; take another") from error
 
     def __call__(self, messages: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> str:
         """The text of some messages, with `OPEN` and `CLOSE` around what the model writes.
@@ -132,11 +128,20 @@ def _weighed(value: Any) -> Any:
     return value
 
 
-def _small(value: Any) -> Any:
-    """An argument: no number by which a text could grow beyond all bounds."""
-    if isinstance(value, int) and abs(value) > LONGEST:
+def _foreseen(name: str, values: Sequence[Any]) -> None:
+    """Stops a call whose arguments tell that its result would be beyond all bounds."""
+    if any(isinstance(value, int) and abs(value) > LONGEST for value in values):
         raise _Endless("it counts beyond all bounds")
-    return value
+    texts = [value for value in values if isinstance(value, str)]
+    size = 0
+    if name == "replace" and len(texts) >= 3:
+        size = texts[0].count(texts[1]) * len(texts[2])
+    elif name == "join":
+        parts = [part for value in values if isinstance(value, list | tuple) for part in value]
+        size = sum(len(part) for part in parts if isinstance(part, str))
+        size += len(parts) * sum(map(len, texts))
+    if size > LONGEST:
+        raise _Endless(f"it makes {size:,} characters or items in one go")
 
 
 def _each(values: Iterable[Any]) -> Iterator[Any]:
@@ -146,13 +151,12 @@ def _each(values: Iterable[Any]) -> Iterator[Any]:
         yield value
 
 
-def _measured(filter: Callable[..., Any]) -> Callable[..., Any]:
+def _measured(name: str, filter: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that pays for what it makes."""
 
     @wraps(filter)
     def paying(*values: Any, **named: Any) -> Any:
-        for value in (*values, *named.values()):
-            _small(value)
+        _foreseen(name, (*values, *named.values()))
         return _weighed(filter(*values, **named))
 
     return paying
@@ -189,14 +193,14 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.filters["tojson"] = _tojson
-        self.filters = {name: _measured(one) for name, one in self.filters.items()}
+        self.filters = {name: _measured(name, one) for name, one in self.filters.items()}
         self.filters |= {"each of a loop": _each, "weighed": _weighed}
         self.globals |= {"raise_exception": _refuse, "strftime_now": _now}
         self.globals |= {"dict": _Dictionary(), "namespace": _Namespace}
 
     def call(__self, __context: Any, __called: Any, *values: Any, **named: Any) -> Any:
-        for value in (*values, *named.values()):
-            _small(value)
+        bound = getattr(__called, "__self__", None)
+        _foreseen(getattr(__called, "__name__", ""), (bound, *values, *named.values()))
         return _weighed(super().call(__context, __called, *values, **named))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -204,11 +208,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             values, times = (right, left) if isinstance(left, int) else (left, right)
             if hasattr(values, "__len__") and len(values) * times > LONGEST:
                 raise _Endless(f"it repeats a text or a list {times:,} times")
-        if operator == "**" or (operator == "%" and isinstance(left, str)):
-            _small(right)
-            _small(left)
-        if operator == "**" and isinstance(right, int) and right > 64:
-            raise _Endless(f"it takes a number to the power {right:,}")
+        if operator == "**":
+            _foreseen(operator, (left, right))
+            if isinstance(right, int) and right > 64:
+                raise _Endless(f"it takes a number to the power {right:,}")
         return _weighed(super().call_binop(context, operator, left, right))
 
 

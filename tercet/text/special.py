@@ -25,6 +25,8 @@ SPELLINGS = {
     "mask": ("[MASK]", "<mask>"),
 }
 
+TEMPLATES = "additional_chat_templates"  # a folder of those with names
+
 # Folders write 1e30 where no maximum is known.
 LARGEST_MAX_LENGTH = 10**9
 
@@ -71,7 +73,8 @@ def read_json(path: Path) -> Any:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """`tokenizer_config.json`, completed by the older `special_tokens_map.json` and
-    `added_tokens.json`, and by `chat_template.jinja`; empty where the folder has none of them."""
+    `added_tokens.json`, and by `chat_template.jinja` and others with names; empty where the folder
+    has none of them."""
     settings: dict[str, Any] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         path = folder / name
@@ -91,8 +94,19 @@ def read_settings(folder: Path) -> dict[str, Any]:
             }
     template = folder / "chat_template.jinja"
     if template.is_file():
-        settings["chat_template"] = template.read_text(encoding="utf-8")
+        settings["chat_template"] = _read(template)
+    if more := sorted((folder / TEMPLATES).glob("*.jinja")):
+        first = [("default", settings["chat_template"])] if "chat_template" in settings else []
+        named = [*first, *((path.stem, _read(path)) for path in more)]
+        settings["chat_template"] = [{"name": name, "template": text} for name, text in named]
     return settings
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); copy it anew") from error
 
 
 def spelling(value: Any) -> str | None:

@@ -18,7 +18,7 @@ from tercet.files import written_folder
 from tercet.text.controls import Part
 from tercet.text.engine import BYTE_TOKEN, WORD_MARK, Engine
 from tercet.text.files import engine_from_folder
-from tercet.text.special import ROLES, max_length_of, read_settings, roles_of
+from tercet.text.special import ROLES, TEMPLATES, max_length_of, read_settings, roles_of
 from tercet.text.streamer import Streamer
 
 # The class name under which Hugging Face's AutoTokenizer takes tokenizer.json as it is.
@@ -30,6 +30,7 @@ PRIVATE = ("name_or_path", "special_tokens_map_file")  # where somebody's file o
 FILES = (
     *("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"),
     *("*.model", "*.spm", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+    f"{TEMPLATES}/*.jinja",
 )
 READABLE = str.maketrans({" ": WORD_MARK, "\n": "⏎", "\t": "⇥", "\r": "␍"})
 
