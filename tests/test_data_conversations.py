@@ -237,6 +237,16 @@ def test_show_prints_what_is_learned(model, tmp_path, capsys):
     assert "does not say what is learned" in err
 
 
+def test_show_colours_what_is_learned(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    file = written(tmp_path, {"prompt": "Who?", "response": "a cat"})
+    assert cli.run(["data", "show", file, "--model", str(model)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b[1;32ma cat<|eot_id|>\x1b[0m" in out and "⟦" not in out
+
+
 def test_show_gives_ids_tokens_and_mask(model, tmp_path, capsys):
     file = written(tmp_path, {"prompt": "a", "chosen": "b", "rejected": "c"})
     assert cli.run(["data", "show", file, "--model", str(model), "--json"]) == 0

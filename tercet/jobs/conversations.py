@@ -75,7 +75,8 @@ def _coloured(one: Compiled, tokenizer: Tokenizer, *, marks: bool) -> Text:
     from rich.text import Text
 
     text, done, was = Text(), "", False
-    kinds = [(learned, token in tokenizer.special_ids) for token, learned in zip(*one, strict=True)]
+    special_ids = tokenizer.special_ids
+    kinds = [(on, not on and token in special_ids) for token, on in zip(*one, strict=True)]
     for (learned, special), run in groupby(range(len(kinds)), key=kinds.__getitem__):
         if marks and learned != was:
             text.append(PLAIN_MARKS[0] if learned else PLAIN_MARKS[1])
