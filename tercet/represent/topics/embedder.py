@@ -16,6 +16,8 @@ from tercet.represent.collection.contract import Contract
 from tercet.text import CutReport
 from tercet.text.passages import Passages
 
+PART = 1_024  # texts that are embedded together
+LEAST = 64  # texts, and so tokens: `encode` has another way for fewer
 UNSEEN = ("model", "language", "passages", "assumed")  # parts of a contract that make no vector
 
 
@@ -57,7 +59,25 @@ class Embedder:
         """(b, D) float32 of the texts, in order; beyond the context their start is read."""
         report = CutReport()
         lower = self.model.extras.embedding.lower_case
-        dressed = (self.contract.passage + text for text in texts)
-        asked = (text.lower() for text in dressed) if lower else dressed
-        yield from self.model.reader.embedded(asked, self.contract.pool, "keep-start", report)
+        for part in _parts(texts):
+            dressed = [self.contract.passage + text for text in part]
+            asked = [text.lower() for text in dressed] if lower else dressed
+            yield self._read(asked, report)
         warn_of_cuts(report, "keep-start")
+
+    def _read(self, texts: list[str], report: CutReport) -> np.ndarray:
+        """A few texts are read with copies of themselves: fewer tokens than that go another way
+        through the network, whose last digits are others at the second time."""
+        more = texts * (LEAST // len(texts) if len(texts) < LEAST else 0)
+        read = self.model.reader.embedded
+        blocks = [*read(texts + more, self.contract.pool, "keep-start", report)]
+        return np.concatenate(blocks)[: len(texts)]
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Of at least PART texts, where there are so many: no few are left at the end."""
+    start = 0
+    while start < len(texts):
+        stop = start + PART if len(texts) - start >= 2 * PART else len(texts)
+        yield texts[start:stop]
+        start = stop

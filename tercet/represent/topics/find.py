@@ -13,7 +13,7 @@ from tercet.language_model import LanguageModel
 from tercet.represent.collection import Collection
 from tercet.represent.topics.embedder import Embedder
 from tercet.represent.topics.group import WIDEST, grouped
-from tercet.represent.topics.memory import check, size_of
+from tercet.represent.topics.memory import Load, check, size_of
 from tercet.represent.topics.name import Words, called, central
 from tercet.represent.topics.reduce import FEW, layout, nearest
 from tercet.represent.topics.settings import TopicSettings
@@ -30,6 +30,7 @@ from tercet.represent.topics.vectors import Projection, Vectors, sliced
 from tercet.represent.topics.vote import share_of, votes
 
 EXAMPLES = 3  # texts
+PASSAGE = 400  # characters
 REACH = 0.99  # of the texts, those that are nearer to another one
 
 
@@ -52,8 +53,9 @@ def cluster(
     2018) and grouped by HDBSCAN (Campello et al. 2013) or k-means. Raises InputError for texts and
     vectors that do not fit each other, and for too few different texts.
     """
+    limit = size_of(max_ram) if isinstance(max_ram, str) else max_ram
     if isinstance(texts, Collection):
-        embedder, given, vectors = _of_collection(texts, model, vectors)
+        embedder, given, vectors = _of_collection(texts, model, vectors, limit, settings)
     else:
         given = checked(texts)
         embedder = None if model is None else Embedder.of(model)
@@ -63,22 +65,20 @@ def cluster(
     _check_enough(len(given), len(names), settings)
     if vectors is not None:
         check_vectors(vectors, len(given))
-    if max_ram is not None:
-        limit = size_of(max_ram) if isinstance(max_ram, str) else max_ram
-        width = vectors.shape[1] if vectors is not None else _width(embedder)
-        check(limit, settings, len(names), sum(map(len, given)), width)
+    if limit is not None:
+        width = embedder.contract.width if vectors is None and embedder else vectors.shape[1]
+        check(limit, settings, Load(len(names), sum(map(len, given)), width))
     say = progress or (lambda stage, done, total: None)
     kept = Vectors(_blocks(names, of_text, vectors, embedder, say), len(names))
     return _found(given, kept, settings, embedder, say)
 
 
-def _width(embedder: Embedder | None) -> int:
-    assert embedder is not None
-    return embedder.contract.width
-
-
 def _of_collection(
-    collection: Collection, model: object, vectors: object
+    collection: Collection,
+    model: object,
+    vectors: object,
+    limit: int | None,
+    settings: TopicSettings,
 ) -> tuple[Embedder, list[str], np.ndarray]:
     if model is not None or vectors is not None:
         raise InputError("a collection has its own model and vectors; leave model and vectors out")
@@ -86,8 +86,11 @@ def _of_collection(
     if not len(collection):
         raise InputError(f"{collection.store.place}: the collection is empty; add texts")
     embedder = Embedder(collection.contract, collection.loaded)
+    n, width = len(collection), collection.contract.width
+    if limit is not None:  # before they are read; how long they are is a guess
+        check(limit, settings, Load(n, n * PASSAGE, width, whole=True))
     texts: list[str] = []
-    found = np.empty((len(collection), collection.contract.width), np.float32)
+    found = np.empty((n, width), np.float32)
     for part, block in collection.rows.embedded():
         found[len(texts) : len(texts) + len(part)] = block
         texts += part

@@ -6,6 +6,7 @@ Measured with /usr/bin/time on 10,000 to 100,000 texts; a little more than that 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from tercet.errors import InputError
@@ -41,10 +42,23 @@ def a_text(settings: TopicSettings, characters: float, width: int) -> int:
     return int(reduced + 110 * edges + 60 * settings.dimensions + 1_000 + 3 * characters)
 
 
-def check(limit: int, settings: TopicSettings, n: int, characters: int, width: int) -> None:
+@dataclass(frozen=True)
+class Load:
+    """What is to be held: so many different texts, of so many characters in all, with vectors of
+    this width. whole: they do not come as a stream, and lie in memory side by side."""
+
+    texts: int
+    characters: int
+    width: int
+    whole: bool = False
+
+
+def check(limit: int, settings: TopicSettings, load: Load) -> None:
     """Raises InputError where so many texts will not fit into ``limit`` bytes, with what would."""
-    fixed = held() + LIBRARIES + min(IN_MEMORY, 4 * n * width)
-    each = a_text(settings, characters / max(1, n), width)
+    n = load.texts
+    fixed = held() + LIBRARIES + min(IN_MEMORY, 4 * n * load.width)
+    each = a_text(settings, load.characters / max(1, n), load.width)
+    each += 4 * load.width * load.whole
     if fixed + each * n <= limit:
         return
     fit = max(0, limit - fixed) // each

@@ -21,6 +21,7 @@ from tercet.represent.topics.settings import TopicSettings
 from tercet.represent.topics.vectors import Projection, Vectors
 from tercet.represent.topics.vote import votes
 
+SCARCE = 10  # texts; fewer are no matter for UMAP
 Progress = Callable[[str, int, int | None], None]  # what is done, how much of it, of how much
 
 
@@ -210,8 +211,8 @@ class Topics:
     def _map(self, title: str) -> TextMap:
         names = [f"{topic.number} {topic.name}" for topic in self.table]
         note = (
-            f"{len(self.texts):,} texts, {len(names)} topics, {self.outliers:.1%} in none; laid out "
-            f"by UMAP, seed {self.settings.seed}"
+            f"{len(self.texts):,} texts, {len(names)} topics, {self.outliers:.1%} in none; laid "
+            f"out by UMAP, seed {self.settings.seed}"
         )
         return TextMap(self.map_places(), self.texts, self.topics, names, title=title, note=note)
 
@@ -219,7 +220,7 @@ class Topics:
         """(n, 2): texts that mean the like lie near each other; the same each time."""
         if self.found.places is None:
             vectors = self.found.vectors
-            if len(vectors) <= self.settings.dimensions + 2:
+            if len(vectors) <= SCARCE:
                 flat = np.zeros((len(vectors), 2), np.float32)
                 flat[:, : vectors.shape[1]] = vectors[:, :2]
             else:
