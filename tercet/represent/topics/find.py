@@ -152,8 +152,8 @@ def _found(
         topics,
         share_of(topics, topics[near[0]], near[1]).astype(np.float32),
         projection,
-        reach=float(np.quantile(near[1][:, 0], REACH)) if settings.k is None else np.inf,
-        agreement=float(np.average(said == topics, weights=counts)),
+        _reach(topics, near[1][:, 0]) if settings.k is None else np.inf,
+        float(np.average(said == topics, weights=counts)),
     )
     say("naming", 0, None)
     table = named(names, found, counts, scores)
@@ -167,6 +167,11 @@ def points(
     if len(vectors) <= FEW:
         return vectors[:, :WIDEST]
     return layout(vectors, near, settings.dimensions, settings.seed)
+
+
+def _reach(topics: np.ndarray, gaps: np.ndarray) -> float:
+    inside = topics >= 0
+    return float(np.quantile(gaps[inside if inside.any() else slice(None)], REACH))
 
 
 def _stability(
