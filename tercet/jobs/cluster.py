@@ -176,8 +176,9 @@ def _print(topics: Topics) -> None:
 
     scored = any(topic.stability is not None for topic in topics.table)
     table = Table(box=None, pad_edge=False)
-    for name, how in (("topic", "right"), ("texts", "right"), ("words", "left")):
-        table.add_column(name, justify=how)
+    table.add_column("topic", justify="right")
+    table.add_column("texts", justify="right")
+    table.add_column("words")
     if scored:
         table.add_column("stability", justify="right")
     table.add_column("an example", no_wrap=True, overflow="ellipsis")

@@ -4,7 +4,7 @@ was. Loaded when it is first needed."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from tercet.text.passages import Passages
 
 PART = 1_024  # texts that are embedded together
 LEAST = 64  # texts, and so tokens: `encode` has another way for fewer
-UNSEEN = ("model", "language", "passages", "assumed")  # parts of a contract that make no vector
 
 
 class Embedder:
@@ -45,12 +44,13 @@ class Embedder:
     def take(self, model: LanguageModel | str | Path) -> None:
         """Uses this one. Raises InputError where it is not the one that made the vectors."""
         read = model if isinstance(model, LanguageModel) else load(model)
-        theirs = asdict(Contract.of(read, Passages(None)))
-        for name, ours in asdict(self.contract).items():
-            if name not in (*UNSEEN, "passage", "query") and theirs[name] != ours:
+        other = Contract.of(read, Passages(None))
+        for name in ("precision", "pool", "normalise", "width", "fingerprint"):
+            theirs, ours = getattr(other, name), getattr(self.contract, name)
+            if theirs != ours:
                 raise InputError(
                     f"the topics were made with {name} {ours!r}, and the model given has "
-                    f"{theirs[name]!r}: its vectors cannot be compared; give "
+                    f"{theirs!r}: its vectors cannot be compared; give "
                     f"{self.contract.model or 'the same'}, or find the topics anew"
                 )
         self._model = read

@@ -66,7 +66,8 @@ def cluster(
     if vectors is not None:
         check_vectors(vectors, len(given))
     if limit is not None:
-        width = embedder.contract.width if vectors is None and embedder else vectors.shape[1]
+        told = None if embedder is None else embedder.contract.width
+        width = vectors.shape[1] if vectors is not None else told or 0
         check(limit, settings, Load(len(names), sum(map(len, given)), width))
     say = progress or (lambda stage, done, total: None)
     kept = Vectors(_blocks(names, of_text, vectors, embedder, say), len(names))

@@ -15,6 +15,7 @@ from tercet.represent.topics.settings import TopicSettings
 from tercet.represent.topics.topics import Found, Topic, Topics, checked, different
 from tercet.represent.topics.vote import share_of
 
+AROUND = 200  # texts that have a topic, at the least
 NEW = 0.5  # of a new topic's texts, so many are new: what lay there before was looked at before
 
 
@@ -99,11 +100,15 @@ def _founded(
     smallest: int,
     topics: Topics,
 ) -> Found:
-    """With the groups among texts of no topic as topics from number ``first`` on."""
-    alone = np.flatnonzero(found.topics < 0)
-    if counts[alone[recent[alone]]].sum() < smallest * NEW or len(alone) < 2:
+    """With the groups among texts of no topic as topics from number ``first`` on. Some of the
+    others are looked at beside them: a group shows only where there is something around it."""
+    without = found.topics < 0
+    if counts[without & recent].sum() < smallest * NEW:
         return found
-    vectors = found.vectors[alone]
+    others = np.flatnonzero(~without)
+    step = max(1, len(others) // max(AROUND, int(without.sum())))
+    some = np.sort(np.concatenate([np.flatnonzero(without), others[::step]]))
+    vectors = found.vectors[some]
     settings = TopicSettings(
         min_size=smallest,
         neighbours=topics.settings.neighbours,
@@ -111,16 +116,17 @@ def _founded(
         seed=topics.settings.seed,
     )
     near = nearest(vectors, None, settings.neighbours)
-    groups = grouped(points(vectors, near, settings), counts[alone], settings)
+    groups = grouped(points(vectors, near, settings), counts[some], settings)
+    inside = share_of(groups, groups[near[0]], near[1])
     numbers, shares = found.topics.copy(), found.probabilities.copy()
     number = first
     for group in range(int(groups.max()) + 1):
         members = groups == group
-        if np.average(recent[alone][members], weights=counts[alone][members]) < NEW:
+        new = (recent & without)[some[members]]
+        if np.average(new, weights=counts[some[members]]) < NEW:
             continue
-        numbers[alone[members]] = number
-        inside = share_of(groups, groups[near[0]], near[1])
-        shares[alone[members]] = inside[members]
+        members &= without[some]
+        numbers[some[members]], shares[some[members]] = number, inside[members]
         number += 1
     return replace(found, topics=numbers, probabilities=shares)
 

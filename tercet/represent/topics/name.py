@@ -94,7 +94,8 @@ class Words:
         part = held[:, columns[best]]
         both = np.asarray((part.T @ part).todense(), np.float64)
         alone = np.diag(both)
-        alike = both / np.maximum(alone[:, None] + alone - both, 1)  # Jaccard of their texts
+        # the Jaccard index of their texts; 1 is for forms of a word alone
+        alike = 0.99 * both / np.maximum(alone[:, None] + alone - both, 1)
         for i, name in enumerate(names):
             for j, other in enumerate(names[:i]):
                 if _same(name, other):
@@ -105,7 +106,7 @@ class Words:
             gain = (1 - ALIKE) * weight - ALIKE * alike[:, chosen].max(1)
             gain[chosen] = -np.inf
             place = int(gain.argmax())
-            if alike[place, chosen].max() == 1:  # only forms of the same words are left
+            if alike[place, chosen].max() == 1:  # forms of the same words are all that is left
                 break
             chosen.append(place)
         return [names[i] for i in chosen]

@@ -140,7 +140,7 @@ class Topics:
                 )
             blocks: Iterable[np.ndarray] = [np.asarray(vectors)[rows]]
         elif self.embedder is not None:
-            blocks = self.embedder.blocks([texts[i] for i in rows])
+            blocks = self.embedder.blocks([str(texts[i]) for i in rows])
         else:
             raise InputError(
                 "the topics were made of vectors, without a model; give those of the texts too"
