@@ -48,7 +48,7 @@ def _make(split: str, folder: Path) -> None:
             texts.append(body)
             labels.append(label)
     (folder / "values.json").write_text(json.dumps([texts, labels]), "utf-8")
-    np.save(folder / "vectors.npy", load(inputs.minilm()).embed(texts))
+    np.save(folder / "vectors.npy", load(inputs.minilm(), precision="bfloat16").embed(texts))
 
 
 def rows(split: str) -> list[tuple[str, str]]:

@@ -78,7 +78,7 @@ def run(
     """How well groups agree with labels: v-measure, adjusted Rand index, mutual information.
 
     Of a file of topics, with the texts of no topic as one more group, and without them. Of a model,
-    means over samples that k-means groups by its vectors, as MTEB measures clustering.
+    means over samples that k-means groups by its vectors, much as MTEB measures clustering.
 
       tercet evaluate clustering topics/texts.jsonl --labels mail.jsonl
       tercet evaluate clustering sentence-model mail.jsonl --column subject
