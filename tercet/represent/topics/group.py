@@ -9,6 +9,7 @@ from tercet.represent.topics.reduce import alone
 from tercet.represent.topics.settings import TopicSettings
 
 WIDEST = 30  # dimensions in which fast_hdbscan compares exactly
+DENSE = 10  # a place is as dense as its so many nearest texts are near
 
 
 def grouped(points: np.ndarray, counts: np.ndarray, settings: TopicSettings) -> np.ndarray:
@@ -39,14 +40,11 @@ def _hdbscan(points: np.ndarray, counts: np.ndarray, smallest: int) -> np.ndarra
         found, _ = hdbscan.fast_hdbscan(
             np.ascontiguousarray(points[every, :WIDEST]),
             min_cluster_size=smallest,
-            min_samples=min(MIN_SAMPLES, smallest, len(every) - 1),
+            min_samples=min(DENSE, smallest, len(every) - 1),
             reproducible=True,
         )
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     return np.asarray(found)[first]
-
-
-MIN_SAMPLES = 5
 
 
 def by_size(found: np.ndarray, counts: np.ndarray) -> np.ndarray:
