@@ -175,13 +175,13 @@ def _print(topics: Topics) -> None:
     from rich.text import Text
 
     scored = any(topic.stability is not None for topic in topics.table)
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, expand=True)
     table.add_column("topic", justify="right")
     table.add_column("texts", justify="right")
-    table.add_column("words")
+    table.add_column("words", ratio=4)
     if scored:
         table.add_column("stability", justify="right")
-    table.add_column("an example", no_wrap=True, overflow="ellipsis")
+    table.add_column("an example", no_wrap=True, overflow="ellipsis", ratio=5)
     for topic in topics.table:
         row: list[Any] = [str(topic.number), f"{topic.size:,}", Text(", ".join(topic.words[:6]))]
         row += [f"{topic.stability:.2f}"] if topic.stability is not None else []

@@ -31,7 +31,7 @@ from tercet.represent.topics.vote import share_of, votes
 
 EXAMPLES = 3  # texts
 PASSAGE = 400  # characters
-REACH = 0.99  # of the texts, those that are nearer to another one
+REACH = 0.95  # of the texts of a topic, those that are nearer to another one
 
 
 def cluster(
@@ -155,6 +155,7 @@ def _found(
         projection,
         _reach(topics, near[1][:, 0]) if settings.k is None else np.inf,
         float(np.average(said == topics, weights=counts)),
+        len(texts),
     )
     say("naming", 0, None)
     table = named(names, found, counts, scores)
@@ -211,7 +212,7 @@ def named(
 ) -> list[Topic]:
     """The table: names, words and examples of all topics."""
     total = int(found.topics.max()) + 1
-    words = Words(names).of_topics(found.topics, counts, total)
+    words = Words(names).of_topics(found.topics, total)
     table = []
     for number in range(total):
         members = np.flatnonzero(found.topics == number)

@@ -49,6 +49,7 @@ def _write(topics: Topics, place: Path) -> None:
         "contract": topics.embedder and topics.embedder.contract.text(),
         "reach": found.reach if np.isfinite(found.reach) else None,
         "agreement": found.agreement,
+        "fitted": found.fitted,
         "topics": [asdict(topic) for topic in topics.table],
     }
     (place / TABLE).write_text(json.dumps(told, ensure_ascii=False, indent=1), "utf-8")
@@ -81,7 +82,7 @@ def load(folder: str | Path) -> Topics:
         settings = TopicSettings(**told["settings"])
         contract = told["contract"]
         reach = np.inf if told["reach"] is None else float(told["reach"])
-        agreement = float(told["agreement"])
+        agreement, fitted = float(told["agreement"]), int(told["fitted"])
     embedder = None if contract is None else Embedder(Contract.read(contract, str(place)))
     texts, numbers, shares = _texts(place, len(table))
     arrays = _arrays(place)
@@ -96,8 +97,9 @@ def load(folder: str | Path) -> Topics:
             "was altered, find the topics anew"
         )
     projection = Projection(arrays["mean"], arrays["axes"])
+    figures = reach, agreement, fitted
     found = Found(
-        arrays["vectors"], topics, probabilities, projection, reach, agreement, arrays.get("places")
+        arrays["vectors"], topics, probabilities, projection, *figures, arrays.get("places")
     )
     return Topics(texts, found, table, settings, embedder)
 

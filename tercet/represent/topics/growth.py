@@ -15,8 +15,8 @@ from tercet.represent.topics.settings import TopicSettings
 from tercet.represent.topics.topics import Found, Topic, Topics, checked, different
 from tercet.represent.topics.vote import share_of
 
-AROUND = 200  # texts that have a topic, at the least
-NEW = 0.5  # of a new topic's texts, so many are new: what lay there before was looked at before
+AROUND = 5_000  # texts that have a topic
+NEW = 0.5  # of the texts of a group, so many belong to no topic, or it is none of its own
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Growth:
 
 def add(topics: Topics, texts: Sequence[str], vectors: np.ndarray | None) -> Growth:
     """Texts that are known only count once more. Others are said to be of a topic as ``predict``
-    says it; those of none, with those that were left before, are grouped by themselves, and a
-    group of mostly new texts is a new topic."""
+    says it. Those of none, also of earlier additions, are grouped among the known ones, and a group
+    that is mostly theirs is a new topic."""
     given, before = checked(texts), topics
     known = set(topics.different)
     fresh = sorted(set(given) - known)
@@ -56,7 +56,7 @@ def add(topics: Topics, texts: Sequence[str], vectors: np.ndarray | None) -> Gro
     every = [*topics.texts, *given]
     names, of_text = different(every)
     counts = np.bincount(of_text)
-    recent = np.array([name not in known for name in names])
+    recent = np.unique(of_text, return_index=True)[1] >= topics.found.fitted
     first = len(topics.table)
     merged = _founded(merged, counts, recent, first, topics.settings.smallest(len(every)), topics)
     sizes = np.bincount(merged.topics + 1, counts)[1:]
@@ -100,14 +100,15 @@ def _founded(
     smallest: int,
     topics: Topics,
 ) -> Found:
-    """With the groups among texts of no topic as topics from number ``first`` on. Some of the
-    others are looked at beside them: a group shows only where there is something around it."""
-    without = found.topics < 0
-    if counts[without & recent].sum() < smallest * NEW:
+    """With groups of texts of no topic that came later as topics from number ``first`` on. The
+    texts that have one are looked at beside them: a group shows by what is around it."""
+    alone, others = recent & (found.topics < 0), np.flatnonzero(found.topics >= 0)
+    if counts[alone].sum() < smallest * NEW:
         return found
-    others = np.flatnonzero(~without)
-    step = max(1, len(others) // max(AROUND, int(without.sum())))
-    some = np.sort(np.concatenate([np.flatnonzero(without), others[::step]]))
+    step = max(1, len(others) // AROUND)
+    some = np.sort(np.concatenate([np.flatnonzero(alone), others[::step]]))
+    if len(some) < 2:
+        return found
     vectors = found.vectors[some]
     settings = TopicSettings(
         min_size=smallest,
@@ -122,10 +123,9 @@ def _founded(
     number = first
     for group in range(int(groups.max()) + 1):
         members = groups == group
-        new = (recent & without)[some[members]]
-        if np.average(new, weights=counts[some[members]]) < NEW:
+        if np.average(alone[some[members]], weights=counts[some[members]]) < NEW:
             continue
-        members &= without[some]
+        members &= alone[some]
         numbers[some[members]], shares[some[members]] = number, inside[members]
         number += 1
     return replace(found, topics=numbers, probabilities=shares)

@@ -2,9 +2,9 @@
 the texts in its middle.
 
 Words are weighed by class-based tf-idf (Grootendorst 2022, section 3.3), where only words count
-that are more frequent in the topic than elsewhere, which leaves out "the" and "und" without a list
-of them. Then they are chosen one by one: weight against likeness to those before (maximal marginal
-relevance, Carbonell and Goldstein 1998).
+that are more frequent in the topic than elsewhere and not frequent in most topics, which leaves out
+"the" and "und" without a list of them. Then they are chosen one by one: weight against likeness to
+those before (maximal marginal relevance, Carbonell and Goldstein 1998).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tercet.errors import require
 
 WORDS, CANDIDATES, IN_NAME = 10, 40, 3
 ALIKE = 0.5  # of the choice, the part that likeness decides
+FREQUENT = 0.05  # of a topic's texts; a word that is so in most topics tells them not apart
 LIFT = 2.0  # a word stands in so many times as large a share of the topic's texts as of all
 _UNSPACED = "\u2e80-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han and kana: no spaces
 _WORD = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}][^\W_{_UNSPACED}]+(?:['’]\w+)?")
@@ -56,32 +57,35 @@ class Words:
         self.table = sparse.csr_matrix((joined[0], joined[1], np.array(ends)), shape)
         self.words = [*self.numbers]
 
-    def of_topics(self, topics: np.ndarray, counts: np.ndarray, n_topics: int) -> list[list[str]]:
-        """The words of each topic, the most telling first. counts: how often each text stands."""
+    def of_topics(self, topics: np.ndarray, n_topics: int) -> list[list[str]]:
+        """The words of each topic, the most telling first. A text that stands often counts once: a
+        topic is not called by what one of its texts says."""
         sparse: Any = require("scipy.sparse", "learn")
         inside = np.flatnonzero(topics >= 0)
-        shape = n_topics, len(topics)
-        one = sparse.csr_matrix(
-            (counts[inside].astype(np.float32), (topics[inside], inside)), shape
-        )
-        often = (one @ self.table).tocsr()  # (topics, words): how often
-        held = self.table.copy()
+        ones, shape = np.ones(len(topics), np.float32), (n_topics, len(topics))
+        members = sparse.csr_matrix((ones[inside], (topics[inside], inside)), shape)
+        held = self.table.copy()  # which text has which word
         held.data[:] = 1
-        texts_with = (one @ held).tocsr()  # (topics, words): in how many texts
-        everywhere = np.asarray(held.T @ counts.astype(np.float32)).ravel()
+        often = (members @ self.table).tocsr()  # (topics, words)
+        texts = (members @ held).tocsr()  # (topics, words): in how many texts, of the same words
+        often.sort_indices()
+        texts.sort_indices()
+        sizes = np.repeat(np.bincount(topics[inside], minlength=n_topics), np.diff(texts.indptr))
+        share = texts.data / sizes
+        lift = share / (held.T @ ones / len(topics))[texts.indices]
+        in_topics = np.bincount(texts.indices[share >= FREQUENT], minlength=texts.shape[1])
+        telling = (in_topics <= max(1, n_topics / 2))[texts.indices] & (
+            texts.data >= np.minimum(2, sizes)
+        )
         total = np.asarray(often.sum(0)).ravel()
-        average = total.sum() / max(1, n_topics)  # words of a topic
+        weights = often.data * np.log1p(total.sum() / max(1, n_topics) / total[often.indices])
         found = []
         for topic in range(n_topics):
-            row, with_ = often[topic], texts_with[topic]
-            row.sort_indices()
-            with_.sort_indices()
-            weights = row.data * np.log1p(average / total[row.indices])
-            share = with_.data / max(1.0, counts[topics == topic].sum())
-            lift = share / (everywhere[with_.indices] / counts.sum())
-            telling = lift >= min(LIFT, 0.5 * (1 + lift.max(initial=1)))
-            weights = np.where(telling, weights, 0) * (with_.data > 1)
-            found.append(self._chosen(row.indices, weights, held[np.flatnonzero(topics == topic)]))
+            row = slice(*often.indptr[topic : topic + 2])
+            enough = lift[row] >= min(LIFT, 0.5 * (1 + lift[row].max(initial=1)))
+            weight = np.where(enough & telling[row], weights[row], 0)
+            here = held[np.flatnonzero(topics == topic)]
+            found.append(self._chosen(often.indices[row], weight, here))
         return found
 
     def _chosen(self, columns: np.ndarray, weights: np.ndarray, held: Any) -> list[str]:

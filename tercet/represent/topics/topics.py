@@ -51,7 +51,8 @@ class Found:
     """Of the m different texts: reduced vectors (m, C), topics (m,), their share of the votes (m,).
     projection: how vectors were reduced. reach: a text that is farther from all known ones belongs
     to no topic. agreement: of the texts, those of which the votes of the others say what was
-    found. places: (m, 2), where they lie on the map, once that was made."""
+    found. fitted: so many texts, the first ones, were there then. places: (m, 2), where they lie on
+    the map, once that was made."""
 
     vectors: np.ndarray
     topics: np.ndarray
@@ -59,6 +60,7 @@ class Found:
     projection: Projection
     reach: float
     agreement: float
+    fitted: int
     places: np.ndarray | None = None
 
 
