@@ -84,6 +84,7 @@ class Words:
             row = slice(*often.indptr[topic : topic + 2])
             enough = lift[row] >= min(LIFT, 0.5 * (1 + lift[row].max(initial=1)))
             weight = np.where(enough & telling[row], weights[row], 0)
+            weight = weight if weight.any() else weights[row]  # a name that says little
             here = held[np.flatnonzero(topics == topic)]
             found.append(self._chosen(often.indices[row], weight, here))
         return found
