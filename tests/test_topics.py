@@ -455,7 +455,6 @@ def hand(written: Path, tmp_path: Path) -> Iterator[Hand]:
 def test_the_real_map_is_hovered_searched_and_zoomed(hand: Hand, written: Path):
     topics = Topics.load(written / "out")
     place = topics.texts.index(f"{REAL[3]} 2")
-    hand.js("textMap.view.zoomTo?.(4)")
     hand.type("biscuits")
     found = hand.one(".map-found")
     hand.until(lambda: found.text == "4 of 96 texts")
@@ -503,3 +502,19 @@ def test_the_verb_prints_json(folder: Path, tmp_path: Path, capsys):
     table = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sum(topic["size"] for topic in table) == len(REAL)
     assert set(table[0]) == {"number", "size", "name", "words", "examples", "stability"}
+
+
+def test_votes_weigh_by_nearness_and_equal_texts_decide_alone(monkeypatch: pytest.MonkeyPatch):
+    from tercet.represent.topics import vote
+
+    topics = np.array([[0, 1, 1], [-1, -1, 2], [2, 1, 1]], np.int32)
+    distances = np.array([[1, 3, 3], [1, 1, 1], [0, 1, 1]], np.float32)
+    for room in (1 << 22, 1):  # all at once, row by row
+        monkeypatch.setattr(vote, "ROOM", room)
+        said, share = vote.votes(topics, distances, 3)
+        assert said.tolist() == [0, -1, 2]
+        assert share.tolist() == pytest.approx([3 / 5, 2 / 3, 1], abs=1e-3)
+        said, share = vote.votes(topics, distances, 3, outliers=False)
+        assert said.tolist() == [0, 2, 2] and share[1] == pytest.approx(1 / 3)
+    standing = vote.share_of(np.array([1, -1, 2]), topics, distances)
+    assert standing.tolist() == pytest.approx([2 / 5, 2 / 3, 1], abs=1e-3)

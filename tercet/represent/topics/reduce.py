@@ -34,7 +34,7 @@ def nearest(
     k = min(k, len(rows) - (queries is None))
     places = np.empty((len(asked), k), np.int32)
     distances = np.empty((len(asked), k), np.float32)
-    step = max(1, ROOM // max(1, len(rows)))
+    step = max(1, ROOM // max(1, len(rows), k * rows.shape[1]))
     for start in range(0, len(asked), step):
         block = asked[start : start + step]
         # |a - b|^2 but for |b|^2, which does not change the order

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 CLOSE = 1e-4  # nearer than that is equal
+ROOM = 1 << 22  # shares at once
 
 
 def votes(
@@ -13,15 +14,21 @@ def votes(
     """(q, k) topics of the neighbours and their distances -> the topic with the largest share of
     the votes, and that share: (q,) int32 and float32. A vote weighs 1 over its distance (Dudani
     1976 has it so), so that an equal text decides alone. outliers: whether -1 can win."""
-    weights = 1 / np.maximum(distances, CLOSE)  # (q, k)
-    shares = np.zeros((len(topics), n_topics + 1), np.float32)
-    rows = np.repeat(np.arange(len(topics)), topics.shape[1])
-    np.add.at(shares, (rows, topics.ravel() + 1), weights.ravel())
-    shares /= shares.sum(1, keepdims=True)
-    if not outliers:
-        shares[:, 0] = 0
-    best = shares.argmax(1)
-    return (best - 1).astype(np.int32), shares[np.arange(len(best)), best]
+    best, share = np.empty(len(topics), np.int32), np.empty(len(topics), np.float32)
+    step = max(1, ROOM // (n_topics + 1))
+    for start in range(0, len(topics), step):
+        block = slice(start, start + step)
+        columns = topics[block] + 1  # -1 has the first
+        weights = 1 / np.maximum(distances[block], CLOSE)  # (b, k)
+        shares = np.zeros((len(columns), n_topics + 1), np.float32)
+        rows = np.repeat(np.arange(len(columns)), columns.shape[1])
+        np.add.at(shares, (rows, columns.ravel()), weights.ravel())
+        shares /= shares.sum(1, keepdims=True)
+        if not outliers:
+            shares[:, 0] = 0
+        won = shares.argmax(1)
+        best[block], share[block] = won - 1, shares[np.arange(len(won)), won]
+    return best, share
 
 
 def share_of(answers: np.ndarray, topics: np.ndarray, distances: np.ndarray) -> np.ndarray:
