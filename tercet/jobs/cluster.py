@@ -163,8 +163,8 @@ class Stages:
 
     def _facts(self, done: int, total: int | None) -> str:
         seconds = time.monotonic() - self._began
-        if not total or not done or seconds <= 0:
-            return ""
+        if not total or not done or seconds < 1:
+            return "" if total is None else f"{done:,} of {total:,}"
         rate, left = done / seconds, clock(seconds * (total / done - 1))
         return f"{done:,} of {total:,}, {rate:,.1f}/s, {left} left"
 

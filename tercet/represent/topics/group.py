@@ -9,7 +9,7 @@ from tercet.represent.topics.reduce import alone
 from tercet.represent.topics.settings import TopicSettings
 
 WIDEST = 30  # dimensions in which fast_hdbscan compares exactly
-DENSE = 10  # a place is as dense as its so many nearest texts are near
+DENSE = 5  # a place is as dense as its so many nearest texts are near
 
 
 def grouped(points: np.ndarray, counts: np.ndarray, settings: TopicSettings) -> np.ndarray:
