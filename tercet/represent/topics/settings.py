@@ -47,6 +47,6 @@ class TopicSettings:
                 raise InputError(f"{name} {value!r} must be a whole number from {low} on")
 
     def smallest(self, n_texts: int) -> int:
-        """Texts of a topic at the least: a 250th of all, but 5 to 200. Chosen on the training split
+        """Texts of a topic at the least: a 250th of all, but 5 to 100. Chosen on the training split
         of 20 newsgroups (docs/clustering.md)."""
-        return self.min_size or max(5, min(200, n_texts // 250))
+        return self.min_size or max(5, min(100, n_texts // 250))
