@@ -141,7 +141,7 @@ def _topics(source: Source, settings: TopicSettings, max_ram: str | None, stages
         return cluster(collection, settings=settings, max_ram=max_ram, progress=stages)
     tally = Tally()
     reading = Reading(split=source.split, column=source.column)
-    texts = [item.text for item in reading.items(tuple(files), tally)]
+    texts = [item.text for item in reading.items(tuple(files), tally, {})]
     for reason, count in tally.skipped.items():
         say(f"{count:,} texts skipped: {reason}")
     if not texts:
