@@ -64,7 +64,7 @@ class Corpus:
         if verify:
             for split in (split for splits in facts.values() for split in splits):
                 for shard in (split.index, *split.shards):
-                    mapped_size = INDEX if shard is split.index else token_type(manifest.vocab_size)
+                    mapped_size = INDEX if shard is split.index else token_type(manifest.numbers)
                     mapped(folder / shard.file, mapped_size, shard.tokens)
                     check_seal(folder, shard)
         sources = {
@@ -124,7 +124,7 @@ class Corpus:
 
 
 def _tokens(folder: Path, manifest: Manifest, facts: SplitFacts) -> Tokens:
-    kind = token_type(manifest.vocab_size)
+    kind = token_type(manifest.numbers)
     index = mapped(folder / facts.index.file, INDEX, facts.documents)
     shards = [mapped(folder / shard.file, kind, shard.tokens) for shard in facts.shards]
     starts = np.ascontiguousarray(index["start"], np.int64)

@@ -259,7 +259,7 @@ def _data(story: Story) -> list[Html | str]:
     from tercet.jobs.run import Run
 
     recipe = story.now.recipe
-    path = Run(story.folder, recipe).place / "manifest.json"
+    path = Run.of(story.folder, recipe).place / "manifest.json"
     if not path.exists():
         return ["The data is not prepared yet."]
     with undamaged(path):

@@ -101,7 +101,7 @@ def verify(wanted: RunRecipe, folder: Path, step: int = 0) -> list[dict[str, Any
     from tercet.jobs.run import Run
     from tercet.jobs.train import compare
 
-    run = Run(folder, wanted)
+    run = Run.of(folder, wanted)
     run.check()
     if (folder / recipes.RECIPE).exists():  # a run, which stays as it is
         compare(recipes.load(str(folder / recipes.RECIPE)), wanted, folder)
