@@ -72,7 +72,7 @@ class Tuning(Run):
                 "--folder, or bring the model back"
             )
         if self.recipe.train.lora is not None:
-            self.start  # which writes its base, where that is nobody else's
+            _ = self.start  # which writes its base, where that is nobody else's
         if self.prefers:
             for name, splits in self.corpus.sources.items():
                 self._pairs(name, "train", splits.train, progress)
