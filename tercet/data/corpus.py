@@ -37,13 +37,20 @@ class Corpus:
 
     @classmethod
     def open(
-        cls, folder: Path | str, *, tokenizer: Tokenizer | None = None, verify: bool = False
+        cls,
+        folder: Path | str,
+        *,
+        tokenizer: Tokenizer | None = None,
+        verify: bool = False,
+        talks: bool = False,
     ) -> Corpus:
         """tokenizer: the one that a model has; verify: read all the files and hold them to their
-        checksums, not only to their sizes.
+        checksums, not only to their sizes; talks: one of conversations will do, whose numbers are
+        no tokens (instructions.py).
 
-        Raises InputError for a folder without a finished corpus, for a file that is missing, cut
-        short or altered, and where the tokenizer is not the one that made the tokens.
+        Raises InputError for a folder without a finished corpus, or of conversations, for a file
+        that is missing, cut short or altered, and where the tokenizer is not the one that made the
+        tokens.
         """
         folder = Path(folder)
         if (folder / UNFINISHED).exists() and not (folder / MANIFEST).exists():
@@ -52,6 +59,11 @@ class Corpus:
                 " 'tercet data prepare' again, it goes on from where it was"
             )
         manifest = Manifest.read(folder)
+        if manifest.marked and not talks:
+            raise InputError(
+                f"{folder}: holds {manifest.kind}, compiled to tune a model on; name data of texts "
+                "or pairs"
+            )
         if tokenizer is not None and tokenizer.hash != manifest.tokenizer_hash:
             raise InputError(
                 f"{folder}: was prepared with another tokenizer (its hash is"

@@ -22,8 +22,16 @@ from tercet.data.compiled import compiled
 from tercet.data.conversations import Conversation, Preference, conversations
 from tercet.data.corpus import TOKENIZER, Corpus
 from tercet.data.items import checksum_of, falls_out
-from tercet.data.manifest import CHOICES, MANIFEST, SPLITS, TALKS, Manifest, SourceFacts, SplitFacts
-from tercet.data.manifest import quantiles as of_lengths
+from tercet.data.manifest import (
+    CHOICES,
+    MANIFEST,
+    SPLITS,
+    TALKS,
+    Manifest,
+    SourceFacts,
+    SplitFacts,
+    quantiles,
+)
 from tercet.data.preparation import Progress
 from tercet.data.shards import token_type
 from tercet.data.sources import found, size_of
@@ -110,19 +118,20 @@ def prepare_instructions(
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = template.signed
     tokenizer.save(folder / TOKENIZER)
-    vocabulary, facts, ends = tokenizer.vocab_size, {}, Counter[int]()
+    vocabulary, facts, learned, ends = tokenizer.vocab_size, {}, {}, set[int]()
     for name, source in sources.items():
         splits, skipped = _compiled(name, source, template, limit, pairs, progress)
-        for split in splits.values():
-            ends.update(end for document in split.documents for end in _ends(document))
+        documents = {split: splits[split].documents for split in SPLITS}
+        ends.update(end for of in documents.values() for one in of for end in _ends(one))
+        learned[name] = {s: sum(n & 1 for one in documents[s] for n in one) for s in SPLITS}
         written = {
-            split: _written(folder, f"{name}.{split}", splits[split], kind, vocabulary)
+            split: _written(folder, f"{name}.{split}", splits[split], vocabulary)
             for split in SPLITS
         }
         facts[name] = SourceFacts(dict(sorted(skipped.items())), **written)
-    settings["ends"] = sorted(ends.keys() & tokenizer.special_ids)
+    settings |= {"learned": learned, "ends": sorted(ends & tokenizer.special_ids)}
     Manifest(kind, tokenizer.hash, vocabulary, None, settings, facts).write(folder)
-    return Corpus.open(folder)
+    return Corpus.open(folder, talks=True)
 
 
 def _compiled(
@@ -200,7 +209,7 @@ def _kept(
     whole = [_trimmed(one) for one in compiled(said, template)]
     what = "conversations"
     if len(whole) == 2:
-        what, whole = "pairs of answers", _apart(*whole, where)
+        what, whole = "pairs of answers", _apart(whole[0], whole[1], where)
     longest = max(len(one.ids) for one in whole)
     if longest <= limit.length:
         return whole
@@ -247,24 +256,20 @@ def _ends(document: Sequence[int]) -> Iterator[int]:
             yield number >> 1
 
 
-def _written(folder: Path, name: str, split: _Split, kind: str, vocabulary: int) -> SplitFacts:
+def _written(folder: Path, name: str, split: _Split, vocabulary: int) -> SplitFacts:
     writer = Writer(folder, name, token_type(2 * vocabulary), Written())
     writer.add(split.documents, split.origins)
     writer.commit()
     writer.close()
     index, shards = writer.seal()
     lengths = np.array([len(document) for document in split.documents], np.int64)
-    learned = np.array([sum(n & 1 for n in document) for document in split.documents], np.int64)
-    parts = {"document": lengths, "learned": learned}
-    if kind == CHOICES:
-        parts = {"chosen": lengths[::2], "rejected": lengths[1::2], "learned": learned}
     return SplitFacts(
         documents=len(lengths),
         tokens=int(lengths.sum()),
         characters=split.characters,
         bytes=split.bytes,
         unknown=0,
-        lengths={part: of_lengths(found) for part, found in parts.items()},
+        lengths={"document": quantiles(lengths)},
         index=index,
         shards=shards,
     )

@@ -80,9 +80,14 @@ class Manifest:
     sources: dict[str, SourceFacts]
 
     @property
+    def marked(self) -> bool:
+        """Whether a number says, beside the token, whether it is learned."""
+        return self.kind in (TALKS, CHOICES)
+
+    @property
     def numbers(self) -> int:
-        """How many numbers a shard can hold: the tokens, or the tokens learned and not."""
-        return self.vocab_size * (2 if self.kind in (TALKS, CHOICES) else 1)
+        """How many there can be in a shard: tokens, or tokens that are learned and not."""
+        return self.vocab_size * (2 if self.marked else 1)
 
     def write(self, folder: Path) -> None:
         plain = {"format": FORMAT, **asdict(self)}

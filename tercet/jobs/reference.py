@@ -31,7 +31,7 @@ def reference(
 ) -> np.ndarray:
     """(n, 2) log-probabilities of both answers of each pair; those that lie in `path` already are
     read. key: of model and data; under another key all are computed anew. at_once: tokens."""
-    about = path.with_suffix(".json")
+    about = path.with_name(f"{path.name}.json")
     if not about.exists() or json.loads(about.read_text(encoding="utf-8")) != key:
         path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -289,11 +289,11 @@ class RunRecipe:
     def __post_init__(self) -> None:
         if not self.data:
             raise InputError("data: name at least one source")
-        if self.tokenizer is None and self.model.folder is None:
-            raise InputError("tokenizer is missing")
         self._check_tuning()
         if self.objective.tunes:
             return
+        if self.tokenizer is None and self.model.folder is None:
+            raise InputError("tokenizer is missing")
         if len(places := {data.prepared for data in self.data.values()}) > 1:
             raise InputError(
                 f"data: prepared {', '.join(map(str, places))}; all sources lie in one folder, or "

@@ -81,7 +81,10 @@ class Tuning(Run):
 
     @cached_property
     def corpus(self) -> Corpus:
-        return Corpus.open(self.place)
+        return Corpus.open(self.place, talks=True)
+
+    def verify_data(self) -> None:
+        Corpus.open(self.place, verify=True, talks=True)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:  # type: ignore[override]
@@ -150,13 +153,15 @@ class Tuning(Run):
         return Answers()
 
     def about(self) -> str:
-        manifest, kind = self.corpus.manifest, "pairs of answers" if self.prefers else "answers"
-        said = []
+        """How much there is to learn, and what of it was left out or cut."""
+        manifest, said = self.corpus.manifest, []
+        kind = "pairs of answers" if self.prefers else "conversations"
         for name, source in manifest.sources.items():
             each = 2 if self.prefers else 1
             counts = [facts.documents // each for facts in (source.train, source.validation)]
-            line = f"{name}: {counts[0]:,} {kind if self.prefers else 'conversations'} to learn "
-            line += f"from, {source.train.tokens:,} tokens, and {counts[1]:,} for validation"
+            learned = manifest.settings["learned"][name]["train"]
+            line = f"{name}: {counts[0]:,} {kind} to learn from, {learned:,} of "
+            line += f"{source.train.tokens:,} tokens learned, and {counts[1]:,} for validation"
             line += "".join(f"; left out: {n:,} {why}" for why, n in source.skipped.items())
             said.append(line)
         return f"{'; '.join(said)}; an epoch is {self.draw().steps_per_epoch:,.1f} steps"

@@ -53,7 +53,8 @@ def answer_likelihoods(model: Any, batch: Batch) -> Tensor:
     """(B,) float64: the log-probability of each sequence's targets together, in nats."""
     assert batch.select is not None
     found = model.heads.picked(states(model, batch), batch.select)
-    logs = log_likelihoods(*model.heads.output_parts(found), batch.targets)  # (n_targets,)
+    x, table, bias = model.heads.output_parts(found)
+    logs = log_likelihoods(x, table, bias, batch.targets)  # (n_targets,)
     sequence = batch.layout.sequence[batch.select]
     counts = torch.bincount(sequence, minlength=batch.layout.n_sequences).tolist()
     return torch.stack([part.double().sum() for part in logs.split(counts)])
