@@ -26,10 +26,9 @@ ANSWER = "{% generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %
 # Nothing stands behind an answer's end, as others learn that too.
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
-    "{% if message.role == 'assistant' %}"
-    + ANSWER
-    + "{% else %}{{ message.content + '<|im_end|>' }}"
-    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% if message.role == 'assistant' %}" + ANSWER + "{% else %}"
+    "{{ message.content + '<|im_end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SIZES: dict[str, Any] = {
     "d_model": 32,

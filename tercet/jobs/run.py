@@ -344,6 +344,10 @@ class Run:
         tokens = CrossEntropy(wanted.smoothing, wanted.r_drop)
         return NextSentence(tokens) if wanted.next_sentence else tokens
 
+    def learned(self, parameters: int) -> int:
+        """How many of so many parameters learn."""
+        return parameters
+
     @property
     def measure(self) -> Objective:
         """What the validation split is measured by."""

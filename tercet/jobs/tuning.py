@@ -31,7 +31,7 @@ from tercet.language_model import LanguageModel, load
 from tercet.language_model.identity import fingerprint
 from tercet.language_model.loading import BITS
 from tercet.model import Network, Transformer
-from tercet.model.lora import LoRA, adapt, adapters, merge
+from tercet.model.lora import LoRA, adapt, adapters, chosen, linears, merge, sizes
 from tercet.model.quantize import quantise
 from tercet.model.vocabulary import add_tokens
 from tercet.text import Tokenizer
@@ -229,6 +229,15 @@ class Tuning(Run):
                 assert network.heads.output is not None
                 network.heads.output.weight.requires_grad_(True)
         return network.to(self.device)
+
+    def learned(self, parameters: int) -> int:
+        if (lora := self.recipe.train.lora) is None:
+            return parameters
+        layers = linears(self.start.network)
+        sides = sum(sum(sizes(layers[name])) for name in chosen(layers, lora.targets))
+        tables = 1 if self.config.tie_embeddings else 2
+        rows = self.config.vocab_size * self.config.d_model * tables
+        return lora.rank * sides + (rows if self.template.added else 0)
 
     def model(self, network: Network) -> LanguageModel:
         found = LanguageModel(network, self.tokenizer, self.start.extras)
