@@ -12,13 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_talks import furthest, named_gradients, prepared, talker, their_gradients, write_talks
+from small_talks import (
+    furthest,
+    named_gradients,
+    prepared,
+    recipe,
+    talker,
+    their_gradients,
+    write_talks,
+)
 from torch.nn import functional as F
 
 from tercet.jobs.run import Run
+from tercet.jobs.train import train
 from tercet.jobs.tuning import Tuning
 from tercet.jobs.verify import Cut, gradients
 from tercet.language_model import load
+from tercet.model import Layout
+from tercet.text.chat import ChatTemplate
 
 transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
 
@@ -86,6 +97,26 @@ def test_preferences_as_plain_transformers(tmp_path, monkeypatch):
         assert found == pytest.approx(float(loss), rel=SAME)
         ours = their_gradients(run.network(), gradient, tmp_path / name)
         assert furthest(ours, named_gradients(theirs)) < SAME
+
+
+def test_transformers_opens_what_was_tuned(tmp_path):
+    """With the same prompts, and it ends where a turn does."""
+    talker(tmp_path / "base", template=None)
+    write_talks(tmp_path, 20)
+    train(recipe(tmp_path, "instruct", "train.steps=2", model="base"), tmp_path / "run")
+    folder = tmp_path / "run" / "model"
+    model, theirs = load(folder), transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    messages = [{"role": "user", "content": "repeat red house"}]
+    prompt = ChatTemplate.of(model.tokenizer).prompt(messages)
+    asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    assert list(asked["input_ids"]) == prompt
+    end = model.tokenizer.id_of("<|im_end|>")
+    assert end in theirs.generation_config.eos_token_id and end in model.config.eos_ids
+    with torch.no_grad():
+        logits = theirs(torch.tensor([prompt])).logits[0]
+        ours = model.network(torch.tensor(prompt), Layout([len(prompt)]))
+    assert torch.allclose(ours, logits, atol=1e-4)
 
 
 def answer(model, ids: list[int], places: list[int]) -> torch.Tensor:

@@ -47,7 +47,7 @@ def run(
     print: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Pretrain an encoder, a decoder or an encoder-decoder on your own files.
+    """Pretrain an encoder, a decoder or an encoder-decoder on your own files, or tune a decoder.
 
     Ctrl-C saves; the same command with --resume goes on, bit for bit as if it had not stopped.
     Under torchrun every process takes its share of each step.
