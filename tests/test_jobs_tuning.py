@@ -181,7 +181,7 @@ def test_an_adapter_learns_over_weights_of_few_bits(bits, place, tmp_path):
     assert len(packed) == len(adapters(network)) and packed[0].packed.bits == int(bits[3:])
     model = tercet.load(folder / "model", precision=bits)  # the base, rounded, and the adapter
     (batch,) = run.stream()(0)
-    assert float(run.measure(model.network, batch)) / batch.n_targets < 0.8 * losses[0]
+    assert run.measure(model.network, batch).item() / batch.n_targets < 0.8 * losses[0]
 
 
 def test_gradients_go_through_weights_of_few_bits(place, tmp_path):
@@ -224,7 +224,7 @@ def test_preferences_follow_supervised_tuning_with_adapters(place, tmp_path):
     assert tercet.ChatTemplate.of(model.tokenizer).prompt(QUESTION)
     whole = model.merged().network
     (batch,) = Run.open(second).stream()(0)
-    assert float(Run.open(second).measure(whole, batch)) / batch.counts[0] < 0.68
+    assert Run.open(second).measure(whole, batch).item() / batch.counts[0] < 0.68
 
 
 def test_the_reference_is_computed_once_and_goes_on_where_it_was(place, tmp_path, monkeypatch):

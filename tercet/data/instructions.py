@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,33 @@ class Limit:
     overflow: str = "leave-out"
 
 
-@dataclass
 class _Split:
-    """What is known of a split so far."""
+    """One split of a source on its way to the disk, and what is known of it."""
 
-    documents: list[list[int]] = field(default_factory=list)  # of numbers, see above
-    origins: list[tuple[int, int]] = field(default_factory=list)
-    characters: int = 0
-    bytes: int = 0
+    def __init__(self, folder: Path, name: str, vocab_size: int) -> None:
+        self._writer = Writer(folder, name, token_type(2 * vocab_size), Written())
+        self.lengths: list[int] = []
+        self.learned = 0
+        self.ends: set[int] = set()
+
+    def add(self, kept: Sequence[Compiled], origin: tuple[int, int], text: str) -> None:
+        """A conversation, or both answers to one, that was made from `text`."""
+        documents = [_numbers(one) for one in kept]
+        self._writer.add(documents, [origin] * len(kept))
+        self._writer.written.characters += len(text)
+        self._writer.written.bytes += len(text.encode())
+        self.lengths += map(len, documents)
+        self.learned += sum(sum(one.mask) for one in kept)
+        self.ends.update(end for document in documents for end in _ends(document))
+
+    def facts(self) -> SplitFacts:
+        """Of the whole, which is sealed."""
+        self._writer.commit()
+        self._writer.close()
+        index, shards = self._writer.seal()
+        lengths = {"document": quantiles(np.array(self.lengths, np.int64))}
+        written = asdict(self._writer.written)
+        return SplitFacts(**written, lengths=lengths, index=index, shards=shards)
 
 
 def prepare_instructions(
@@ -118,58 +137,39 @@ def prepare_instructions(
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = template.signed
     tokenizer.save(folder / TOKENIZER)
-    vocabulary, facts, learned, ends = tokenizer.vocab_size, {}, {}, set[int]()
+    facts, learned, ends = {}, {}, set[int]()
     for name, source in sources.items():
-        splits, skipped = _compiled(name, source, template, limit, pairs, progress)
-        documents = {split: splits[split].documents for split in SPLITS}
-        ends.update(end for of in documents.values() for one in of for end in _ends(one))
-        learned[name] = {s: sum(n & 1 for one in documents[s] for n in one) for s in SPLITS}
-        written = {
-            split: _written(folder, f"{name}.{split}", splits[split], vocabulary)
-            for split in SPLITS
-        }
+        splits = {s: _Split(folder, f"{name}.{s}", tokenizer.vocab_size) for s in SPLITS}
+        skipped = Counter[str]()
+        for said, share, origin in _rows(source, pairs):
+            kept = _kept(said, template, limit, skipped)
+            if kept:
+                split = splits["validation" if _held_out(said[0], share) else "train"]
+                split.add(kept, origin, "".join(m.content for one in said for m in one.messages))
+            if progress is not None and origin[1] % SHOWN == 1:
+                n_tokens = sum(sum(split.lengths) for split in splits.values())
+                progress(f"compiling {name}", origin[1], None, n_tokens)
+        if not splits["train"].lengths:
+            why = "; ".join(f"{n:,} {reason}" for reason, n in skipped.items())
+            raise InputError(
+                f"data.{name}: nothing is left to learn from ({why or 'all is for validation'}); "
+                "give more rows, a greater length or a smaller share to validation"
+            )
+        ends |= splits["train"].ends | splits["validation"].ends
+        learned[name] = {name: split.learned for name, split in splits.items()}
+        written = {name: split.facts() for name, split in splits.items()}
         facts[name] = SourceFacts(dict(sorted(skipped.items())), **written)
     settings |= {"learned": learned, "ends": sorted(ends & tokenizer.special_ids)}
-    Manifest(kind, tokenizer.hash, vocabulary, None, settings, facts).write(folder)
+    manifest = Manifest(kind, tokenizer.hash, tokenizer.vocab_size, None, settings, facts)
+    manifest.write(folder)
     return Corpus.open(folder, talks=True)
-
-
-def _compiled(
-    name: str,
-    source: Instructions,
-    template: ChatTemplate,
-    limit: Limit,
-    pairs: bool,
-    progress: Progress | None,
-) -> tuple[dict[str, _Split], Counter[str]]:
-    """Both splits of a source, and why so many were left out or cut."""
-    splits, skipped = {split: _Split() for split in SPLITS}, Counter[str]()
-    n_tokens = 0
-    for number, (row, share, file) in enumerate(rows := list(_rows(source, pairs))):
-        said = row.both if isinstance(row, Preference) else (row,)
-        split = splits["validation" if _held_out(said[0], share) else "train"]
-        kept = _kept(said, row.where, template, limit, skipped)
-        split.documents += [_numbers(one) for one in kept]
-        split.origins += [(file, number + 1)] * len(kept)
-        text = "".join(m.content for one in said for m in one.messages) if kept else ""
-        split.characters += len(text)
-        split.bytes += len(text.encode())
-        n_tokens += sum(len(one.ids) for one in kept)
-        if progress is not None and number % SHOWN == 0:
-            progress(f"{name}: compiling", number, len(rows), n_tokens)
-    if not splits["train"].documents:
-        said = "; ".join(f"{count:,} {why}" for why, count in skipped.items())
-        raise InputError(
-            f"data.{name}: nothing is left to learn from ({said or 'all is for validation'}); give "
-            "more rows, a greater length or a smaller share to validation"
-        )
-    return splits, skipped
 
 
 def _rows(
     source: Instructions, pairs: bool
-) -> Iterator[tuple[Conversation | Preference, float, int]]:
-    """Each row, the share of such for validation, and the number of its file."""
+) -> Iterator[tuple[Sequence[Conversation], float, tuple[int, int]]]:
+    """Each conversation, or both answers to one; the share of such for validation; and where it
+    stands, the number of the file and that of the row in it, from 1."""
     files: list[tuple[str, float]] = []
     if isinstance(source.validation, float | int):
         files += [(name, source.validation) for name in _named(source.files)]
@@ -185,7 +185,9 @@ def _rows(
                 f"{name}: holds {read}, and objective.kind {'prefer' if pairs else 'instruct'!r} "
                 f"reads {wanted}; take kind {other!r}, or other files"
             )
-        yield from ((row, share, number) for row in read.rows)
+        for row_number, row in enumerate(read.rows, 1):
+            said = row.both if isinstance(row, Preference) else (row,)
+            yield said, share, (number, row_number)
 
 
 def _named(files: Sequence[str]) -> list[str]:
@@ -199,15 +201,11 @@ def _held_out(row: Conversation, share: float) -> bool:
 
 
 def _kept(
-    said: Sequence[Conversation],
-    where: str,
-    template: ChatTemplate,
-    limit: Limit,
-    skipped: Counter[str],
+    said: Sequence[Conversation], template: ChatTemplate, limit: Limit, skipped: Counter[str]
 ) -> list[Compiled]:
     """A conversation, or two answers to one, within the limit; nothing where it is left out."""
     whole = [_trimmed(one) for one in compiled(said, template)]
-    what = "conversations"
+    what, where = "conversations", said[0].where.removesuffix(", chosen")
     if len(whole) == 2:
         what, whole = "pairs of answers", _apart(whole[0], whole[1], where)
     longest = max(len(one.ids) for one in whole)
@@ -254,22 +252,3 @@ def _ends(document: Sequence[int]) -> Iterator[int]:
     for number, after in zip(document, [*document[1:], 0]):
         if number & 1 and not after & 1:
             yield number >> 1
-
-
-def _written(folder: Path, name: str, split: _Split, vocabulary: int) -> SplitFacts:
-    writer = Writer(folder, name, token_type(2 * vocabulary), Written())
-    writer.add(split.documents, split.origins)
-    writer.commit()
-    writer.close()
-    index, shards = writer.seal()
-    lengths = np.array([len(document) for document in split.documents], np.int64)
-    return SplitFacts(
-        documents=len(lengths),
-        tokens=int(lengths.sum()),
-        characters=split.characters,
-        bytes=split.bytes,
-        unknown=0,
-        lengths={"document": quantiles(lengths)},
-        index=index,
-        shards=shards,
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,6 +63,7 @@ class Tuning(Run):
             sources = {name: _instructions(data) for name, data in self.recipe.data.items()}
             limit = Limit(objective.length, objective.overflow)
             self._check(self._loaded.config)
+            shutil.rmtree(self.folder / BASE, ignore_errors=True)  # of another model, say
             prepare_instructions(
                 self.place, sources, self.template, limit, pairs=self.prefers, progress=progress
             )
