@@ -270,6 +270,7 @@ def test_a_step_is_replayed_and_shown(place, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "prefer.jsonl, document" in shown and "<|im_start|>assistant" in shown
     assert cli.run(["report", str(folder)]) == 0
+    assert "gained more" in (folder / "report.html").read_text()
 
 
 # what is refused, and what is counted -------------------------------------------------------------
