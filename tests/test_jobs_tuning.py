@@ -301,7 +301,9 @@ def ask(content: str, answer: str) -> dict:
         ("prefer", ["objective.beta=0"], "beta 0.0 must be above 0"),
         ("prefer", ["objective.r_drop=1"], "not for kind prefer"),
         ("instruct", ["train.lora={rank: 4, targets: [query]}"], "no linear layer is called"),
+        ("instruct", ["train.lora={rank: 0}"], "rank 0 must be a whole number of 1 or more"),
         ("instruct", ["data.validation=1.5"], "validation 1.5 must be"),
+        ("prefer", ["data.validation=0.0001"], "nothing of text is for validation"),
         ("instruct", ["objective.kind=next-token", LORA], "train.lora and model.precision"),
     ],
 )

@@ -87,7 +87,7 @@ def test_preferences_as_plain_transformers(tmp_path, monkeypatch):
                 [p - begin for p in places if 0 <= p - begin < size],
             )
             said = [answer(model, own, at) for model in (theirs, base)]
-            assert float(said[1]) == pytest.approx(float(known), rel=SAME)  # the reference
+            assert said[1].item() == pytest.approx(float(known), rel=SAME)  # the reference
             gained.append(said[0] - said[1].detach())
         total = total - F.logsigmoid(0.1 * (gained[0] - gained[1]))
     loss = total / len(samples)

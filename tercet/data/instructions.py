@@ -33,6 +33,7 @@ from tercet.data.manifest import (
     quantiles,
 )
 from tercet.data.preparation import Progress
+from tercet.data.prepare import NAME
 from tercet.data.shards import token_type
 from tercet.data.sources import found, size_of
 from tercet.data.writer import Writer, Written
@@ -130,6 +131,8 @@ def prepare_instructions(
     nothing is left, and a folder with another corpus.
     """
     kind = CHOICES if pairs else TALKS
+    if odd := [name for name in sources if not NAME.fullmatch(name)]:
+        raise InputError(f"source {odd[0]!r} must be named by letters, digits, - and _")
     settings: dict[str, Any] = {"template": template.hash, **asdict(limit)}
     settings["sources"] = {name: source.described() for name, source in sources.items()}
     if (folder / MANIFEST).exists():
@@ -159,6 +162,11 @@ def prepare_instructions(
         learned[name] = {name: split.learned for name, split in splits.items()}
         written = {name: split.facts() for name, split in splits.items()}
         facts[name] = SourceFacts(dict(sorted(skipped.items())), **written)
+    if not any(of.validation.documents for of in facts.values()):
+        raise InputError(
+            f"nothing of {', '.join(sources)} is for validation; give data.validation a larger "
+            "share, or files"
+        )
     settings |= {"learned": learned, "ends": sorted(ends & tokenizer.special_ids)}
     manifest = Manifest(kind, tokenizer.hash, tokenizer.vocab_size, None, settings, facts)
     manifest.write(folder)

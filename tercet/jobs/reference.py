@@ -33,13 +33,13 @@ def reference(
     read. key: of model and data; under another key all are computed anew. at_once: tokens."""
     about = path.with_name(f"{path.name}.json")
     if not about.exists() or json.loads(about.read_text(encoding="utf-8")) != key:
-        path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
         with written(about) as draft:
             draft.write_text(json.dumps(key), encoding="utf-8")
-    done = path.stat().st_size // PAIR.itemsize if path.exists() else 0
+    path.touch()
+    done = path.stat().st_size // PAIR.itemsize
     if done < len(pairs):
-        path.touch()
         os.truncate(path, done * PAIR.itemsize)  # half a pair, left by a kill
         with path.open("ab", buffering=0) as file:
             for samples in _batches(pairs, done, at_once):

@@ -151,19 +151,12 @@ def _learning(story: Story) -> list[Html | str]:
             ),
         )
     )
-    parts = [name for name in (story.lines["step"] or [{}])[0] if name.startswith("loss_")]
+    names = (story.lines["step"] or [{}])[0]
+    parts = [name for name in names if name.startswith("loss_")]
     terms = [story.curve(name, f"term {name.removeprefix('loss_')}") for name in parts]
     drawn = [in_stretches(term, story.size) for term in terms]
     more = [line_plot(drawn, title="The terms of the training loss", y="nats a target")]
-    more = (
-        more
-        if parts
-        else [
-            _of_pairs(story, name)
-            for name in SEEN
-            if any(name in row for row in story.lines["step"][:1])
-        ]
-    )
+    more = [*(more if parts else []), *(_of_pairs(story, name) for name in SEEN if name in names)]
     return [_said(story), side_by_side(by_step, by_time, *more)]
 
 

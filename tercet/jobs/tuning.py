@@ -63,6 +63,8 @@ class Tuning(Run):
             sources = {name: _instructions(data) for name, data in self.recipe.data.items()}
             limit = Limit(objective.length, objective.overflow)
             self._check(self._loaded.config)
+            if self.lora is not None:
+                chosen(linears(self._loaded.network), self.lora.targets)  # raises for unknown ones
             shutil.rmtree(self.folder / BASE, ignore_errors=True)  # of another model, say
             prepare_instructions(
                 self.place, sources, self.template, limit, pairs=self.prefers, progress=progress
@@ -73,7 +75,7 @@ class Tuning(Run):
                 f"{self.recipe.model.folder} is {self.template.hash[:12]} now; choose another "
                 "--folder, or bring the model back"
             )
-        if self.recipe.train.lora is not None:
+        if self.lora is not None:
             _ = self.start  # which writes its base, where that is nobody else's
         if self.prefers:
             for name, splits in self.corpus.sources.items():
@@ -204,7 +206,7 @@ class Tuning(Run):
         network.config = network.config.replace(eos_ids=ends)
         model = LanguageModel(network, tokenizer, loaded.extras)
         model.base = base
-        if self.recipe.train.lora is not None and base is None:
+        if self.lora is not None and base is None:
             if not (self.folder / BASE / "config.json").exists():
                 model.save(self.folder / BASE)
             model.base = f"../{BASE}"  # from the folder of the adapter
@@ -219,13 +221,20 @@ class Tuning(Run):
         self._check(self.start.config)
         return self.start.config
 
+    @property
+    def lora(self) -> LoRA | None:
+        """The adapter that learns in the model's place, if one does."""
+        told = self.recipe.train.lora
+        if told is None:
+            return None
+        return LoRA(told.rank, told.alpha, told.dropout, tuple(told.targets))
+
     def network(self) -> Network:
         """As it stands before the first step; a new one at every call. Under an adapter the tables
         learn too where there are new tokens, which nothing else could tell apart."""
         network = copy.deepcopy(self.start.network)
-        if (lora := self.recipe.train.lora) is not None:
-            settings = LoRA(lora.rank, lora.alpha, lora.dropout, tuple(lora.targets))
-            adapt(network, settings, self.recipe.seed)
+        if self.lora is not None:
+            adapt(network, self.lora, self.recipe.seed)
             if self.template.added:
                 network.tokens.weight.requires_grad_(True)
                 assert network.heads.output is not None
@@ -233,7 +242,7 @@ class Tuning(Run):
         return network.to(self.device)
 
     def learned(self, parameters: int) -> int:
-        if (lora := self.recipe.train.lora) is None:
+        if (lora := self.lora) is None:
             return parameters
         layers = linears(self.start.network)
         sides = sum(sum(sizes(layers[name])) for name in chosen(layers, lora.targets))
