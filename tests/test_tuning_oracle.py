@@ -119,6 +119,23 @@ def test_transformers_opens_what_was_tuned(tmp_path):
     assert torch.allclose(ours, logits, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False])
+def test_peft_opens_an_adapter_with_new_tokens(tied, tmp_path):
+    peft = pytest.importorskip("peft", reason="peft is not installed (it is in the dev extra)")
+    talker(tmp_path / "start", template=None, tie_embeddings=tied)
+    write_talks(tmp_path, 20)
+    changes = ("train.lora={rank: 4}", "train.learning_rate=1e-2")
+    train(recipe(tmp_path, "instruct", *changes, model="start"), tmp_path / "run")
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "base")
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "run" / "model").eval()
+    model = load(tmp_path / "run" / "model")
+    ids = torch.tensor(model.tokenizer.encode("<|im_start|>user\nrepeat red<|im_end|>"))
+    with torch.no_grad():
+        ours, logits = model.network(ids, Layout([len(ids)])), theirs(ids[None]).logits[0]
+    assert torch.allclose(ours, logits, atol=1e-4)
+
+
 def answer(model, ids: list[int], places: list[int]) -> torch.Tensor:
     logs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
     return torch.stack([logs[at - 1, ids[at]] for at in places]).sum()
