@@ -174,6 +174,7 @@ def _gradients(run: Run, cut: Cut, step: int, world: Any) -> tuple[float, Tensor
     from tercet.train.loop import accumulate, count_targets
 
     network = run.network()
+    network.zero_grad()  # of the cuts before, where a folder's network is one object
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
