@@ -83,6 +83,14 @@ def test_hybrid_fuses_the_ranks_of_both(made: Collection):
     assert len(hits) == len(TEXTS) == len({hit.document for hit in hits})
 
 
+def test_nothing_is_deleted_by_half_a_condition(made: Collection):
+    for where in ("even who = 'x'", "even limit 1", "even)", "even; true"):
+        with pytest.raises(InputError, match="is not understood at character"):
+            made.delete(where)
+    assert len(made) == len(TEXTS)
+    assert made.delete("even -- and no others") == 11 and len(made) == len(TEXTS) - 11
+
+
 def test_a_filter_holds_for_both_ways(made: Collection):
     for mode in ("dense", "bm25", "hybrid"):
         hits = made.search(
@@ -183,7 +191,7 @@ def test_another_model_is_refused_and_an_upgrade_takes_it(made: Collection, tmp_
         (dict(query="a", where="numbr > 3"), "did you mean 'number'"),
         (
             dict(query="a", where="number >"),
-            "'number >' is not understood at character 9: .*its end",
+            "'number >' is not understood at character 9: an expression is m",
         ),
         (
             dict(query="a", where="whe = 'a'"),
@@ -196,10 +204,16 @@ def test_another_model_is_refused_and_an_upgrade_takes_it(made: Collection, tmp_
         (dict(query="a", where="who = 'b"), "at character 7: Unterminated string literal"),
         (
             dict(query="a", where="even\nAND (number"),
-            "at character 17: expected: \\), found: its end",
+            "at character 17: \\) is missing",
         ),
         (dict(query="a", where="number > 'a'"), "at character 11: .*could not convert"),
         (dict(query="a", where="number > 1; x"), "at character 11: ';' ends a statement"),
+        (
+            dict(query="a", where="even who = 'b'"),
+            "at character 6: AND, OR or the end should stand",
+        ),
+        (dict(query="a", where="even) AND (even"), "at character 5: this bracket closes none"),
+        (dict(query="a", where="number > > 3 AND number > 1"), "stood: an expression should stand"),
         (dict(query="a", where=" "), "the filter is empty; leave it out"),
     ],
 )
@@ -327,6 +341,10 @@ def test_a_file_that_has_become_shorter_takes_its_documents_along(
         assert json.loads(capsys.readouterr().out)["removed"] == removed
     left = {hit.document for hit in Collection.open("c").search("tree", k=20)}
     assert left == {"notes.txt#2", "notes.txt#3", "notes.txt#4", "notes.txt#1#1"}
+    Path("t.csv").write_text("name,text\na,the red tree\nb,the old road\n")
+    build = f"embed {model} t.csv --to t --json".split()
+    assert run(build) == run([*build, "--called", "name"]) == 0  # named now, and no more by place
+    assert {hit.document for hit in Collection.open("t").search("tree")} == {"a", "b"}
 
 
 def test_the_verbs(model: Path, tmp_path: Path, capsys):

@@ -43,13 +43,14 @@ class Reading:
     def items(
         self, files: tuple[str, ...], tally: Tally, seen: dict[str, set[str]]
     ) -> Iterator[Item]:
-        """seen: gets the names of the documents of each file, where they go by their places."""
+        """seen: gets the names of the documents of each file, those that go by their places in it;
+        none of a table whose documents have names of their own."""
         for name in found(files):
             items = self._rows(name, tally) if is_table(name) else self._texts(name, tally)
-            numbered = name != STDIN and not (is_table(name) and self.called)
-            names = seen.setdefault(str(Path(name)), set()) if numbered else set()
+            names = set[str]() if name == STDIN else seen.setdefault(str(Path(name)), set())
             for item in items:
-                names.add(item.name)
+                if not (is_table(name) and self.called):
+                    names.add(item.name)
                 yield item
 
     def _texts(self, name: str, tally: Tally) -> Iterator[Item]:

@@ -237,7 +237,7 @@ class Rows:
         """How many rows were removed."""
         with self.store.turn(), self._asking(where):
             self.fresh()
-            return self.table.delete(where).num_deleted_rows
+            return self.table.delete(conditions.whole(where)).num_deleted_rows
 
     def _where(self, column: str, values: Sequence[str], columns: list[str]) -> list[Row]:
         if not values:
@@ -272,8 +272,6 @@ class Rows:
     @contextmanager
     def _asking(self, where: str | None) -> Iterator[None]:
         """Around what a condition is handed to."""
-        if where is not None:
-            conditions.check(where)
         try:
             with said(self.store.place):
                 yield
@@ -284,7 +282,7 @@ class Rows:
             raise conditions.refused(where, reason, columns) from None
 
     def _asked(self, asked: Any, score: str, k: int, where: str | None) -> list[Row]:
-        asked = asked.where(where, prefilter=True) if where else asked
+        asked = asked if where is None else asked.where(conditions.whole(where), prefilter=True)
         return asked.select([*OWN, *self.metadata, score]).limit(k).to_list()
 
     def stems(self, text: str) -> list[str]:
