@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from tercet.data.sources import Tally
-from tercet.errors import InputError
+from tercet.errors import InputError, require
 from tercet.files import writable
 from tercet.jobs.collect import Reading
 from tercet.jobs.flags import one_line, print_json, say, unset
@@ -58,6 +58,10 @@ class Finding:
     def settings(self) -> TopicSettings:
         from tercet.represent.topics import TopicSettings
 
+        if (self.method == "kmeans") != (self.k is not None):
+            raise InputError("--method kmeans and --k N belong together; give both, or neither")
+        if self.method == "kmeans" and self.min_size is not None:
+            raise InputError("--min-size belongs to hdbscan, kmeans makes --k topics; leave it out")
         return TopicSettings(
             self.method, self.k, self.min_size, seed=self.seed, stability=self.stability
         )
@@ -80,9 +84,13 @@ class Results:
         """That all can be written, before any work is done."""
         if self.out is not None:
             writable(self.out, folder=True)
-        for path in (self.map, self.picture):
+        for name, path, ending in (("map", self.map, ".html"), ("picture", self.picture, ".png")):
+            if path is not None and path.suffix.lower() != ending:
+                raise InputError(f"--{name} {path} must end in {ending}, which is what it writes")
             if path is not None:
                 writable(path)
+        if self.picture is not None:
+            require("matplotlib", "plot")
 
 
 def run(
@@ -102,41 +110,59 @@ def run(
     """
     results.check()
     settings = finding.settings()
+    for package in ("umap", "fast_hdbscan"):
+        require(package, "learn")
     with Bar(quiet=quiet or results.json, stderr=True) as bar:
         topics = _topics(source, settings, finding.max_ram, Stages(bar))
+    left = topics.outliers
     if finding.outliers == "assign":
-        before = topics.outliers
         topics = topics.reassign()
-        if not quiet:
-            say(f"{before:.1%} of the texts had no topic and were assigned to the nearest")
+    if results.out is not None:  # first of all: drawing may fail
+        topics.save(results.out)
     for path, draw in ((results.map, topics.map), (results.picture, topics.picture)):
         if path is not None:
             draw(path)
-    if results.out is not None:
-        topics.save(results.out)
     if results.json:
         for topic in topics.table:
             print_json(asdict(topic))
         return
     _print(topics)
     if not quiet:
-        made = [str(path) for path in (results.out, results.map, results.picture) if path]
-        say(
-            f"{len(topics.texts):,} texts, {len(topics.table)} topics, {topics.outliers:.1%} in "
-            f"none; the nearest texts say the same of {topics.found.agreement:.1%}"
-            + (f"; written: {', '.join(made)}" if made else "")
-        )
+        say(_summary(topics, left, finding))
+        if made := [str(path) for path in (results.out, results.map, results.picture) if path]:
+            say(f"written: {', '.join(made)}")
+
+
+def _summary(topics: Topics, left: float, finding: Finding) -> str:
+    """left: the share of texts of no topic, before they were assigned."""
+    told = f"{len(topics.texts):,} texts, {len(topics.table)} topics, {left:.1%} in none"
+    if not topics.table:
+        return f"{told}; try a smaller --min-size, or --method kmeans --k N"
+    if finding.outliers == "assign":
+        return f"{told}, and then assigned to those of their nearest texts"
+    return f"{told}; {topics.found.agreement:.1%} have the topic of their nearest texts"
 
 
 def _topics(source: Source, settings: TopicSettings, max_ram: str | None, stages: Stages) -> Topics:
     from tercet.language_model import load
     from tercet.represent.collection import Collection
+    from tercet.represent.collection.store import Store
     from tercet.represent.topics import cluster
 
     name, *files = source.source or ("",)
     if not name:
         raise InputError("name a COLLECTION, or a MODEL and FILES")
     if not files:
+        if Store(name).contract() is None:
+            raise InputError(
+                f"{name} is no collection; name FILES behind a MODEL, or a folder that "
+                "`tercet embed MODEL FILES --to` has made"
+            )
+        if source != Source(source.source):
+            raise InputError(
+                "--split, --column and --precision are for FILES; a collection has its own, leave "
+                "them out"
+            )
         collection = Collection.open(name)
         return cluster(collection, settings=settings, max_ram=max_ram, progress=stages)
     tally = Tally()

@@ -48,7 +48,7 @@ class Grouped:
         if len(given) != len(found):
             raise InputError(
                 f"{name} has {len(found):,} rows and {self.labels} {len(given):,}; they must be "
-                "the same, in the same order"
+                "the same, in the same order (texts of blanks alone are left out of topics)"
             )
         return found, given
 
@@ -121,7 +121,11 @@ def _model(
     from tercet.jobs.flags import Model
 
     if drawing.vectors is not None:
+        if drawing.vectors.suffix != ".npy":
+            raise InputError(f"--vectors {drawing.vectors} must end in .npy, which it writes")
         writable(drawing.vectors)
+    if drawing.k is not None and drawing.k < 2:
+        raise InputError(f"--k {drawing.k} must be 2 groups or more")
     sampling = Sampling(drawing.samples, drawing.share, drawing.seed)
     found, labels = grouped.read(file, grouped.column)
     texts = [text_of(text, grouped.column, f"{file}, row {i}") for i, text in enumerate(found, 1)]
