@@ -13,7 +13,7 @@ from tercet.presets import preset
 from tercet.text import Special, train_tokenizer
 
 CONTEXT = 160
-TEXT = "the cat sat on the mat. Who sat? The cat did, and the dog."
+TEXT = "user assistant system Be short. the cat sat on the mat. Who sat? The cat did, and the dog."
 ENDS = {"bos": "<s>", "eos": "</s>", "unk": "<unk>"}
 Messages = list[dict[str, str]]
 
@@ -23,7 +23,7 @@ def talker(family: str | None = "llama3", **changes: Any) -> tercet.LanguageMode
     a token, however often it comes."""
     chosen = None if family is None else FAMILIES[family]
     special = Special(ENDS, extra=() if chosen is None else chosen.special)
-    tokenizer = train_tokenizer([TEXT * 3], vocab_size=330, special=special)
+    tokenizer = train_tokenizer([TEXT * 3], vocab_size=360, special=special)
     if chosen is not None:
         tokenizer = tokenizer.with_special((), chat_template=chosen.unmarked)
     config = replace(

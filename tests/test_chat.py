@@ -149,13 +149,14 @@ def test_room_for_the_answer():
 
 
 def test_ten_thousand_turns_are_counted_at_once(model, template):
+    messages = talk(10_000)
     begun = time.perf_counter()
-    reply = quietly(model.chat, talk(10_000), max_new_tokens=8, overflow="keep-end")
-    assert time.perf_counter() - begun < 20  # seconds; about two
+    reply = quietly(model.chat, messages, max_new_tokens=8, overflow="keep-end")
+    assert time.perf_counter() - begun < 30  # seconds; about two
+    last = talk(10_000)[1 + 2 * reply.sight.dropped :]
     assert reply.sight.turns == 10_000 and 9_980 < reply.sight.dropped < 10_000
-    assert len(reply.sight.ids) + reply.sight.lost == len(template.prompt(talk(10_000)))
-    with pytest.raises(InputError, match=r"conversation has \d{3},\d{3} tokens"):
-        model.chat(talk(10_000), max_new_tokens=8)
+    assert reply.sight.ids == template.prompt([messages[0], *last])
+    assert reply.sight.lost > 200_000
 
 
 # sliding ------------------------------------------------------------------------------------------
@@ -170,10 +171,10 @@ def test_ten_thousand_turns_are_counted_at_once(model, template):
 def test_sliding_and_reading_anew_agree_token_by_token(changes):
     """At each step the cache gives what a pass over all that is in sight gives; in sight are the
     system message, the question, turns as long as they fit, and the newest of the answer."""
-    never = {"bias": dict.fromkeys((*range(3), *range(256, 262)), float("-inf"))}
     model = talker(**changes)
     conversing = Conversing(model.writer)
-    request = Request(400, replace(SAMPLED, **never), overflow="slide")
+    never = dict.fromkeys(model.tokenizer.special_ids, float("-inf"))
+    request = Request(220, replace(SAMPLED, bias=never), overflow="slide")
     messages = talk(7)
     replying = conversing.stream(messages, request)
     turns, seen, slides = Turns(conversing.template, messages), replying.sight.ids, 0
@@ -192,14 +193,14 @@ def test_sliding_and_reading_anew_agree_token_by_token(changes):
         assert answer[len(answer) - (len(text.window) - len(seen)) :] == text.window[len(seen) :]
         text.finish = "length" if len(text.ids) == text.limit else None
     reply = replying.reply
-    assert slides >= 2 and len(answer) == 400
+    assert slides >= 2 and len(answer) == 220
     assert reply.slid_turns == 7 - reply.sight.dropped and reply.slid_tokens == (
-        len(reply.sight.ids) + 400 - len(text.window)
+        len(reply.sight.ids) + 220 - len(text.window)
     )
     assert seen == conversing.template.prompt([messages[0], messages[-1]])
     with pytest.warns(tercet.CutWarning, match="while it answered, . turns and .* slid out"):
         whole = model.chat(
-            messages, max_new_tokens=400, sampling=request.sampling, overflow="slide"
+            messages, max_new_tokens=220, sampling=request.sampling, overflow="slide"
         )
     assert whole.ids == answer and whole.slid_tokens == reply.slid_tokens
 
@@ -231,7 +232,7 @@ def test_the_end_of_a_turn_ends_the_answer(model, template):
         ("vicuna", "</s>", " "),
         ("gemma", "<end_of_turn>", ""),
         ("qwen3", "<|im_end|>", "<think>\n\n</think>\n\n"),
-        ("zephyr", "</s>", "\n"),
+        ("zephyr", "</s>", ""),
         ("command-r", "<|END_OF_TURN_TOKEN|>", ""),
     ],
 )
@@ -245,14 +246,15 @@ def test_an_answer_in_the_conversation_is_what_was_written():
     """Without the blank that the template itself puts before it: the next prompt holds the ids."""
     model = talker("vicuna")
     conversing = Conversing(model.writer)
-    (end,) = conversing.template.answer.ends
-    space = conversing.template.tokenizer.encode(" z")[:1]
-    bias = {space[0]: 40.0, end: 42.0}
-    request = Request(9, tercet.Sampling(presence_penalty=60.0, bias=bias | {end: -60.0}))
-    replying = conversing.stream(talk(0), request)
+    replying = conversing.stream(talk(0), Request(grammar=tercet.Grammar.regex(" z{3}")))
     text = "".join(replying)
-    assert model.tokenizer.decode(replying.reply.ids).startswith(" ")
-    assert not text.startswith(" ") and text == replying.reply.text
+    reply = replying.reply
+    assert text == reply.text == "zzz" and model.tokenizer.decode(reply.ids) == " zzz"
+    further = [*talk(0), {"role": "assistant", "content": text}, talk(0)[1]]
+    ids = conversing.template.prompt(further)
+    end = conversing.template.answer.ends[0]
+    written = [one for one in reply.ids if one != end]
+    assert ids[: len(reply.sight.ids) + len(written) + 1] == [*reply.sight.ids, *written, end]
 
 
 def test_streamed_is_whole_and_may_be_left(model):
