@@ -51,9 +51,12 @@ def talk(turns: int, question: str = "z", *, system: bool = True) -> Messages:
     return [*said, {"role": "user", "content": question}]
 
 
-def talk_of(template: tercet.ChatTemplate, tokens: int, turns: int) -> Messages:
-    """A conversation of so many tokens, by the length of its last question."""
-    more = tokens - len(template.prompt(talk(turns)))
-    found = talk(turns, "z" * (1 + more))
-    assert more >= 0 and len(template.prompt(found)) == tokens
+def talk_of(template: tercet.ChatTemplate, tokens: int) -> Messages:
+    """A conversation of so many tokens: as many turns as go in, and a longer last question."""
+    base, more = (len(template.prompt(talk(n))) for n in (0, 30))
+    turns = max(0, 30 * (tokens - base) // (more - base) - 2)
+    while len(template.prompt(talk(turns + 1))) <= tokens:
+        turns += 1
+    found = talk(turns, "z" * (1 + tokens - len(template.prompt(talk(turns)))))
+    assert len(template.prompt(found)) == tokens
     return found

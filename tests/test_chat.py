@@ -115,9 +115,9 @@ def test_at_the_limit_everything_is_read_and_a_token_further_not(model, template
     for tokens in (LIMIT - 1, LIMIT):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            reply = model.chat(talk_of(template, tokens, 4), **asked)
+            reply = model.chat(talk_of(template, tokens), **asked)
         assert (reply.sight.tokens, reply.sight.dropped, reply.notice) == (tokens, 0, "")
-    beyond = talk_of(template, LIMIT + 1, 4)
+    beyond = talk_of(template, LIMIT + 1)
     if policy == "error":
         with pytest.raises(InputError, match=r"121 tokens, and with 40 .* 161, beyond .* of 160"):
             model.chat(beyond, **asked)
