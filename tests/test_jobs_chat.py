@@ -27,7 +27,7 @@ from tercet.generate.texts import Request
 from tercet.jobs.chat import LEAVING, _joined
 from tercet.jobs.chat_session import COMMANDS, Session
 from tercet.language_model.conversing import Conversing
-from tercet.text.messages import Message
+from tercet.text.messages import conversation
 from tercet.text.turns import KEEPING
 
 DATA = Path(os.environ.get("TERCET_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -124,7 +124,7 @@ def test_context_says_what_is_used_and_what_goes_next(model, capsys):
     assert session.turn("/context")
     assert f"0 turns, 0 tokens used of {CONTEXT}; 40 are kept" in capsys.readouterr().err
     messages = talk(4)[1:-1]
-    session.said = [Message(**one) for one in messages]
+    session.said = list(conversation(messages, answered=True))
     whole, later = (len(template.compile(some).ids) for some in (messages, messages[2:]))
     assert session.turn("/context")
     assert capsys.readouterr().err == (
@@ -172,7 +172,8 @@ def test_a_pipe_is_a_line_a_turn(run, model, tmp_path):
     assert second["question"] == "The\ncat" and third["question"] == "/x"
     answer = model.chat([{"role": "user", "content": "Who sat?"}], max_new_tokens=5)
     assert (first["answer"], first["finish"]) == (answer.text, "length")
-    code, out, err = run("Who sat?\n", "--max-new-tokens", "5")
+    (tmp_path / "lines.txt").write_text("Who sat?\n")
+    code, out, err = run("no", "--file", str(tmp_path / "lines.txt"), "--max-new-tokens", "5")
     assert (code, out) == (0, f"{answer.text}\n")
     assert err == "tercet: the answer was cut at 5 tokens (--max-new-tokens)\n"
 

@@ -24,6 +24,7 @@ def run(
     *,
     system: Annotated[str | None, unset("TEXT")] = None,
     load: Annotated[str | None, unset("FILE")] = None,
+    file: Annotated[str | None, unset("FILE")] = None,
     max_new_tokens: Annotated[int | None, unset("N")] = None,
     stop: Annotated[UseAppendAction[tuple[str, ...]], unset("TEXT")] = (),
     overflow: Annotated[
@@ -34,14 +35,15 @@ def run(
     """Talks with a decoder: a line is a question, and the answer is written as it comes.
 
     A line that ends with a backslash goes on in the next; several lines stand between two \"\"\".
-    Ctrl-C stops an answer, Ctrl-D leaves, /help names the commands. From a pipe, each line is a
-    question.
+    Ctrl-C stops an answer, Ctrl-D leaves, /help names the commands. Of a file or a pipe each line
+    is a question.
 
       tercet chat runs/quickstart/decoder --temperature 0.8 --max-new-tokens 40
 
     Args:
         system: what the model is told before the conversation
         load: go on with a conversation that was saved with /save
+        file: a question a line, from a file; - for standard input
         max_new_tokens: stop an answer after so many tokens; without it, at the edge of the context
         stop: a string that ends an answer and is left out of it; may be given again and again
         overflow: of a conversation beyond the context: error refuses it, keep-end leaves the oldest
@@ -64,10 +66,10 @@ def run(
         session.tell(system)
     if conversing.about:
         say(conversing.about)
-    if sys.stdin.isatty():
+    if file is None and sys.stdin.isatty():
         _typed(session)
         return 0
-    return 0 if all([*_answered(session)]) else 2
+    return 0 if all([*_answered(session, file or STDIN)]) else 2
 
 
 def _typed(session: Session) -> None:
@@ -88,9 +90,9 @@ def _typed(session: Session) -> None:
         session.turn(question)
 
 
-def _answered(session: Session) -> Iterator[bool]:
-    """Whether each line of a pipe could be answered. Ctrl-C ends the program here, as elsewhere."""
-    given = lines(STDIN)
+def _answered(session: Session, file: str) -> Iterator[bool]:
+    """Whether each line of a file could be answered. Ctrl-C ends the program here, as elsewhere."""
+    given = lines(file)
     while not session.left and (question := _joined(lambda _: next(given, None))) is not None:
         done = session.turn(question)
         if session.interrupted:

@@ -218,12 +218,11 @@ class Session:
         """What `save` wrote, or a list of messages, in the place of the conversation."""
         text = "\n".join(lines(path))
         try:
-            found: Any = json_files.loads(text)
+            found = json_files.loads(text)
         except (json_files.JSONDecodeError, RecursionError) as error:
             raise InputError(f"{path}: not JSON ({error}); load what /save wrote") from error
-        if isinstance(found, dict) and "messages" in found:
-            found = found["messages"]
-        read = conversation(found, answered=True, name=path)
+        inner = found.get("messages", found) if isinstance(found, dict) else found
+        read = conversation(inner, answered=True, name=path)
         begin = 1 if read[0].role == "system" else 0
         self.system, self.said = read[:begin], read[begin:]
         say(f"{counted(len(self.said) // 2, 'turn')} loaded from {path}")
