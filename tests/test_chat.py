@@ -14,6 +14,7 @@ from chat_templates import FAMILIES
 from hypothesis import given
 from hypothesis import strategies as st
 from talkers import CONTEXT, Messages, talk, talk_of, talker
+from torch.nn.functional import cross_entropy
 
 import tercet
 from tercet.errors import InputError
@@ -22,6 +23,7 @@ from tercet.generate.texts import Request
 from tercet.language_model.conversing import Conversing
 from tercet.model import flatten
 from tercet.text.chat import ChatTemplate
+from tercet.text.messages import conversation
 from tercet.text.turns import KEEPING, Turns, room_for
 
 NEW = 40
@@ -334,6 +336,42 @@ def test_a_model_without_a_template_says_so_once():
     shown = model.tokenizer.decode(reply.sight.ids, skip_special=False)
     assert shown.startswith("<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nWho")
     assert max(reply.sight.ids) < model.config.vocab_size
+    grammar = tercet.Grammar.regex("<[|]im_end[|]>yes")  # says by itself where an answer ends
+    assert str(model.chat(talk(1), grammar=grammar)) == "<|im_end|>yes"
+
+
+@pytest.mark.parametrize("family", ["llama3", "vicuna", None])
+def test_a_model_that_learned_an_answer_gives_it_and_ends(family):
+    """By a template's token, behind its blank, and by ChatML's letters where it has no template."""
+    model = talker(family)
+    template = Conversing(model.writer).template
+    (question,) = talk(0, "Who sat?", system=False)
+    learned = [question, {"role": "assistant", "content": "The cat did."}]
+    tokens, layout = flatten([template.ids(conversation(learned, answered=True))])
+    optimizer = torch.optim.AdamW(model.network.parameters(), lr=5e-3)
+    for _ in range(60):
+        loss = cross_entropy(model.network(tokens, layout)[:-1], tokens[1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    replying = quietly(model.chat_stream, [question])
+    assert "".join(replying) == "The cat did." == replying.reply.text
+    assert replying.reply.finish == "stop"
+    further = [*learned, question]
+    assert template.prompt(further)[: len(tokens)] == tokens.tolist()
+
+
+def test_a_recurrent_decoder_talks_and_slides_too():
+    changes = {"mixer": "lstm", "positions": "none", "qk_norm": False, "norm_order": "pre"}
+    model = talker(**changes)
+    never = dict.fromkeys(model.tokenizer.special_ids, float("-inf"))
+    how = {"max_new_tokens": 170, "sampling": replace(SAMPLED, bias=never), "overflow": "slide"}
+    reply = quietly(model.chat, talk(1), **how)
+    assert len(reply.ids) == 170 and reply.slid_tokens > 0
+    conversing = Conversing(model.writer, keep=True)
+    for _ in range(2):  # it keeps nothing that it could not take back
+        replying = conversing.stream(talk(1), Request(**how))
+        assert quietly(list, replying) and replying.reply.ids == reply.ids
 
 
 # what is refused ----------------------------------------------------------------------------------

@@ -140,6 +140,10 @@ def test_context_says_what_is_used_and_what_goes_next(model, capsys):
     )
     assert numbers["tokens"] == numbers["read_tokens"] + numbers["dropped_tokens"]
     assert numbers["read_tokens"] <= LIMIT and numbers["turns"] == 12
+    session.said = list(conversation(talk(1, "z" * 200)[3:] + messages[1:2], answered=True))
+    assert session.turn("/context")
+    said = "0 are left for the next question; the next question takes the place of what was said"
+    assert said in capsys.readouterr().err
 
 
 # lines and commands -------------------------------------------------------------------------------

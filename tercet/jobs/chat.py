@@ -80,14 +80,13 @@ def _typed(session: Session) -> None:
     while not session.left:
         try:
             question = _joined(_line)
-        except KeyboardInterrupt:
+            if question is None:
+                print(file=sys.stderr)
+                return
+            session.turn(question)
+        except KeyboardInterrupt:  # none that stopped an answer
             print(file=sys.stderr)
             say(LEAVING)
-            continue
-        if question is None:
-            print(file=sys.stderr)
-            return
-        session.turn(question)
 
 
 def _answered(session: Session, file: str) -> Iterator[bool]:

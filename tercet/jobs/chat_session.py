@@ -143,7 +143,7 @@ class Session:
             {"/save": self.save, "/load": self.load}[name](rest)
             return
         {
-            "/system": lambda: self.tell(rest),
+            "/system": lambda: say(self.tell(rest)),
             "/context": self.context,
             "/undo": self.undo,
             "/reset": self.reset,
@@ -151,10 +151,10 @@ class Session:
             "/quit": self.quit,
         }[name]()
 
-    def tell(self, text: str) -> None:
-        """The system message from now on; none for a blank text."""
+    def tell(self, text: str) -> str:
+        """The system message from now on, none for a blank text; and what there is now."""
         self.system = [Message("system", text)] if text.strip() else []
-        say("the system message is set" if self.system else "there is no system message")
+        return "the system message is set" if self.system else "there is no system message now"
 
     def undo(self) -> None:
         if not self.said:
@@ -186,6 +186,10 @@ class Session:
             said += f"; {gone} ({numbers['dropped_tokens']:,} tokens) left out already"
         if following := numbers.get("next"):
             said += f"; next to go: {_short(following['question'])}, {following['tokens']:,} tokens"
+        if numbers["read_tokens"] > numbers["context"] - numbers["room"]:
+            refused = self.request.overflow == "error"
+            goes = "is refused" if refused else "takes the place of what was said"
+            said += f"; the next question {goes}"
         say(said)
 
     def numbers(self) -> dict[str, Any]:

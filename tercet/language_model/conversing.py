@@ -129,7 +129,9 @@ class Replying(Iterator[str]):
         self._around = conversing.template.answer
         self._slid = sight  # what is read after turns have slid out
         slides = request.overflow == "slide"
-        stop = (*request.stop, *(CHATML_TOKENS[1:] if conversing.spelled else ()))
+        stop = request.stop
+        if conversing.spelled and request.grammar is None:  # which says itself where it ends
+            stop = (*stop, CHATML_TOKENS[1])
 
         def again(room: int) -> list[int]:
             ids, dropped = turns.within(room, request.overflow)
