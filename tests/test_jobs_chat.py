@@ -184,7 +184,7 @@ def test_a_pipe_is_a_line_a_turn(run, model, tmp_path):
 
 def test_a_conversation_is_changed_saved_and_loaded(run, model, folder, tmp_path):
     path = tmp_path / "talks" / "one.jsonl"
-    said = f"/system Be short.\nWho sat?\nAnd then?\n/undo\nThe dog?\n/save {path}\n/quit\nno\n"
+    said = f"/system\\\nBe short.\nWho sat?\nAnd then?\n/undo\nThe dog?\n/save {path}\n/quit\nno\n"
     code, out, err = run(said, "--json", "--max-new-tokens", "6")
     assert code == 0 and len(objects(out)) == 3, err
     first, _, third = objects(out)

@@ -6,6 +6,7 @@ Knows nothing of keyboards and pipes.
 from __future__ import annotations
 
 import json as json_files
+import os
 import sys
 import warnings
 from dataclasses import asdict
@@ -127,20 +128,21 @@ class Session:
     # commands -----------------------------------------------------------------------------------
 
     def command(self, text: str) -> None:
-        name, _, rest = text.strip().partition(" ")
-        name, _, more = name.partition("\n")
-        rest = "\n".join(filter(None, [more, rest])).strip()
+        name, *more = text.split(maxsplit=1)
+        rest = "".join(more).strip()
         if name not in COMMANDS:
             near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-            raise InputError(f"there is no command {name}; {hint}")
+            raise InputError(
+                f"there is no command {name}; {hint}; // begins a message with a slash"
+            )
         takes = COMMANDS[name][0]
         if rest and not takes:
             raise InputError(f"{name} takes nothing behind it, not {rest!r}; leave it out")
         if takes == "FILE":
             if not rest:
                 raise InputError(f"{name} needs the name of a file, as in {name} talk.json")
-            {"/save": self.save, "/load": self.load}[name](rest)
+            {"/save": self.save, "/load": self.load}[name](os.path.expanduser(rest))
             return
         {
             "/system": lambda: say(self.tell(rest)),
