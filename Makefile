@@ -29,7 +29,7 @@ check: $(DEV_STAMP)
 	.venv/bin/python -m pyright
 
 JOBS = encode latency decode generate translate train_char train_char_loss train_gpt2 train_masked \
-	finetune index
+	finetune index topics
 
 # JOB=encode: one of them; else all in turn. JOB=finetune_quality takes hours, and is no part of all.
 # TERCET_PEERS: where the peers' environments are made.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tercet.model.lora import LoRA
     from tercet.presets import PRESETS, preset
     from tercet.represent.collection import Collection, Hit
+    from tercet.represent.topics import Growth, Topic, Topics, TopicSettings, cluster
     from tercet.text import Passages, Tokenizer, train_tokenizer
     from tercet.text.chat import ChatTemplate
 
@@ -45,6 +46,7 @@ __all__ = [
     "Fill",
     "Generation",
     "Grammar",
+    "Growth",
     "Hit",
     "InputError",
     "Label",
@@ -57,8 +59,12 @@ __all__ = [
     "Score",
     "Tag",
     "Tokenizer",
+    "Topic",
+    "TopicSettings",
+    "Topics",
     "TransformerConfig",
     "Value",
+    "cluster",
     "load",
     "preset",
     "train_tokenizer",
@@ -76,6 +82,7 @@ _HOMES = {
     "model.lora": ("LoRA",),
     "presets": ("PRESETS", "preset"),
     "represent.collection": ("Collection", "Hit"),
+    "represent.topics": ("Growth", "Topic", "TopicSettings", "Topics", "cluster"),
     "text": ("Passages", "Tokenizer", "train_tokenizer"),
     "text.chat": ("ChatTemplate",),
 }

@@ -53,6 +53,7 @@ VERBS = {
     "index tune": ("tercet.jobs.index:tune", "which way of searching your own queries prefer"),
     "index upgrade": ("tercet.jobs.index:upgrade", "another model's vectors for a collection"),
     "index delete": ("tercet.jobs.index:delete", "remove passages from a collection"),
+    "cluster": ("tercet.jobs.cluster:run", "what texts are about: topics, named, and a map"),
     "rank": ("tercet.jobs.rank:run", "texts in the order in which they answer a query"),
     "score": ("tercet.jobs.score:run", "how likely texts are: perplexity"),
     "evaluate perplexity": (
@@ -67,6 +68,10 @@ VERBS = {
     "evaluate retrieval": (
         "tercet.jobs.retrieval:run",
         "how well what was judged to answer is found, by meaning and by words",
+    ),
+    "evaluate clustering": (
+        "tercet.jobs.clustering:run",
+        "how well topics, or groups by a model's vectors, agree with labels",
     ),
     "compare": ("tercet.jobs.compare:run", "whether one model is better, of two evaluations"),
 }

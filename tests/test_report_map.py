@@ -146,6 +146,21 @@ def test_the_picture_is_a_png(tmp_path: Path):
     assert len(colours) > 100
 
 
+def test_names_stand_apart_and_inside_the_picture():
+    from tercet.report.map_picture import _room
+
+    picture, taken = (0.0, 0.0, 400.0, 300.0), []
+    for _ in range(6):  # all of them at the same corner
+        box = (-30.0, 280.0, 50.0, 310.0)
+        right, up = _room(box, taken, picture) or pytest.fail("no room")
+        taken.append((box[0] + right, box[1] + up, box[2] + right, box[3] + up))
+        left, bottom, far, top = taken[-1]
+        assert 0 < left and far < 400 and 0 < bottom and top < 300
+        assert not any(
+            left < b[2] and b[0] < far and bottom < b[3] and b[1] < top for b in taken[:-1]
+        )
+
+
 def test_the_picture_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"pip install 'tercet\[plot\]'"):

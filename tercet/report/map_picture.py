@@ -89,7 +89,7 @@ def _names(axes: Any, page: TextMap, renderer: Any) -> None:
         # measured without its frame, whose own measures are of the time before it was placed
         around = PADDING * RESOLUTION / 72
         box = label.get_window_extent(renderer).padded(around).extents
-        place = _room(box, taken)
+        place = _room(box, taken, axes.bbox.extents)
         if place is None:
             label.remove()
             continue
@@ -103,12 +103,13 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
-def _room(box: Box, taken: list[Box]) -> tuple[float, float] | None:
+def _room(box: Box, taken: list[Box], picture: Box) -> tuple[float, float] | None:
     """By how many pixels a name moves so that it covers no other; None without room nearby."""
     height = box[3] - box[1]
     steps = [(right * 1.5, up * 1.25) for right in range(-3, 4) for up in range(-5, 6)]
     for right, up in sorted(steps, key=lambda step: np.hypot(*step)):
-        x, y = right * height, up * height
+        x = _inside(right * height, box[0], box[2], picture[0], picture[2])
+        y = _inside(up * height, box[1], box[3], picture[1], picture[3])
         free = all(
             box[2] + x + GAP < left
             or box[0] + x - GAP > far
@@ -119,3 +120,8 @@ def _room(box: Box, taken: list[Box]) -> tuple[float, float] | None:
         if free:
             return x, y
     return None
+
+
+def _inside(step: float, low: float, high: float, least: float, most: float) -> float:
+    """A step that leaves low to high within the picture."""
+    return max(least + GAP - low, min(most - GAP - high, step))

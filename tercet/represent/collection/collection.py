@@ -46,6 +46,11 @@ class Collection:
             self.contract.check(self._model, self.store.place)
         return self._model
 
+    @property
+    def loaded(self) -> LanguageModel | None:
+        """The model, where it is in memory already."""
+        return self._model
+
     @classmethod
     def open(
         cls,

@@ -1,0 +1,83 @@
+"""The model behind topics: texts to blocks of vectors, and the contract that says which model it
+was. Loaded when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tercet.errors import InputError
+from tercet.language_model import LanguageModel, load
+from tercet.language_model.asked import warn_of_cuts
+from tercet.represent.collection.contract import Contract
+from tercet.text import CutReport
+from tercet.text.passages import Passages
+
+PART = 1_024  # texts that are embedded together
+LEAST = 64  # texts, and so tokens: `encode` has another way for fewer
+
+
+class Embedder:
+    """Of a model, or of the contract with one that is loaded later."""
+
+    def __init__(self, contract: Contract, model: LanguageModel | None = None) -> None:
+        self.contract, self._model = contract, model
+
+    @classmethod
+    def of(cls, model: LanguageModel | str | Path) -> Embedder:
+        """Texts are read as ``embed`` reads them: behind the model's default prompt."""
+        name = "" if isinstance(model, LanguageModel) else str(model)
+        read = model if isinstance(model, LanguageModel) else load(model)
+        contract = Contract.of(read, Passages(None), name=name)
+        return cls(replace(contract, passage=read.extras.embedding.prompt()), read)
+
+    @property
+    def model(self) -> LanguageModel:
+        if self._model is None:
+            self.take(self.contract.load())
+        assert self._model is not None
+        return self._model
+
+    def take(self, model: LanguageModel | str | Path) -> None:
+        """Uses this one. Raises InputError where it is not the one that made the vectors."""
+        read = model if isinstance(model, LanguageModel) else load(model)
+        other = Contract.of(read, Passages(None))
+        for name in ("precision", "pool", "normalise", "width", "fingerprint"):
+            theirs, ours = getattr(other, name), getattr(self.contract, name)
+            if theirs != ours:
+                raise InputError(
+                    f"the topics were made with {name} {ours!r}, and the model given has "
+                    f"{theirs!r}: its vectors cannot be compared; give "
+                    f"{self.contract.model or 'the same'}, or find the topics anew"
+                )
+        self._model = read
+
+    def blocks(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        """(b, D) float32 of the texts, in order; beyond the context their start is read."""
+        report = CutReport()
+        lower = self.model.extras.embedding.lower_case
+        for part in _parts(texts):
+            dressed = [self.contract.passage + text for text in part]
+            asked = [text.lower() for text in dressed] if lower else dressed
+            yield self._read(asked, report)
+        warn_of_cuts(report, "keep-start")
+
+    def _read(self, texts: list[str], report: CutReport) -> np.ndarray:
+        """A few texts are read with copies of themselves: fewer tokens than that go another way
+        through the network, whose last digits are others at the second time."""
+        more = texts * (LEAST // len(texts) if len(texts) < LEAST else 0)
+        read = self.model.reader.embedded
+        blocks = [*read(texts + more, self.contract.pool, "keep-start", report)]
+        return np.concatenate(blocks)[: len(texts)]
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Of at least PART texts, where there are so many: no few are left at the end."""
+    start = 0
+    while start < len(texts):
+        stop = start + PART if len(texts) - start >= 2 * PART else len(texts)
+        yield texts[start:stop]
+        start = stop
