@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tercet.answers import (
         Answer,
         Attention,
+        ChatWarning,
         CutWarning,
         Fill,
         Generation,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tercet.config import TransformerConfig
     from tercet.errors import InputError
     from tercet.generate import Grammar, Sampling
-    from tercet.language_model import LanguageModel, load
+    from tercet.language_model import LanguageModel, Reply, load
     from tercet.model.lora import LoRA
     from tercet.presets import PRESETS, preset
     from tercet.represent.collection import Collection, Hit
@@ -39,6 +40,7 @@ __all__ = [
     "Answer",
     "Attention",
     "ChatTemplate",
+    "ChatWarning",
     "Collection",
     "CutWarning",
     "Fill",
@@ -52,6 +54,7 @@ __all__ = [
     "LanguageModel",
     "LoRA",
     "Passages",
+    "Reply",
     "Sampling",
     "Score",
     "Tag",
@@ -69,13 +72,13 @@ __all__ = [
 
 _HOMES = {
     "answers": (
-        *("Answer", "Attention", "CutWarning", "Fill", "Generation", "Label", "Labels", "Score"),
-        *("Tag", "Value"),
+        *("Answer", "Attention", "ChatWarning", "CutWarning", "Fill", "Generation", "Label"),
+        *("Labels", "Score", "Tag", "Value"),
     ),
     "config": ("TransformerConfig",),
     "errors": ("InputError",),
     "generate": ("Grammar", "Sampling"),
-    "language_model": ("LanguageModel", "load"),
+    "language_model": ("LanguageModel", "Reply", "load"),
     "model.lora": ("LoRA",),
     "presets": ("PRESETS", "preset"),
     "represent.collection": ("Collection", "Hit"),

@@ -148,6 +148,10 @@ class SlowWarning(UserWarning):
     """What was asked for works here, and something else would be faster."""
 
 
+class ChatWarning(UserWarning):
+    """A model has no chat template; says which is taken."""
+
+
 # Every call says it: Python would drop a sentence that a line has said before.
 warnings.filterwarnings("always", category=CutWarning, append=True)
 

@@ -40,6 +40,7 @@ VERBS = {
     "data show": ("tercet.jobs.data:show", "what a folder, a step or conversations hold"),
     "data masks": ("tercet.jobs.masks:run", "a page that shows what is masked"),
     "generate": ("tercet.jobs.generate:run", "continue a text"),
+    "chat": ("tercet.jobs.chat:run", "talk with a model"),
     "fill": ("tercet.jobs.fill:run", "the likeliest words for each [MASK]"),
     "classify": ("tercet.jobs.classify:run", "labels for texts, by a model fine-tuned for it"),
     "tag": ("tercet.jobs.tag:run", "the entities of a text, or its parts of speech"),

@@ -606,7 +606,7 @@ def test_info_reads_no_weights(models, run, monkeypatch):
 
     monkeypatch.setattr(Weights, "get", lambda self, name: 1 / 0)
     found = json.loads(run("info", models["decoder"], "--json")[1])
-    assert found["can"] == ["embed", "generate", "score", "attend"]
+    assert found["can"] == ["embed", "generate", "chat", "score", "attend"]
     assert "did you mean 'gpt2" in run("info", "gpt9")[2]
     assert run("info", "")[2].startswith("tercet: MODEL '' is empty")
 

@@ -233,7 +233,7 @@ def test_a_continuation_keeps_its_space(decoder) -> None:
     writer = Writer(decoder.network, Tokenizer(LibraryEngine(library), {}), ends=())
     finished = Finished([2, 3], "length", [0.0, 0.0])
     assert writer._generation(finished, writer._lead([1]), ()).text == " upon a"
-    assert "".join(writer._pieces(iter([2, 3]), writer._streamer([1]), ())) == " upon a"
+    assert "".join(writer.pieces(iter([2, 3]), writer._streamer([1]), ())) == " upon a"
 
 
 def test_stop_strings_end_a_text_and_are_left_out(decoder) -> None:

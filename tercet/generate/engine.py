@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tercet.generate.prompts import Finished, Form, Ids, Text, begin, checked, groups
-from tercet.generate.reader import AnyCache, Pick, Reader, ending, picker, reading
+from tercet.generate.reader import AnyCache, Kept, Pick, Reader, ending, picker, reading
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules, log_probabilities
 from tercet.generate.speculation import Draft, check_draft, speculate
 from tercet.model import Network
@@ -122,12 +122,20 @@ def stream(
 
 
 def run(
-    network: Network, texts: list[Text], sources: Sequence[Ids] | None, pick: Pick
-) -> Iterator[list[Text]]:
-    """Yields the texts that just grew by a token; the caller sets `finish` on those that end."""
+    network: Network,
+    texts: list[Text],
+    sources: Sequence[Ids] | None,
+    pick: Pick,
+    kept: Kept | None = None,
+) -> Generator[list[Text], None, None]:
+    """Yields the texts that just grew by a token; the caller sets `finish` on those that end.
+    kept: of a single text, what was read before and what is read now."""
     context, bos_id = network.config.context_length, network.config.bos_id
     with reading(network) as reader:
-        cache, logits = _begun(reader, texts, sources)  # (B, V)
+        if kept is None:
+            cache, logits = _begun(reader, texts, sources)  # (B, V)
+        else:
+            cache, logits = kept.read(reader, texts[0].window)  # (1, V)
         live = list(texts)
         while True:
             ids = pick(logits, live)  # (B,)
@@ -135,9 +143,16 @@ def run(
                 live, ids.tolist(), log_probabilities(logits, ids), strict=True
             ):
                 text.append(token, log_probability)
-            yield live
+            try:
+                yield live
+            except GeneratorExit:  # who reads it has left: Ctrl-C between two tokens
+                if kept is not None:
+                    kept.keep(cache, live[0].window)
+                raise
             rows = [row for row, text in enumerate(live) if text.finish is None]
             if not rows:
+                if kept is not None:
+                    kept.keep(cache, live[0].window)
                 return
             if len(rows) < len(live):
                 cache.reorder(torch.tensor(rows, device=logits.device))

@@ -43,6 +43,10 @@ class Finished:
     dropped: int = 0
 
 
+# The prompt again, in no more than so many tokens, or in as few as it can be.
+Again = Callable[[int], list[int]]
+
+
 @dataclass
 class Text:
     """A text in the making. `window` is what the network sees of prompt and new tokens."""
@@ -58,6 +62,7 @@ class Text:
     log_probabilities: list[float] = field(default_factory=list)
     finish: str | None = None
     form: Form | None = None  # what it must become
+    again: Again | None = None  # how its prompt becomes shorter at the edge of the context
 
     def append(self, token: int, log_probability: float) -> None:
         self.ids.append(token)
@@ -75,9 +80,17 @@ class Text:
 
         Half, so that a whole reading is paid once in context / 2 tokens. The first token stays
         because decoders rest much of their attention on it (Xiao et al. 2023, attention sinks).
+        Where the prompt can be had shorter, it is read again whole, and an eighth of the context
+        gets free: what must go beyond it is the new text's beginning.
         """
-        sink = self.window[:1] if self.window[0] == bos_id and context >= 4 else []
-        kept = sink + self.window[-max(1, context // 2 - len(sink)) :]
+        if self.again is None:
+            sink = self.window[:1] if self.window[0] == bos_id and context >= 4 else []
+            kept = sink + self.window[-max(1, context // 2 - len(sink)) :]
+        else:
+            room = context - max(1, context // 8)
+            prompt = self.again(room - len(self.ids))
+            kept = prompt + self.ids[-max(1, room - len(prompt)) :]
+            assert len(kept) < context, (len(prompt), context)
         self.dropped += len(self.window) - len(kept)
         self.window, self.unread, self.slid = kept, len(kept), True
 

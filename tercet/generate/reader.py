@@ -128,3 +128,27 @@ class Reader:
         # A network takes the cache that it made itself, which the two types cannot say.
         states = self.network.decode(tokens, layout, cache=cache)  # type: ignore[arg-type]
         return self.network.logits(states[rows])
+
+
+class Kept:
+    """What was read of a text, for another that begins alike: the next turn of a conversation."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.cache: AnyCache | None = None
+
+    def read(self, reader: Reader, window: list[int]) -> tuple[AnyCache, Tensor]:
+        """A cache that has read the window, and the logits (1, V) behind it. It is lent: what was
+        not given back by `keep` is not known to be whole."""
+        cache, self.cache = self.cache, None
+        same = 0
+        while same < min(len(self.ids), len(window) - 1) and self.ids[same] == window[same]:
+            same += 1
+        if cache is None or same == 0 or not isinstance(cache, Cache):
+            cache, same = reader.cache(1, None), 0
+        cache.rewind([same])
+        return cache, reader.read(cache, [window[same:]])
+
+    def keep(self, cache: AnyCache, window: list[int]) -> None:
+        """After a text: `window` begins with what the cache has read."""
+        self.cache, self.ids = cache, window[: cache.lengths[0]]

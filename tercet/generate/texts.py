@@ -74,7 +74,7 @@ class Writer:
                 ids.pop()
         return ids
 
-    def _form(self, grammar: Grammar | None) -> Callable[[], Form] | None:
+    def form(self, grammar: Grammar | None) -> Callable[[], Form] | None:
         """What makes the form of each text."""
         if grammar is None:
             return None
@@ -110,7 +110,7 @@ class Writer:
             eos_ids=self.ends,
             rules=self.rules,
             draft=request.draft,
-            form=self._form(request.grammar),
+            form=self.form(request.grammar),
             stopped=stopped if request.stop else None,
         )
         return [
@@ -132,13 +132,14 @@ class Writer:
             eos_ids=self.ends,
             rules=self.rules,
             draft=request.draft,
-            form=self._form(request.grammar),
+            form=self.form(request.grammar),
         )
-        return self._pieces(tokens, self._streamer(ids), request.stop)
+        return self.pieces(tokens, self._streamer(ids), request.stop)
 
-    def _pieces(
+    def pieces(
         self, tokens: Iterator[int], streamer: Streamer, stop: tuple[str, ...]
     ) -> Iterator[str]:
+        """The text of tokens as soon as it is certain, up to a stop string."""
         held = ""
         for token in tokens:
             held += "" if token in self.ends else streamer.put(token)

@@ -75,7 +75,7 @@ METHODS = {"attend": "attention"}  # where a verb has another name than its meth
 def verbs(model: LanguageModel) -> list[str]:
     """What a model can do, as the command calls it."""
     names = {method: verb for verb, method in METHODS.items()}
-    return [names.get(method, method) for method in model.can if method != "stream"]
+    return [names.get(method, method) for method in model.can if not method.endswith("stream")]
 
 
 def able(model: LanguageModel, verb: str) -> LanguageModel:

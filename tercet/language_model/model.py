@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from tercet import hf
-from tercet.answers import Attention, CutWarning, Fill, Generation, Ranked, Score
+from tercet.answers import Attention, ChatWarning, CutWarning, Fill, Generation, Ranked, Score
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.files import written_folder
@@ -33,6 +34,7 @@ from tercet.language_model.asked import (
     warn_of_cuts,
     warn_of_slides,
 )
+from tercet.language_model.conversing import Conversing, Reply, Replying
 from tercet.model import Network
 from tercet.model.linear import PackedLinear
 from tercet.model.lora import LoRA, adapt, adapters, merge
@@ -44,6 +46,7 @@ from tercet.represent.score import score
 from tercet.represent.tag import tagged
 from tercet.represent.texts import TextReader
 from tercet.text import CutReport, Tokenizer
+from tercet.text.messages import Messages
 
 GREEDY = Sampling()
 NOTHING = "no text can be written: what is forbidden, or a network of NaN, leaves no token"
@@ -102,7 +105,11 @@ class LanguageModel:
             able.append("rank")
         if "language" in self.config.heads:
             able += ["generate", "stream"]
-            able.append("score" if self.config.family == "decoder" else "translate")
+            able += (
+                ["chat", "chat_stream", "score"]
+                if self.config.family == "decoder"
+                else ["translate"]
+            )
         if self.config.mixer == "attention":
             able.append("attention")
         return tuple(able)
@@ -398,6 +405,58 @@ class LanguageModel:
         check_single(prompt)
         pieces = self.writer.stream(prompt, request)
         return self._told(prompt, pieces) if overflow == "slide" else pieces
+
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        max_new_tokens: int | None = None,
+        sampling: Sampling = GREEDY,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        overflow: str = "error",
+        grammar: Grammar | None = None,
+    ) -> Reply:
+        """The answer to a conversation that ends with a question, by the model's chat template
+        (ChatML where it has none). For decoders.
+
+        messages: dicts with ``role`` and ``content``, a system message first or none, then
+        questions ("user") and answers ("assistant") in turn. max_new_tokens: None may run to the
+        edge of the context, of which a quarter is kept for it. overflow: what happens to a
+        conversation beyond the context: ``error``; ``keep-end``, whole turns are left out, the
+        oldest first; ``middle-out``, those of the middle; ``slide``, the oldest, also while the
+        answer is written. The system message and the last question stay. The others as of
+        ``generate``. What was left out is in ``sight`` of the Reply, and a CutWarning says it.
+        """
+        how = Request(max_new_tokens, sampling, stops(stop), seed, overflow, None, grammar)
+        replying = self._conversing.stream(messages, how)
+        for _ in replying:
+            pass
+        return replying.reply
+
+    def chat_stream(
+        self,
+        messages: Messages,
+        *,
+        max_new_tokens: int | None = None,
+        sampling: Sampling = GREEDY,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        overflow: str = "error",
+        grammar: Grammar | None = None,
+    ) -> Replying:
+        """The text of ``chat`` in pieces, as it is written; ``reply`` is at every moment the Reply
+        so far, ``close()`` ends it there."""
+        how = Request(max_new_tokens, sampling, stops(stop), seed, overflow, None, grammar)
+        return self._conversing.stream(messages, how)
+
+    @cached_property
+    def _conversing(self) -> Conversing:
+        self._must("chat")
+        conversing = Conversing(self.writer)
+        if conversing.about:
+            warnings.warn(conversing.about, ChatWarning, stacklevel=4)
+        return conversing
 
     def _draft(self, draft: str | LanguageModel | None) -> Draft | None:
         """Who guesses. Raises InputError for a model with another tokenizer."""

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import NamedTuple, get_args
 
 from tercet.errors import InputError
@@ -48,6 +49,15 @@ class Compiled(NamedTuple):
 
     ids: list[int]
     mask: list[bool]
+
+
+class Answer(NamedTuple):
+    """ends: the token that ends a turn, none where no special one does. before, after: the text
+    that a template writes between the prompt and an answer's content, and behind it."""
+
+    ends: tuple[int, ...] = ()
+    before: str = ""
+    after: str = ""
 
 
 class ChatTemplate:
@@ -137,10 +147,30 @@ class ChatTemplate:
     def prompt(self, messages: Messages, *, name: str = "the conversation") -> list[int]:
         """The ids of a conversation that ends with a question, and of what comes before an answer.
         Raises InputError as `compile` does."""
-        stand_ins, hidden = self._hidden(conversation(messages, answered=False, name=name))
+        return self.ids(conversation(messages, answered=False, name=name), name=name)
+
+    def ids(self, messages: Sequence[Message], *, name: str = "the conversation") -> list[int]:
+        """The ids of messages in their order, and behind a question of what comes before an answer.
+        Raises InputError for what the template refuses."""
+        stand_ins, hidden = self._hidden(list(messages))
         with _about(name):
-            text, _ = _unmarked(self._rendered(hidden, True))
+            text, _ = _unmarked(self._rendered(hidden, messages[-1].role == "user"))
             return self._encoded(text, stand_ins)[0]
+
+    @cached_property
+    def answer(self) -> Answer:
+        """What the template puts around an answer."""
+        said = "answer"
+        try:
+            ids, mask = self.compile([Message("user", "question"), Message("assistant", said)])
+        except InputError:  # it ends no turn, or it cannot be told where: a prompt it has still
+            return Answer()
+        learned = [token for token, is_learned in zip(ids, mask, strict=True) if is_learned]
+        behind = ids[len(mask) - mask[::-1].index(True) :] if learned else []
+        special = self.tokenizer.special_ids
+        ends = [token for token in (*reversed(learned), *behind) if token in special]
+        before, found, after = self.tokenizer.decode(learned).partition(said)
+        return Answer(tuple(ends[:1]), *((before, after) if found else ("", "")))
 
     def _written(self, tokens: frozenset[str]) -> set[str]:
         """Those that stand in the template, or that it puts together."""

@@ -14,6 +14,7 @@ How the jobs use it:
 * embed: one vector per window, then the mean weighted by `Window.weight`.
 * score: `slide` with `stride=room // 2`; only the tokens in `Window.counts` are scored, each token
   of the text exactly once, and all but the first window's with half a window before them.
+* chat: whole turns of a conversation in the place of tokens, see turns.py.
 * generate: does not come here. A text that reaches the edge of the context goes on from its newest
   half, behind a begin-of-text token where one stood first (`Text.slide` of generate/prompts.py).
 
