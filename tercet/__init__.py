@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tercet.config import TransformerConfig
     from tercet.errors import InputError
     from tercet.generate import Grammar, Sampling
-    from tercet.language_model import LanguageModel, load
+    from tercet.language_model import LanguageModel, convert, load
     from tercet.model.lora import LoRA
     from tercet.presets import PRESETS, preset
     from tercet.represent.collection import Collection, Hit
@@ -62,6 +62,7 @@ __all__ = [
     "TransformerConfig",
     "Value",
     "cluster",
+    "convert",
     "load",
     "preset",
     "train_tokenizer",
@@ -75,7 +76,7 @@ _HOMES = {
     "config": ("TransformerConfig",),
     "errors": ("InputError",),
     "generate": ("Grammar", "Sampling"),
-    "language_model": ("LanguageModel", "load"),
+    "language_model": ("LanguageModel", "convert", "load"),
     "model.lora": ("LoRA",),
     "presets": ("PRESETS", "preset"),
     "represent.collection": ("Collection", "Hit"),
