@@ -122,8 +122,8 @@ def _told(
     told: dict[str, Any] = {"model": name, "with": other, "saved": str(out)}
     told |= {"family": done.model.config.family, "model_type": done.model_type}
     for state in STATES:
-        some = [one for one in done.tensors if one.state == state]
-        told[state.replace(" ", "_")] = {"tensors": len(some), "parameters": sum(one.parameters for one in some)}
+        sizes = [one.parameters for one in done.tensors if one.state == state]
+        told[state.replace(" ", "_")] = {"tensors": len(sizes), "parameters": sum(sizes)}
     told["tensors"] = [
         {
             "state": one.state,

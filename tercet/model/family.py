@@ -6,10 +6,9 @@ no tokenizer and no file.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -96,8 +95,8 @@ def converted(
             continue
         tensor.copy_(_made([half.parameters[origin] for origin in origins], tensor, name, half))
         used |= {(id(half.network), origin) for origin in origins}
-        origin = " and ".join(origins)
-        moved.append(Moved("mapped", name, origin, tuple(tensor.shape), half.said))
+        mapped = Moved("mapped", name, " and ".join(origins), tuple(tensor.shape), half.said)
+        moved += _buckets(mapped) if _recounted(name, half) else [mapped]
     for half in parts:
         if torch.equal(half.network.tokens.weight, new.tokens.weight):
             used.add((id(half.network), TOKENS))
@@ -157,7 +156,7 @@ def _config(to: str, halves: list[Half]) -> TransformerConfig:
         decoder = decoder.replace(context_length=context)
     unlike = [
         f"{field.name} {ours!r} and {theirs!r}"
-        for field in dataclasses.fields(encoder)
+        for field in fields(encoder)
         if field.name not in FREE
         and (ours := getattr(encoder, field.name)) != (theirs := getattr(decoder, field.name))
     ]
@@ -237,10 +236,27 @@ def _made(olds: list[Tensor], new: Tensor, name: str, half: Half) -> Tensor:
     """The values of a new tensor."""
     if len(olds) > 1:
         return _one_norm(olds, name)
-    if BUCKETS.search(name) and half.stack != half.becomes:
-        # what stands behind is at first judged as what stands as far before
-        return torch.cat([olds[0], olds[0]]) if len(new) > len(olds[0]) else olds[0][: len(new)]
+    if _recounted(name, half):  # what stands behind is at first judged as what is as far before
+        return torch.cat([olds[0], olds[0]])[: len(new)]
     return olds[0]
+
+
+def _recounted(name: str, half: Half) -> bool:
+    """Whether it is a table of distances, of which an encoder has those behind a token too."""
+    return half.stack != half.becomes and BUCKETS.search(name) is not None
+
+
+def _buckets(mapped: Moved) -> list[Moved]:
+    """Which rows of such a table are which."""
+    rows, heads = mapped.shape
+    if mapped.name.startswith("decoder"):
+        return [
+            mapped,
+            Moved("left out", f"{mapped.origin}[{rows}:]", "behind a token", mapped.shape),
+        ]
+    half = rows // 2, heads
+    new = Moved("new", f"{mapped.name}[{half[0]}:]", "as far before a token", half)
+    return [replace(mapped, shape=half), new]
 
 
 def _one_norm(olds: list[Tensor], name: str) -> Tensor:
