@@ -146,7 +146,9 @@ def test_the_first_step_opens_the_view_of_the_source():
     source, source_layout = flatten(ROWS[::-1])
     said = both(TOKENS, LAYOUT, source=source, source_layout=source_layout)
     torch.nn.functional.cross_entropy(said, TOKENS).backward()
-    torch.optim.SGD(both.parameters(), 0.1).step()
+    with torch.no_grad():
+        for parameter in both.parameters():
+            parameter -= 0.1 * parameter.grad if parameter.grad is not None else 0
     assert apart(logits(both), logits(both, [[1], [2, 3], [4]])) > 1e-4
 
 
@@ -165,8 +167,7 @@ def test_the_halves_of_an_encoder_decoder(shape: str):
     # where a norm follows each sum two of them become one, which is near; elsewhere it is exact
     wanted = logits(both)
     off = float((logits(decoder) - wanted).square().mean().sqrt() / wanted.std())
-    print(shape, off)
-    assert off < (0.15 if shape.startswith("post") else 1e-5)
+    assert off < (0.1 if shape.startswith("post") else 1e-5)
 
 
 def test_each_tensor_is_told_once_and_copied():
@@ -301,7 +302,7 @@ def test_a_mask_token_begins_as_the_mean_and_changes_nothing_else(native):
     assert new.tokenizer.mask_id == rows and new.config.vocab_size == rows + 1
     assert new.tokenizer.encode(TEXTS[0]) == old.tokenizer.encode(TEXTS[0])
     for name in ("tokens.weight", "heads.output.weight"):
-        table = new.network.get_parameter(name)
+        table = new.network.get_parameter(name).detach()
         off = (table[rows] - table[:rows].mean(0)).abs() / table[:rows].std(0)
         assert float(off.max()) < 0.05
     assert isinstance(new.network, Transformer)
@@ -444,9 +445,9 @@ model: {{folder: "{model}"}}
 tokenizer: {{folder: "{model}"}}
 data: {{files: ["{texts}"], split: line, validation: 0.2}}
 objective: {{kind: masked, length: 32, rate: 0.3}}
-batch: {{tokens: 512}}
-train: {{steps: 25, warmup: 2}}
-evaluate: {{every: 25, prompts: ["The [MASK] slept."]}}
+batch: {{tokens: 256}}
+train: {{steps: 15, warmup: 2, optimizer: adamw, learning_rate: 1e-2}}
+evaluate: {{every: 15, prompts: ["The [MASK] slept."]}}
 """
 
 
