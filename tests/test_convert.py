@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,12 +26,13 @@ from tercet.model.family import converted
 from tercet.model.lora import LoRA
 from tercet.text import train_tokenizer
 
-SIZES = dict(vocab_size=61, context_length=40, d_model=24, d_ff=40, n_heads=4)
-ROTARY = dict(positions="rotary", norm="rms", gated=True, activation="silu")
-PLAIN = dict(qkv_bias=False, attention_bias=False, ff_bias=False)
+Settings = dict[str, Any]
+SIZES: Settings = dict(vocab_size=61, context_length=40, d_model=24, d_ff=40, n_heads=4)
+ROTARY: Settings = dict(positions="rotary", norm="rms", gated=True, activation="silu")
+PLAIN: Settings = dict(qkv_bias=False, attention_bias=False, ff_bias=False)
 # a norm that is taken twice is the same once but for its epsilon
-POST = dict(norm_order="post", final_norm=False, norm_eps=1e-10)
-SHAPES: dict[str, dict] = {
+POST: Settings = dict(norm_order="post", final_norm=False, norm_eps=1e-10)
+SHAPES: dict[str, Settings] = {
     "rotary": ROTARY | dict(qk_norm=True, n_kv_heads=2, window=3, local_layers=(1,)),
     "learned": dict(tie_embeddings=False, output_bias=True),
     "post": POST | dict(embedding_norm=True, transform="gelu"),
@@ -42,13 +44,13 @@ TOKENS, LAYOUT = flatten(ROWS)
 LAYERS = {"encoder": (2, 0), "decoder": (0, 2), "encoder-decoder": (2, 2)}
 
 
-def network(shape: str, family: str, seed: int = 0, **changes) -> Transformer:
+def network(shape: str, family: str, seed: int = 0, **changes: Any) -> Transformer:
     """Every parameter has a value that matters: no bias of zero, no gain of one."""
     encoder, decoder = LAYERS[family]
     heads = ("masked",) if family == "encoder" else ("language",)
-    layers = dict(encoder_layers=encoder, decoder_layers=decoder, heads=heads)
-    both = dict(start_id=0) if family == "encoder-decoder" else {}
-    settings = SIZES | dict(init_std=0.2) | SHAPES[shape] | layers | both | changes
+    layers: Settings = dict(encoder_layers=encoder, decoder_layers=decoder, heads=heads)
+    both: Settings = dict(start_id=0) if family == "encoder-decoder" else {}
+    settings: Settings = {**SIZES, "init_std": 0.2, **SHAPES[shape], **layers, **both, **changes}
     found = build(TransformerConfig(**settings))
     assert isinstance(found, Transformer)
     draw = torch.Generator().manual_seed(seed)
@@ -205,7 +207,7 @@ def test_families_that_do_not_fit(case: str):
 @pytest.mark.parametrize(
     "changes", [dict(d_model=32), dict(vocab_size=62), dict(context_length=41), dict(n_heads=2)]
 )
-def test_halves_of_unlike_settings_name_them(changes: dict):
+def test_halves_of_unlike_settings_name_them(changes: Settings):
     halves = network("learned", "encoder"), network("learned", "decoder", **changes)
     ((name, value),) = changes.items()
     with pytest.raises(InputError, match=rf"{name} {SIZES[name]} and {value}"):
@@ -219,7 +221,7 @@ def test_one_body_cannot_count_relative_distances_in_two_ways():
 
 # models ------------------------------------------------------------------------------------------
 
-NATIVE: dict[str, dict] = {  # rows of the table, small
+NATIVE: dict[str, Settings] = {  # rows of the table, small
     "encoder": ROTARY | PLAIN | dict(encoder_layers=2, heads=("masked",), tie_embeddings=False),
     "decoder": ROTARY | PLAIN | dict(decoder_layers=2, tie_embeddings=False),
     "encoder-decoder": SHAPES["relative"]
@@ -228,16 +230,16 @@ NATIVE: dict[str, dict] = {  # rows of the table, small
 }
 
 
-def model(family: str, **changes) -> LanguageModel:
+def model(family: str, **changes: Any) -> LanguageModel:
     tokenizer = train_tokenizer(TEXTS, vocab_size=300, special=family)
-    ids = dict(
+    ids: Settings = dict(
         vocab_size=tokenizer.vocab_size,
         eos_ids=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
         pad_id=tokenizer.pad_id,
         start_id=tokenizer.pad_id if family == "encoder-decoder" else None,
     )
-    config = TransformerConfig(**(SIZES | dict(init_std=0.2) | NATIVE[family] | ids | changes))
-    return LanguageModel(build(config), tokenizer)
+    settings: Settings = {**SIZES, "init_std": 0.2, **NATIVE[family], **ids, **changes}
+    return LanguageModel(build(TransformerConfig(**settings)), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +329,17 @@ def test_prompts_and_sources_are_read_as_they_are_in_training(native):
     both = convert(native["encoder"], "encoder-decoder").model
     assert both.tokenizer.encode(TEXTS[0]) == [*plain, old.sep_id]
     assert both.config.start_id == old.pad_id and both.translate("The cat", max_new_tokens=3).ids
+
+
+def test_a_prompt_keeps_the_token_that_begins_it(native, tmp_path: Path):
+    old = native["decoder"]
+    begun = old.tokenizer.with_special(["<s>"], bos_token="<s>").dressed(["<s>"], [])
+    config = replace(old.config, vocab_size=begun.vocab_size)
+    encoder = convert(LanguageModel(build(config), begun), "encoder").model
+    tokenizer = encoder.tokenizer
+    assert tokenizer.cls_id == begun.bos_id == tokenizer.encode(TEXTS[0])[0]
+    back = convert(encoder, "decoder").model.tokenizer
+    assert back.encode(TEXTS[0]) == begun.encode(TEXTS[0])
 
 
 def test_a_body_joins_the_encoder_that_was_made_of_it(native, tmp_path: Path):

@@ -118,7 +118,8 @@ def _masking(tokenizer: Tokenizer) -> tuple[Tokenizer, list[str]]:
 
 
 def _ending(tokenizer: Tokenizer, to: str) -> tuple[Tokenizer, list[str]]:
-    """A prompt is read as it stands, a source with its end, as both are in training."""
+    """A prompt is read as it stands (behind its beginning, where there is a token for that), and a
+    source with its end, as both are in training."""
     notes, end = [], tokenizer.roles["eos"] or tokenizer.roles["sep"]
     if end is None:
         raise InputError(
@@ -128,14 +129,12 @@ def _ending(tokenizer: Tokenizer, to: str) -> tuple[Tokenizer, list[str]]:
     if tokenizer.roles["eos"] is None:
         tokenizer = tokenizer.with_special([], eos_token=end)
         notes.append(f"{end} is the token that ends a text")
-    after = [] if to == "decoder" else [end]
     found = [*map(tokenizer.pieces, tokenizer.around)]
-    if found != [[], after]:
-        tokenizer = tokenizer.dressed([], after)
-        notes.append(
-            f"around a text stands {_spelt([], after)}, as in training, where it was "
-            f"{_spelt(*found)}"
-        )
+    begins = to == "decoder" and found[0] == [tokenizer.roles["bos"]]  # which a prompt may keep
+    wanted = found[0] if begins else [], [] if to == "decoder" else [end]
+    if found != [*wanted]:
+        tokenizer = tokenizer.dressed(*wanted)
+        notes.append(f"around a text stands {_spelt(*wanted)}; it was {_spelt(*found)}")
     return tokenizer, notes
 
 
