@@ -333,11 +333,13 @@ def test_prompts_and_sources_are_read_as_they_are_in_training(native):
 
 def test_a_prompt_keeps_the_token_that_begins_it(native, tmp_path: Path):
     old = native["decoder"]
-    begun = old.tokenizer.with_special(["<s>"], bos_token="<s>").dressed(["<s>"], [])
+    settings = {"bos_token": "<s>", "eos_token": "<|endoftext|>"}
+    begun = old.tokenizer.with_special(["<s>"], **settings).dressed(["<s>"], [])
     config = replace(old.config, vocab_size=begun.vocab_size)
     encoder = convert(LanguageModel(build(config), begun), "encoder").model
     tokenizer = encoder.tokenizer
     assert tokenizer.cls_id == begun.bos_id == tokenizer.encode(TEXTS[0])[0]
+    assert tokenizer.sep_id is None  # as nothing stands at the end
     back = convert(encoder, "decoder").model.tokenizer
     assert back.encode(TEXTS[0]) == begun.encode(TEXTS[0])
 

@@ -98,12 +98,12 @@ def _for_family(tokenizer: Tokenizer, to: str) -> tuple[Tokenizer, list[str]]:
 def _masking(tokenizer: Tokenizer) -> tuple[Tokenizer, list[str]]:
     """What stands around a text anyway becomes its [CLS] and [SEP], so that masked training puts
     it there too."""
-    roles: dict[str, str] = {}
+    roles: dict[str, str | None] = {}
     for role, ids in zip(("cls", "sep"), tokenizer.around, strict=True):
-        if tokenizer.roles[role] is None and len(ids) == 1:
-            roles[f"{role}_token"] = tokenizer.pieces(ids)[0]
+        around = tokenizer.pieces(ids)[0] if len(ids) == 1 else None
+        roles[f"{role}_token"] = tokenizer.roles[role] or around  # None too: nobody must guess
     if tokenizer.mask_id is not None:
-        return (tokenizer.with_special([], **roles) if roles else tokenizer), []
+        return tokenizer.with_special([], **roles), []
     ready = tokenizer.with_special([MASK], **roles, mask_token=MASK)
     if ready.mask_id is None:
         raise InputError(
