@@ -57,8 +57,11 @@ def convert(
     networks = [_network(part) for part in parts]
     halves(networks[0], to, *networks[1:])  # which raises before a tokenizer is looked at
     olds = [part.tokenizer for part in parts]
-    if to == "decoder":
-        olds = [tokenizer.target for tokenizer in olds]
+    if to == "decoder" and olds[0].target is not olds[0]:
+        raise InputError(
+            "the translator reads one language by source.spm and writes the other by target.spm, "
+            "and the folder of a decoder holds one tokenizer; only its encoder can be had"
+        )
     joined = other is not None and to == "encoder-decoder"
     tokenizer, notes = _for_family(_common(*olds) if joined else olds[0], to)
     rows = max(tokenizer.vocab_size, *(network.config.vocab_size for network in networks))
@@ -105,11 +108,7 @@ def _masking(tokenizer: Tokenizer) -> tuple[Tokenizer, list[str]]:
     if tokenizer.mask_id is not None:
         return tokenizer.with_special([], **roles), []
     ready = tokenizer.with_special([MASK], **roles, mask_token=MASK)
-    if ready.mask_id is None:
-        raise InputError(
-            f"the tokenizer has no {MASK}, and a SentencePiece model takes no new token; save its "
-            "tokenizer.json with transformers' AutoTokenizer, and load that"
-        )
+    assert ready.mask_id is not None
     if ready.mask_id < tokenizer.vocab_size:
         return ready, [f"{MASK} was in the vocabulary, number {ready.mask_id:,}"]
     return ready, [

@@ -16,7 +16,7 @@ from typing import Any
 from tercet.errors import InputError, undamaged
 from tercet.files import written_folder
 from tercet.text.controls import Part
-from tercet.text.engine import BYTE_TOKEN, WORD_MARK, Engine, LibraryEngine
+from tercet.text.engine import BYTE_TOKEN, WORD_MARK, Engine
 from tercet.text.files import engine_from_folder
 from tercet.text.special import ROLES, TEMPLATES, max_length_of, read_settings, roles_of
 from tercet.text.streamer import Streamer
@@ -178,15 +178,9 @@ class Tokenizer:
 
     def dressed(self, before: Sequence[str], after: Sequence[str]) -> "Tokenizer":
         """A tokenizer that puts these special tokens, by their spellings, around each text, in the
-        place of others. Raises InputError for a SentencePiece model, which cannot say so."""
-        engine = self._engine.with_special([])
-        if not isinstance(engine, LibraryEngine):
-            raise InputError(
-                "a SentencePiece model keeps the special tokens that it puts around a text; save "
-                "its tokenizer.json with transformers' AutoTokenizer, and load that"
-            )
-        engine.surround(before, after)
-        return Tokenizer(engine, self.settings)
+        place of others. Raises InputError for more than SentencePiece models can have."""
+        engine, settings = self._engine.dressed(before, after)
+        return Tokenizer(engine, {**self.settings, **settings})
 
     # Ids to text
 
