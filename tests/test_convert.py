@@ -355,6 +355,17 @@ def test_a_body_joins_the_encoder_that_was_made_of_it(native, tmp_path: Path):
         assert apart(said[: len(before), :-1], before) < 1e-5
 
 
+def test_what_a_half_loses_is_said(native):
+    trained = convert(native["decoder"], "encoder").model
+    with torch.no_grad():
+        trained.network.tokens.weight += 0.01
+    notes = convert(native["decoder"], "encoder-decoder", trained).notes
+    assert any("the encoder's table of tokens is not the decoder's" in note for note in notes)
+    after = model("encoder-decoder", norm_order="post", final_norm=False, positions="learned")
+    assert "near to both and not the same" in convert(after, "decoder").notes[-1]
+    assert len(convert(after, "encoder").notes) == 1  # of [MASK]
+
+
 def test_other_tokenizers_are_refused(native):
     other = replace(native["decoder"].config, vocab_size=400)
     texts = ["another text, with other words in it, so that other pieces are learned from it"] * 3

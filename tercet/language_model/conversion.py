@@ -72,6 +72,7 @@ def convert(
     network, tensors = converted(grown[0][0], to, *(one for one, _ in grown[1:]), seed=seed)
     network.config = _with_ids(network.config, tokenizer)
     whole = 1 if joined and grown[1][0].config.family == "decoder" else 0
+    notes += _losses(tensors)
     return Conversion(LanguageModel(network, tokenizer), _split(tensors, grown[whole][1]), notes)
 
 
@@ -188,6 +189,22 @@ def _split(tensors: list[Moved], begun: tuple[int, int]) -> list[Moved]:
         name = f"{one.name}[{known}:{size}]"
         parts.append(Moved("new", name, "the mean of the others", (size - known, *rest)))
     return parts
+
+
+def _losses(tensors: list[Moved]) -> list[str]:
+    """Where a half does not say what it said."""
+    notes = []
+    if any(" and " in one.origin for one in tensors if one.state == "mapped"):
+        notes.append(
+            "each block had a norm before and one behind its attention to the source; they became "
+            "one, which is near to both and not the same"
+        )
+    if any(one.state == "left out" and one.name == TABLES[0] for one in tensors):
+        notes.append(
+            "the encoder's table of tokens is not the decoder's, which both read now: the encoder "
+            "has to get used to it"
+        )
+    return notes
 
 
 def _with_ids(config: TransformerConfig, tokenizer: Tokenizer) -> TransformerConfig:
