@@ -114,6 +114,15 @@ def test_what_is_here_is_not_embedded_again(made: Collection, monkeypatch):
     assert (added.embedded, len(read), len(made)) == (0, 1, len(TEXTS) + 1)
 
 
+def test_one_in_a_hundred_new_texts_embeds_one_in_a_hundred(model: Path, tmp_path: Path):
+    words = sorted({word for text in TEXTS for word in text.split()})
+    texts = [f"{one} {other}" for one in words for other in words][:200]
+    collection = Collection.open(tmp_path / "c", model, passages=Passages(None))
+    assert collection.add(texts[:-2]).embedded == 198
+    added = collection.add(texts)
+    assert (added.embedded, added.known, len(collection)) == (2, 198, 200)
+
+
 def test_texts_without_names_are_here_once(model: Path, tmp_path: Path):
     collection = Collection.open(tmp_path / "c", model)
     assert collection.add(["a red road", "a red road", "a blue road"]).duplicates == 1

@@ -350,6 +350,14 @@ def test_verify_finds_one_gradient_for_all_cuts(family: str, tmp_path: Path):
     assert found[0]["difference"] == 0 and found[6]["loss"] != found[0]["loss"]
 
 
+def test_verify_of_a_run_that_goes_on_from_a_model(tmp_path: Path):
+    recipe = str(recipe_of(tmp_path, "next-token"))
+    train(recipes.load(recipe, ["train.steps=1"]), tmp_path / "run")
+    folder = f"model={{folder: {tmp_path / 'run' / 'model'}}}"
+    found = verify(recipes.load(recipe, [folder]), tmp_path / "on")
+    assert len(found) == 12 and max(row["difference"] for row in found) <= TOLERANCE
+
+
 def test_the_whole_steps_gradient_is_that_of_a_plain_loop_in_float64(tmp_path: Path):
     from tercet.jobs.verify import CUTS, gradients
     from tercet.model import flatten

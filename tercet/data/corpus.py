@@ -37,13 +37,20 @@ class Corpus:
 
     @classmethod
     def open(
-        cls, folder: Path | str, *, tokenizer: Tokenizer | None = None, verify: bool = False
+        cls,
+        folder: Path | str,
+        *,
+        tokenizer: Tokenizer | None = None,
+        verify: bool = False,
+        talks: bool = False,
     ) -> Corpus:
         """tokenizer: the one that a model has; verify: read all the files and hold them to their
-        checksums, not only to their sizes.
+        checksums, not only to their sizes; talks: one of conversations will do, whose numbers are
+        no tokens (instructions.py).
 
-        Raises InputError for a folder without a finished corpus, for a file that is missing, cut
-        short or altered, and where the tokenizer is not the one that made the tokens.
+        Raises InputError for a folder without a finished corpus, or of conversations, for a file
+        that is missing, cut short or altered, and where the tokenizer is not the one that made the
+        tokens.
         """
         folder = Path(folder)
         if (folder / UNFINISHED).exists() and not (folder / MANIFEST).exists():
@@ -52,6 +59,11 @@ class Corpus:
                 " 'tercet data prepare' again, it goes on from where it was"
             )
         manifest = Manifest.read(folder)
+        if manifest.marked and not talks:
+            raise InputError(
+                f"{folder}: holds {manifest.kind}, compiled to tune a model on; name data of texts "
+                "or pairs"
+            )
         if tokenizer is not None and tokenizer.hash != manifest.tokenizer_hash:
             raise InputError(
                 f"{folder}: was prepared with another tokenizer (its hash is"
@@ -64,7 +76,7 @@ class Corpus:
         if verify:
             for split in (split for splits in facts.values() for split in splits):
                 for shard in (split.index, *split.shards):
-                    mapped_size = INDEX if shard is split.index else token_type(manifest.vocab_size)
+                    mapped_size = INDEX if shard is split.index else token_type(manifest.numbers)
                     mapped(folder / shard.file, mapped_size, shard.tokens)
                     check_seal(folder, shard)
         sources = {
@@ -124,7 +136,7 @@ class Corpus:
 
 
 def _tokens(folder: Path, manifest: Manifest, facts: SplitFacts) -> Tokens:
-    kind = token_type(manifest.vocab_size)
+    kind = token_type(manifest.numbers)
     index = mapped(folder / facts.index.file, INDEX, facts.documents)
     shards = [mapped(folder / shard.file, kind, shard.tokens) for shard in facts.shards]
     starts = np.ascontiguousarray(index["start"], np.int64)

@@ -157,14 +157,14 @@ def _all_of(read: Texts | Pairs, share: float, tally: Tally) -> Iterator[Item]:
         for document in read.documents(tally):
             place = (document.source, document.number)
             data, digest = _encoded(document.text, *place)
-            held_out = held_out if document.part else _falls_out(digest, share)
+            held_out = held_out if document.part else falls_out(digest, share)
             begins = document.part == 0
             yield Item(document.text, begins, held_out, False, *place, len(data), digest)
         return
     for pair in text_pairs(read.source, read.target, files=read.files, tally=tally):
         place = (pair.file, pair.number)
         data, digest = _encoded(pair.source, *place)
-        held_out = _falls_out(digest, share)
+        held_out = falls_out(digest, share)
         yield Item(pair.source, True, held_out, False, *place, len(data), digest)
         data, digest = _encoded(pair.target, *place)
         yield Item(pair.target, True, held_out, True, *place, len(data), digest)
@@ -200,5 +200,6 @@ def _encoded(text: str, file: str, number: int) -> tuple[bytes, bytes]:
     return data, hashlib.sha256(data).digest()
 
 
-def _falls_out(digest: bytes, share: float) -> bool:
+def falls_out(digest: bytes, share: float) -> bool:
+    """Whether a text with this digest is among the share that is for validation."""
     return int.from_bytes(digest[:8]) < share * 2**64

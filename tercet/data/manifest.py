@@ -21,6 +21,7 @@ from tercet.files import written
 MANIFEST = "manifest.json"
 FORMAT = 1
 SPLITS = ("train", "validation")
+TALKS, CHOICES = "conversations", "preferences"  # kinds
 SHARES = (0, 5, 25, 50, 75, 95, 99, 100)  # per cent of the documents
 
 
@@ -65,7 +66,8 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """kind: "text", or "pairs", where documents alternate source, target.
+    """kind: "text", or "pairs", where documents alternate source, target; "conversations", or
+    "preferences", where they alternate chosen, rejected: see instructions.py.
 
     settings    what the corpus was made from: tokenizer, files with their checksums, splitting
     """
@@ -76,6 +78,16 @@ class Manifest:
     separator: int | None
     settings: dict[str, Any]
     sources: dict[str, SourceFacts]
+
+    @property
+    def marked(self) -> bool:
+        """Whether a number says, beside the token, whether it is learned."""
+        return self.kind in (TALKS, CHOICES)
+
+    @property
+    def numbers(self) -> int:
+        """How many there can be in a shard: tokens, or tokens that are learned and not."""
+        return self.vocab_size * (2 if self.marked else 1)
 
     def write(self, folder: Path) -> None:
         plain = {"format": FORMAT, **asdict(self)}

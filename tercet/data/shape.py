@@ -32,7 +32,7 @@ class Batch:
 
     ``source`` and its layout are what the encoder of an encoder-decoder reads. ``types``: which
     text of a pair each token belongs to. ``groups``: how many sequences, one behind the other,
-    belong together, where that is what is to be learned.
+    belong together, where that is what is to be learned; ``labels`` are what is known of them.
     """
 
     tokens: Tensor  # (N,)
@@ -42,7 +42,7 @@ class Batch:
     source: Tensor | None = None  # (M,)
     source_layout: Layout | None = None
     types: Tensor | None = None  # (N,)
-    labels: Tensor | None = None  # (B,), or (B, labels), or (groups,)
+    labels: Tensor | None = None  # (B,), (B, labels) or (groups,)
     groups: tuple[int, ...] = ()
     keys: tuple[tuple[int, ...], ...] = ()  # the key of each sample
 

@@ -257,7 +257,8 @@ def write_adapter(
             module = link.theirs.removesuffix(".weight")
             pairs[module], scales[module] = _joined(network, names, layers)
     state, tensors = _plain_state(network), {}
-    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    named = network.named_parameters(remove_duplicate=False)
+    trained = {name for name, p in named if p.requires_grad}
     whole = {_saved(link) for link in links if trained & set(link.ours)}
     if whole & pairs.keys():
         raise InputError(

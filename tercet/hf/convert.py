@@ -360,6 +360,10 @@ def save_adapter(
             replace(link, theirs=before * link.theirs.startswith("pooler.") + link.theirs)
             for link in links
         ]
+    if config.tie_embeddings and network.tokens.weight.requires_grad:
+        # peft ties no copies: what was trained must stand in both places
+        untied = _spelt(config.replace(tie_embeddings=False), extras)[1]
+        links += [link for link in untied if OUTPUT in link.ours]
     with written_folder(folder, instead_of=FILES) as scratch, torch.no_grad():
         write_json(scratch / CONFIG, values)
         write_adapter(network, scratch, links, base=base, heads=config.heads)

@@ -145,7 +145,7 @@ def show(
         from tercet.jobs.run import Run
 
         folder = Run.open(folder).place
-    corpus = Corpus.open(folder, verify=verify)
+    corpus = Corpus.open(folder, verify=verify, talks=True)
     if document is None:
         _summary(corpus, json)
         return
@@ -155,7 +155,8 @@ def show(
         raise InputError(
             f"--document {document} is outside 0..{len(tokens) - 1}, the {split} documents"
         )
-    ids = tokens.document(document).tolist()
+    numbers = tokens.document(document)
+    ids = (numbers >> 1 if corpus.manifest.marked else numbers).tolist()
     target = corpus.manifest.kind == "pairs" and document % 2
     tokenizer = corpus.tokenizer.target if target else corpus.tokenizer
     text, origin = tokenizer.decode(ids, skip_special=False), corpus.origin(name, split, document)

@@ -42,7 +42,7 @@ def texts(run: Run, step: int) -> Iterator[dict[str, Any]]:
             "tokens": sample.n_tokens,
             "text": tokenizer.decode(sample.ids.tolist(), skip_special=False),
             "second": None if second is None else other.decode(second.tolist(), skip_special=False),
-            "label": sample.label,
+            "label": sample.label if isinstance(sample.label, int | None) else None,
         }
 
 

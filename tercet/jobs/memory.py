@@ -56,9 +56,10 @@ def need(run: Run, recipe: RunRecipe | None = None) -> Need:
     total = plans[0].total
     readings = 2 if run.recipe.objective.r_drop else 1  # R-Drop reads every text twice
     copies = (run.recipe.train.ema is not None) + (run.recipe.train.average_last or 0)
+    learned = run.learned(total.parameters) / total.parameters
     return Need(
         total.parameters,
-        total.weights * (1 + copies) + total.gradients + total.optimizer,
+        int(total.weights * (1 + copies * learned) + learned * (total.gradients + total.optimizer)),
         readings * max(activations),
         float(readings * sum(made.total.training_flops for made in plans)),
         sum(batch.n_tokens for batch in batches),

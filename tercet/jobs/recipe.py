@@ -92,6 +92,8 @@ def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 def family(recipe: RunRecipe) -> str:
     """The family that the objective trains."""
+    if recipe.objective.tunes:
+        return "decoder"
     return {"next-token": "decoder", "masked": "encoder"}.get(
         recipe.objective.kind, "encoder-decoder"
     )

@@ -44,6 +44,10 @@ from tercet.report import (
 from tercet.train.log import Row
 from tercet.train.progress import clock
 
+SEEN = {
+    "accuracy": "Pairs of which the chosen answer has gained more",
+    "margin": "How much more, times beta",
+}
 SHOWN = 8  # earlier samples of a prompt, and skipped steps
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))  # of training time
 VERBS = {"decoder": "generate", "encoder": "fill", "encoder-decoder": "translate"}
@@ -104,7 +108,9 @@ def _facts(now: Summary) -> Html:
     left = (now.steps - now.step) * now.seconds / now.step if now.steps and now.step else 0.0
     items = []
     if now.validation is not None:
-        note = f"step {now.best_step:,}, perplexity {math.exp(min(now.validation, 700.0)):,.2f}"
+        note = f"step {now.best_step:,}"
+        if now.recipe.objective.kind != "prefer":
+            note += f", perplexity {math.exp(min(now.validation, 700.0)):,.2f}"
         items.append(Fact(f"{now.validation:.4f}", "best validation loss", note))
     if now.loss is not None:
         items.append(Fact(f"{now.loss:.4f}", "training loss", "mean of the last 20 steps"))
@@ -134,7 +140,7 @@ def _learning(story: Story) -> list[Html | str]:
             ],
             title=f"Loss by {name}",
             x=name,
-            y="nats a target",
+            y=f"nats a {'pair' if story.now.recipe.objective.kind == 'prefer' else 'target'}",
         )
         for name, x, places in (
             ("step", story.steps, at),
@@ -145,11 +151,22 @@ def _learning(story: Story) -> list[Html | str]:
             ),
         )
     )
-    parts = [name for name in (story.lines["step"] or [{}])[0] if name.startswith("loss_")]
+    names = (story.lines["step"] or [{}])[0]
+    parts = [name for name in names if name.startswith("loss_")]
     terms = [story.curve(name, f"term {name.removeprefix('loss_')}") for name in parts]
     drawn = [in_stretches(term, story.size) for term in terms]
     more = [line_plot(drawn, title="The terms of the training loss", y="nats a target")]
-    return [_said(story), side_by_side(by_step, by_time, *(more if parts else []))]
+    more = [*(more if parts else []), *(_of_pairs(story, name) for name in SEEN if name in names)]
+    return [_said(story), side_by_side(by_step, by_time, *more)]
+
+
+def _of_pairs(story: Story, name: str) -> Html:
+    """What an objective over pairs of answers has seen beside its loss."""
+    at, found = story.column("step", "evaluation"), story.column(name, "evaluation")
+    drawn = [in_stretches(story.curve(name, "training"), story.size)]
+    return line_plot(
+        [*drawn, Series("validation", at, found, points=True)], title=SEEN[name], y=name
+    )
 
 
 def _said(story: Story) -> str:
@@ -199,7 +216,8 @@ def _samples(story: Story) -> list[Html | str]:
     for row in story.lines["sample"]:
         by_prompt[row["prompt"]].append(row)
     found: list[Html | str] = []
-    between = "" if story.now.family == "decoder" else "\n"  # a decoder goes on with the prompt
+    goes_on = story.now.family == "decoder" and not story.now.recipe.objective.tunes
+    between = "" if goes_on else "\n"
     for prompt, written in by_prompt.items():
         *earlier, last = [
             sample(prompt + between, row["text"], note=f"step {row['step']:,}") for row in written
@@ -259,7 +277,7 @@ def _data(story: Story) -> list[Html | str]:
     from tercet.jobs.run import Run
 
     recipe = story.now.recipe
-    path = Run(story.folder, recipe).place / "manifest.json"
+    path = Run.of(story.folder, recipe).place / "manifest.json"
     if not path.exists():
         return ["The data is not prepared yet."]
     with undamaged(path):

@@ -80,7 +80,14 @@ class Run:
             raise InputError(
                 f"{folder} holds no run (no {recipes.RECIPE}); name a folder of tercet train"
             )
-        return cls(folder, recipes.load(str(path)))
+        return cls.of(folder, recipes.load(str(path)))
+
+    @classmethod
+    def of(cls, folder: Path, recipe: RunRecipe) -> Run:
+        """A run of the kind that its objective wants."""
+        from tercet.jobs.tuning import Tuning
+
+        return (Tuning if recipe.objective.tunes else Run)(folder, recipe)
 
     # what it reads ---------------------------------------------------------------------------
 
@@ -89,7 +96,7 @@ class Run:
         a run goes on without them."""
         if (self.place / MANIFEST).exists():
             return False
-        wanted = self.recipe.tokenizer
+        wanted = self.recipe.vocabulary
         places = [place for place in (wanted.folder, self.recipe.model.folder) if place]
         if self.place != self.folder / "data":
             Corpus.open(self.place)  # which says what is missing
@@ -106,6 +113,10 @@ class Run:
             tokenizer = Learn(kind, wanted.vocab_size, self._special(), wanted.lowercase)
         prepare(self.folder / "data", sources, tokenizer, progress=progress)
         return True
+
+    def verify_data(self) -> None:
+        """Holds each byte of what was prepared to its checksum. Raises InputError."""
+        Corpus.open(self.place, verify=True)
 
     def _special(self) -> str | Special:
         """The special tokens that a tokenizer for this objective needs."""
@@ -129,7 +140,7 @@ class Run:
         if self.place == self.folder / "data":
             return Corpus.open(self.place)
         whole = Corpus.open(self.place)
-        for folder in (self.recipe.tokenizer.folder, self.recipe.model.folder):
+        for folder in (self.recipe.vocabulary.folder, self.recipe.model.folder):
             if folder is not None:
                 Corpus.open(self.place, tokenizer=Tokenizer.load(folder))
         pairs = self.recipe.objective.kind == "pairs"
@@ -195,6 +206,11 @@ class Run:
             )
         masking = Masking.of(tokenizer, rate=objective.rate, whole_words=objective.whole_words)
         return Masked(masking, self.recipe.seed, next_sentence=objective.next_sentence)
+
+    def about(self) -> str | None:
+        """What was left out, or what else must not go without a word."""
+        left_out = self.draw().left_out
+        return left_out and f"{left_out:,} pairs longer than objective.length are left out" or None
 
     def stream(self, *, rank: int = 0, world: int = 1) -> Stream:
         micro = self.recipe.batch.micro_tokens
@@ -314,11 +330,28 @@ class Run:
             return self.start.network.to(self.device)
         return build(self.config, self.recipe.seed).to(self.device)
 
+    def model(self, network: Network) -> LanguageModel:
+        """A network of this run as what can be used and saved."""
+        return LanguageModel(network, self.tokenizer)
+
+    def prompt(self, text: str) -> str:
+        """What the model reads where the recipe's ``evaluate.prompts`` have this."""
+        return text
+
     @property
     def objective(self) -> Objective:
         wanted = self.recipe.objective
         tokens = CrossEntropy(wanted.smoothing, wanted.r_drop)
         return NextSentence(tokens) if wanted.next_sentence else tokens
+
+    def learned(self, parameters: int) -> int:
+        """How many of so many parameters learn."""
+        return parameters
+
+    @property
+    def measure(self) -> Objective:
+        """What the validation split is measured by."""
+        return CrossEntropy()
 
     def optimizer(self, network: Network) -> Optimizer:
         train = self.recipe.train

@@ -15,7 +15,10 @@ from typing import Any
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 
-OBJECTIVES = ("next-token", "masked", "spans", "pairs")
+TUNING = ("instruct", "prefer")  # read conversations, and begin with a model
+OBJECTIVES = ("next-token", "masked", "spans", "pairs", *TUNING)
+OVERFLOWS = ("leave-out", "keep-start", "error")
+PRECISIONS = ("float32", "int8", "int4")
 PACKINGS = ("documents", "rows")
 MASK = "[MASK]"  # in prompts, however the tokenizer spells it
 TOKENIZERS = ("bytes", "characters", "bpe", "wordpiece", "unigram")
@@ -63,9 +66,11 @@ class Model:
     preset: str | None = None
     folder: str | None = None
     change: dict[str, Any] = field(default_factory=dict)  # fields of TransformerConfig
+    precision: str = "float32"  # or int8, int4: of the frozen weights below train.lora
 
     def __post_init__(self) -> None:
         _one_of(self, "model", "preset", "folder")
+        choice("model.precision", self.precision, PRECISIONS)
         if self.folder and self.change:
             raise InputError("model: a folder's network cannot be changed; drop `change`")
         known = [f.name for f in dataclasses.fields(TransformerConfig)]
@@ -91,14 +96,16 @@ class Vocabulary:
 @dataclass(frozen=True)
 class Data:
     """One source of texts, or of pairs: then ``source`` and ``target`` are two files, line by line,
-    or the columns of ``files``. Or one that ``tercet data prepare`` has tokenised already: of its
-    folder ``prepared`` the source of this name, or the only one."""
+    or the columns of ``files``; or of conversations, whose ``form`` is known by their columns. Or
+    one that ``tercet data prepare`` has tokenised already: of its folder ``prepared`` the source of
+    this name, or the only one."""
 
     prepared: str | None = None
     files: list[str] = field(default_factory=list)
     weight: float = 1.0  # its share of every step, where there are several
     split: str = "file"  # what a document is: file, line, paragraph, or how its title begins
     column: str = "text"  # of tables
+    form: str | None = None  # of conversations: alpaca, sharegpt, messages, preference ...
     source: str | None = None
     target: str | None = None
     validation: float | list[str] = 0.05  # a share of the documents, or files of their own
@@ -142,6 +149,8 @@ class Objective:
     whole_words: bool = False
     next_sentence: bool = False
     span: float = 3.0  # mean length
+    overflow: str = "leave-out"  # of conversations beyond length; or keep-start, error
+    beta: float = 0.1  # prefer: how dear it is to leave the model that the run began with
 
     def __post_init__(self) -> None:
         choice("objective.kind", self.kind, OBJECTIVES)
@@ -165,6 +174,21 @@ class Objective:
             raise InputError(f"objective.length {self.length} must be 2 or more tokens")
         if self.span < 1:
             raise InputError(f"objective.span {self.span} must be 1 token or more")
+        choice("objective.overflow", self.overflow, OVERFLOWS)
+        if not self.beta > 0:
+            raise InputError(f"objective.beta {self.beta} must be above 0, such as 0.1")
+        if self.tunes and self.packing != "documents":
+            raise InputError(
+                f"objective.packing {self.packing!r}: conversations do not see each other; leave "
+                "it out"
+            )
+        if self.kind == "prefer" and self.r_drop:
+            raise InputError(f"objective.r_drop {self.r_drop} is not for kind prefer; leave it out")
+
+    @property
+    def tunes(self) -> bool:
+        """Whether it reads conversations."""
+        return self.kind in TUNING
 
 
 @dataclass(frozen=True)
@@ -176,6 +200,16 @@ class Batch:
 
     def __post_init__(self) -> None:
         positive(self, "batch", "tokens", "micro_tokens")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter learns, and the head; the body stays (``tercet.LoRA``)."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=lambda: ["all"])  # or q, k, v, o, gate, up, down
 
 
 @dataclass(frozen=True)
@@ -200,6 +234,7 @@ class Train:
     spike: float = 10.0
     ema: float | None = None
     average_last: int | None = None  # snapshots, one at each evaluation
+    lora: Lora | None = None  # instruct and prefer: rank, alpha, dropout, targets
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.budget is None):
@@ -241,8 +276,8 @@ class RunRecipe:
     """One run."""
 
     model: Model
-    tokenizer: Vocabulary
     data: dict[str, Data]  # by name; one source may stand by itself
+    tokenizer: Vocabulary | None = None  # None: that of the model's folder
     objective: Objective = Objective()
     batch: Batch = Batch()
     train: Train = field(default_factory=lambda: Train(steps=1000))
@@ -254,12 +289,17 @@ class RunRecipe:
     def __post_init__(self) -> None:
         if not self.data:
             raise InputError("data: name at least one source")
+        self._check_tuning()
+        if self.objective.tunes:
+            return
+        if self.tokenizer is None and self.model.folder is None:
+            raise InputError("tokenizer is missing")
         if len(places := {data.prepared for data in self.data.values()}) > 1:
             raise InputError(
                 f"data: prepared {', '.join(map(str, places))}; all sources lie in one folder, or "
                 "none is prepared"
             )
-        if None not in places and self.tokenizer.folder is None and self.model.folder is None:
+        if None not in places and not (self.vocabulary.folder or self.model.folder):
             raise InputError(
                 "tokenizer: prepared data has its own; set tokenizer.folder to "
                 f"{Path(str(places.pop())) / 'tokenizer'}"
@@ -278,3 +318,36 @@ class RunRecipe:
                 raise InputError(
                     f"evaluate.prompts {prompt!r} leaves nothing to fill in; put {MASK} into it"
                 )
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer, of the model's folder where the recipe names none."""
+        return self.tokenizer or Vocabulary(folder=self.model.folder)
+
+    def _check_tuning(self) -> None:
+        """What belongs to conversations alone, and what they exclude."""
+        kind, tunes = self.objective.kind, self.objective.tunes
+        if tunes and (self.model.folder is None or self.tokenizer is not None):
+            raise InputError(
+                f"objective.kind {kind!r} begins with a model and its tokenizer: set model.folder, "
+                "and leave tokenizer out"
+            )
+        for name, data in self.data.items():
+            plain = Data(files=["x"], validation=data.validation, weight=data.weight)
+            other = [n for n in vars(data) if getattr(data, n) != getattr(plain, n)]
+            bad = set(other) - {"files", "form"} if tunes else set(other) & {"form"}
+            if bad:
+                raise InputError(
+                    f"data.{name}: {', '.join(sorted(bad))} is not for objective.kind {kind!r}; "
+                    "leave it out"
+                )
+        if not tunes and (self.train.lora or self.model.precision != "float32"):
+            raise InputError(
+                f"train.lora and model.precision are for {' and '.join(TUNING)}, not for "
+                f"objective.kind {kind!r}; leave them out"
+            )
+        if self.model.precision != "float32" and self.train.lora is None:
+            raise InputError(
+                f"model.precision {self.model.precision!r}: weights of a few bits do not learn; "
+                "set train.lora, or leave precision out"
+            )

@@ -47,7 +47,7 @@ def run(
     print: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Pretrain an encoder, a decoder or an encoder-decoder on your own files.
+    """Pretrain an encoder, a decoder or an encoder-decoder on your own files, or tune a decoder.
 
     Ctrl-C saves; the same command with --resume goes on, bit for bit as if it had not stopped.
     Under torchrun every process takes its share of each step.
@@ -83,7 +83,7 @@ def train(
     from tercet.jobs.run import Run
     from tercet.train import world
 
-    Run(folder, wanted).check()
+    Run.of(folder, wanted).check()
     with world() as here, ExitStack() as stack:
         if here.rank == 0:
             stack.enter_context(locked(folder))
@@ -93,12 +93,11 @@ def train(
             return "the run is complete" if here.rank == 0 else None
         run = Run.open(folder)
         if here.rank == 0:
-            from tercet.data.corpus import Corpus
             from tercet.jobs.data_progress import Display
 
             with Display(quiet=quiet) as display:
-                if not run.prepare(display):  # it lay there: each byte is held to its checksum
-                    Corpus.open(run.place, verify=True)
+                if not run.prepare(display):  # it lay there
+                    run.verify_data()
         here.any(False)
         state = _fitting(run, here, quiet=quiet or here.rank > 0, fit=fit)
         return _sentence(state) if here.rank == 0 else None
@@ -203,8 +202,9 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
     if run.recipe.train.compile and (why := compile_blocks(network)) and not quiet:
         say(why)
     stream = run.stream(rank=world.rank, world=world.size)
-    if (left_out := stream.draw.left_out) and not quiet:
-        say(f"{left_out:,} pairs longer than objective.length are left out")
+    if (about := run.about()) and not quiet:
+        say(about)
+    told = {"about": about} if about else {}
     state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / "log.jsonl", "plan")}
     first = world.rank == 0
     if not any(batch.n_targets for batch in run.validation()):
@@ -218,7 +218,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
             log = stack.enter_context(
                 Log(path, step=state.step, board=_board(run.folder, state.step))
             )
-            log("event", state.step, **_beginning(network, state, world))
+            log("event", state.step, **_beginning(network, state, world), **told)
         watch = stack.enter_context(Watch(run.folder.name, quiet=quiet, share=_share(run, quiet)))
         save: Callable[[State], None] = checkpoints.save if first else (lambda state: None)
         actions = [(1, watch), (1, lambda state: keep_pages())]  # behind a step that had room
@@ -291,12 +291,10 @@ def _share(run: Run, quiet: bool) -> float | None:
 
 def _save_best(run: Run, network: Any, averages: Any, checkpoints: Any, state: State) -> None:
     """The folder of the model: the weights of the best evaluation."""
-    from tercet.language_model import LanguageModel
-
     if state.best_step is not None and state.best_step != state.step:
         checkpoints.load(state.best_step)
     with averages.applied():
-        LanguageModel(network, run.tokenizer).save(run.folder / "model")
+        run.model(network).save(run.folder / "model")
     with written(run.folder / RESULT) as draft:
         facts = {"step": state.step, "best_step": state.best_step, "loss": state.best}
         facts |= {"seconds": state.seconds, "tokens": state.tokens, "stopped": state.stopped}

@@ -16,7 +16,7 @@ from tercet.jobs.settings import MASK
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.train import Averages, Log, State, World
-from tercet.train.objectives import cross_entropy
+from tercet.train.loop import seen
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class Validation:
     def __call__(self, state: State) -> None:
         self.network.eval()
         with self.averages.applied():
-            loss = self.world.first(validation_loss(self.run, self.network))
+            facts = validation_facts(self.run, self.network)
+            loss = self.world.first(facts.pop("loss"))
             samples = self._samples() if self.log is not None else []
         self.network.train()
         if self.log is not None:
-            self.log("evaluation", state.step, loss=loss, perplexity=math.exp(min(loss, 700.0)))
+            self.log("evaluation", state.step, loss=loss, **facts)
             for prompt, text in samples:
                 self.log("sample", state.step, prompt=prompt, text=text)
         loss = loss if math.isfinite(loss) else math.inf
@@ -59,13 +60,15 @@ class Validation:
         asked = self.run.recipe.evaluate
         if not asked.prompts:
             return []
-        model = LanguageModel(self.network, self.run.tokenizer)
+        model = self.run.model(self.network)
         if "fill" in model.can:
             return [(p, _filled(model, p)) for p in asked.prompts]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CutWarning)  # the prompt may slide out of sight
             answers = model.generate(
-                asked.prompts, max_new_tokens=asked.max_new_tokens, overflow="slide"
+                [self.run.prompt(text) for text in asked.prompts],
+                max_new_tokens=asked.max_new_tokens,
+                overflow="slide",
             )
         return [(p, answer.error or str(answer)) for p, answer in zip(asked.prompts, answers)]
 
@@ -83,13 +86,21 @@ def _filled(model: LanguageModel, prompt: str) -> str:
 
 def validation_loss(run: Run, network: Network) -> float:
     """Nats a target over the validation split, without smoothing or dropout."""
-    total, targets = 0.0, 0
+    return validation_facts(run, network)["loss"]
+
+
+def validation_facts(run: Run, network: Network) -> dict[str, float]:
+    """The loss, and the perplexity where it is one of tokens, else what the objective sees."""
+    objective, total = run.measure, 0.0
+    targets = torch.zeros(1, dtype=torch.float64)
     with torch.inference_mode():
         for batch in run.validation():
-            total += float(cross_entropy(network, batch))
-            targets += batch.n_targets
+            total += float(objective(network, batch))
+            targets += batch.counts[0]
     if not targets:
         raise InputError(
             "the validation split has no targets; give longer texts or a larger share to validation"
         )
-    return total / targets
+    loss = total / float(targets)
+    beside = seen(objective, targets, World())
+    return {"loss": loss, **(beside or {"perplexity": math.exp(min(loss, 700.0))})}

@@ -101,7 +101,7 @@ def verify(wanted: RunRecipe, folder: Path, step: int = 0) -> list[dict[str, Any
     from tercet.jobs.run import Run
     from tercet.jobs.train import compare
 
-    run = Run(folder, wanted)
+    run = Run.of(folder, wanted)
     run.check()
     if (folder / recipes.RECIPE).exists():  # a run, which stays as it is
         compare(recipes.load(str(folder / recipes.RECIPE)), wanted, folder)
@@ -174,6 +174,7 @@ def _gradients(run: Run, cut: Cut, step: int, world: Any) -> tuple[float, Tensor
     from tercet.train.loop import accumulate, count_targets
 
     network = run.network()
+    network.zero_grad()  # of the cuts before, where a folder's network is one object
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

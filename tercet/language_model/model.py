@@ -112,14 +112,16 @@ class LanguageModel:
         an adapted model, the adapter in peft's format, which names the folder of its base;
         ``merged().save`` writes it whole.
 
-        Raises InputError for weights of a few bits, which are for use alone, and for an adapter
-        whose base was never a folder.
+        Raises InputError for weights of a few bits, which are for use alone (an adapter over them
+        is saved), and for an adapter whose base was never a folder.
         """
-        if any(isinstance(module, PackedLinear) for module in self.network.modules()):
+        adapted = bool(adapters(self.network))
+        packed = any(isinstance(module, PackedLinear) for module in self.network.modules())
+        if packed and not adapted:
             raise InputError(
                 "a model in int8 or int4 is not saved; load it in float32 and save that"
             )
-        if adapted := bool(adapters(self.network)):
+        if adapted:
             if self.base is None:
                 raise InputError(
                     "an adapter names the folder of its base, and this base has none; save the "

@@ -32,7 +32,7 @@ class Linear(nn.Linear):
 
 
 class PackedLinear(nn.Module):
-    """x W' + b with W in 8 or 4 bits, for inference alone; the bias stays float32."""
+    """x W' + b with W in 8 or 4 bits, which does not learn; the bias stays float32."""
 
     def __init__(self, packed: Packed, bias: Tensor | None) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class PackedLinear(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.detach().float().contiguous())
 
     def forward(self, x: Tensor) -> Tensor:  # (N, D) -> (N, M)
-        return product(x, self.parts)
+        return _Frozen.apply(x, self) if _goes_back(x) else product(x, self.parts)  # type: ignore
 
     @property
     def parts(self) -> tuple[Packed, Tensor | None]:
@@ -59,7 +59,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def together(x: Tensor, *layers: nn.Module) -> list[Tensor]:
     """What each layer makes of the same x (N, D)."""
-    if (few := _packed(layers)) is not None:
+    if not _goes_back(x) and (few := _packed(layers)) is not None:
         return list(product(x, *few).split([packed.outputs for packed, _ in few], 1))
     plain = [layer for layer in layers if _plain(layer)]
     if len(plain) < len(layers) or not all(_by_hand(x, layer.weight) for layer in plain):
@@ -72,7 +72,7 @@ def together(x: Tensor, *layers: nn.Module) -> list[Tensor]:
 def inner(x: Tensor, kind: str, *layers: nn.Module) -> Tensor | None:
     """act(up(x)), or of two layers act(gate(x)) up(x), (N, D) -> (N, F); None where the activation
     must be computed by itself."""
-    few = _packed(layers)
+    few = None if _goes_back(x) else _packed(layers)
     return None if few is None else product(x, *few, activation=kind, gated=len(few) == 2)
 
 
@@ -88,6 +88,11 @@ def activated(h: Tensor, gate: Tensor | None, kind: str, down: nn.Module) -> Ten
 def _packed(layers: Sequence[nn.Module]) -> list[tuple[Packed, Tensor | None]] | None:
     few = [layer.parts for layer in layers if type(layer) is PackedLinear and not heard(layer)]
     return few if len(few) == len(layers) else None
+
+
+def _goes_back(x: Tensor) -> bool:
+    """Whether what learns lies below."""
+    return torch.is_grad_enabled() and x.requires_grad
 
 
 def heard(module: nn.Module) -> bool:
@@ -116,6 +121,22 @@ def _kind(x: Tensor) -> torch.dtype:
 
 def _bias_gradient(g: Tensor, bias: bool) -> Tensor | None:
     return g.sum(0, dtype=torch.promote_types(g.dtype, torch.float32)) if bias else None
+
+
+class _Frozen(torch.autograd.Function):
+    """A product with weights of a few bits, and the gradient of x under what the bits stand for:
+    straight through the rounding of x (Bengio et al. 2013)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: PackedLinear) -> Tensor:
+        ctx.packed = layer.packed
+        return product(x, layer.parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Gradients:
+        g = gradients[0]
+        return (g.float() @ ctx.packed.unpacked()).to(g.dtype), None
 
 
 class _Products(torch.autograd.Function):

@@ -39,6 +39,7 @@ CHATML = """\
 {%- endif %}
 """
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+HASH = "chat_template_hash"  # among the settings of a tuned model's tokenizer
 DEFAULT = "default"
 
 
@@ -86,7 +87,8 @@ class ChatTemplate:
         """The template of a model's folder, ChatML where it has none.
 
         name: which one, where the folder has several; "default" if not given. ChatML's two tokens
-        are added to a tokenizer that lacks them. Raises InputError for a name that is not there.
+        are added to a tokenizer that lacks them. Raises InputError for a name that is not there,
+        and where a model was tuned with another template or tokenizer than its folder holds.
         """
         found = tokenizer.settings.get("chat_template")
         if found is None:
@@ -96,7 +98,20 @@ class ChatTemplate:
             lacking = [token for token in CHATML_TOKENS if token not in tokenizer.special_tokens]
             source = "{{- bos_token }}\n" + CHATML if begins else CHATML
             return cls(source, tokenizer, added=lacking, given=False)
-        return cls(_named(found, name), tokenizer)
+        template, tuned = cls(_named(found, name), tokenizer), tokenizer.settings.get(HASH)
+        if tuned is not None and tuned != template.hash:
+            raise InputError(
+                f"the model was tuned with the chat template {str(tuned)[:12]}, and the folder's "
+                f"template and tokenizer are {template.hash[:12]}; copy the folder anew, or take "
+                f"{HASH} out of tokenizer_config.json to use what is there"
+            )
+        return template
+
+    @property
+    def signed(self) -> Tokenizer:
+        """The tokenizer with the template and its hash in its settings, to be saved with a model
+        that learns with them."""
+        return self.tokenizer.with_special((), **{HASH: self.hash})
 
     @property
     def hash(self) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tercet.train.optimizers import Optimizer
     from tercet.train.parallel import World, world
     from tercet.train.places import Span, Tagging
+    from tercet.train.preference import Preference
     from tercet.train.recorder import Recorder
     from tercet.train.schedules import Schedule
     from tercet.train.state import Recipe, State
@@ -41,6 +42,7 @@ __all__ = [
     "NextSentence",
     "Optimizer",
     "Ordered",
+    "Preference",
     "Ranking",
     "Recipe",
     "Recorder",
@@ -70,6 +72,7 @@ _HOMES = {
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),
     "places": ("Span", "Tagging"),
+    "preference": ("Preference",),
     "recorder": ("Recorder",),
     "schedules": ("Schedule",),
     "state": ("Recipe", "State"),

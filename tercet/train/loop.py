@@ -82,6 +82,7 @@ def fit(
                 norm = recorder.clip(recipe.clip)
             rate = recipe.rate(state.step, state.steps)
             facts = {"loss": float(terms.sum()), "norm": norm, "rate": rate}
+            facts |= seen(objective, targets, world)
             trouble = recorder.note(state, facts, batches, recipe)
             if trouble and recipe.on_trouble == "stop":
                 on_stop(state)
@@ -144,6 +145,16 @@ def _each_alone(
         (part / targets.to(part)).sum().backward()
         sums += part.detach().to(sums)
     return sums
+
+
+def seen(objective: Any, targets: Tensor, world: World) -> dict[str, float]:
+    """What an objective has seen beside its loss since it was asked last, by name and on average;
+    nothing of one that has no words for it."""
+    names = getattr(objective, "seen", ())
+    if not names:
+        return {}
+    sums = world.sum(objective.taken().to(targets))
+    return {name: float(value / targets.sum()) for name, value in zip(names, sums)}
 
 
 def count_targets(batches: Sequence[Batch]) -> Tensor:

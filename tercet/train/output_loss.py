@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from tercet.kernels.linear import rounded_up, times
 from tercet.kernels.softmax import rows
@@ -157,3 +159,20 @@ def _add_products(total: Tensor, logits: Tensor, x: Tensor, *, first: bool) -> N
             total[part].copy_(product)
         else:
             total[part].add_(product)
+
+
+def log_likelihoods(states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    """(n,) float32 natural logarithms of the targets' probabilities, for losses that are no sums
+    over targets. Logits are made a chunk at a time, and again on the way back (Chen et al. 2016).
+    """
+    parts = _parts(len(targets), _rows(weight))
+    found = [
+        checkpoint(_likelihoods, states[p], weight, bias, targets[p], use_reentrant=False)
+        for p in parts
+    ]
+    return torch.cat(found) if found else states.new_zeros(0, dtype=torch.float32)
+
+
+def _likelihoods(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    logits = F.linear(x, weight, bias).float()  # (n, V)
+    return logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]

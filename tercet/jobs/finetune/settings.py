@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from tercet.errors import InputError
-from tercet.jobs.settings import choice, positive
+from tercet.jobs.settings import Lora, choice, positive
 
 CLASS_WEIGHTS = ("none", "balanced", "effective")
 KINDS = ("label", "labels", "number")
@@ -39,16 +39,6 @@ class Data:
                 "best epoch is chosen on it"
             )
         choice("data.overflow", self.overflow, ("keep-start", "keep-end", "middle-out", "error"))
-
-
-@dataclass(frozen=True)
-class Lora:
-    """A low-rank adapter learns, and the head; the body stays (``tercet.LoRA``)."""
-
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    targets: list[str] = field(default_factory=lambda: ["all"])  # or q, k, v, o, gate, up, down
 
 
 @dataclass(frozen=True)
