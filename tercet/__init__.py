@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tercet.config import TransformerConfig
     from tercet.errors import InputError
     from tercet.generate import Grammar, Sampling
-    from tercet.language_model import LanguageModel, Reply, load
+    from tercet.language_model import LanguageModel, Reply, convert, load
     from tercet.model.lora import LoRA
     from tercet.presets import PRESETS, preset
     from tercet.represent.collection import Collection, Hit
@@ -65,6 +65,7 @@ __all__ = [
     "TransformerConfig",
     "Value",
     "cluster",
+    "convert",
     "load",
     "preset",
     "train_tokenizer",
@@ -78,7 +79,7 @@ _HOMES = {
     "config": ("TransformerConfig",),
     "errors": ("InputError",),
     "generate": ("Grammar", "Sampling"),
-    "language_model": ("LanguageModel", "Reply", "load"),
+    "language_model": ("LanguageModel", "Reply", "convert", "load"),
     "model.lora": ("LoRA",),
     "presets": ("PRESETS", "preset"),
     "represent.collection": ("Collection", "Hit"),

@@ -31,6 +31,7 @@ VERBS = {
         "a pretrained model for your task, from labelled rows",
     ),
     "merge": ("tercet.jobs.merge:run", "add an adapter into the weights of its base"),
+    "convert": ("tercet.jobs.convert:run", "a model of another family from the same weights"),
     "runs": ("tercet.jobs.runs:run", "list training runs, or compare them"),
     "report": ("tercet.jobs.report:run", "a page that shows how a run went"),
     "verify": ("tercet.jobs.verify:run", "prove that a step's gradient has no cut in it"),

@@ -6,6 +6,7 @@ import importlib.resources
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,3 +113,24 @@ def test_the_story_goes_on() -> None:
     expected = ", there was a little girl named Lily. She loved to play outside in the park."
     assert str(story).startswith(expected)
     assert "".join(model.stream("Once upon a time", max_new_tokens=40)) == story.text
+
+
+@needs_stories
+def test_a_teller_of_stories_is_itself_again_after_a_visit_to_the_encoders(tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    teller = tercet.load(STORIES)
+    visit = tercet.convert(teller, "encoder")
+    visit.model.save(tmp_path)
+    opened = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path)
+    ids = visit.model.tokenizer.encode("Once upon a [MASK], there was a girl.")
+    with torch.no_grad():
+        theirs = opened(torch.tensor([ids])).logits[0].softmax(-1)
+    hidden = theirs[ids.index(visit.model.tokenizer.mask_id or 0)]
+    ours: Any = visit.model.fill("Once upon a [MASK], there was a girl.", top_k=3)
+    assert np.allclose(hidden.topk(3).values, [one.probability for one in ours], atol=1e-5)
+    back = tercet.convert(tercet.load(tmp_path), "decoder").model
+    for prompt in ("Once upon a time", "The dog"):
+        wanted = teller.generate(prompt, max_new_tokens=20)
+        assert back.generate(prompt, max_new_tokens=20).ids == wanted.ids

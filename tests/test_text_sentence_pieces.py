@@ -183,3 +183,35 @@ def test_what_cannot_be_read_is_named(unigram, translator, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(InputError, match=r"spiece\.model.*tercet\[translate\]"):
         Tokenizer.load(unigram)
+
+
+@pytest.mark.parametrize("around", [([], []), (["<s>"], []), ([], ["</s>"]), (["<s>"], ["</s>"])])
+def test_what_stands_around_a_text_can_be_changed(pairs, tmp_path, around):
+    old = Tokenizer.load(pairs)
+    new = old.dressed(*around)
+    new.save(tmp_path / "new")
+    before, after = ([old.id_of(token) for token in tokens] for tokens in around)
+    plain = old.encode("Hello world", special=False)
+    for tokenizer in (new, Tokenizer.load(tmp_path / "new")):
+        assert tokenizer.encode("Hello world") == [*before, *plain, *after]
+    with pytest.raises(InputError, match="one token before a text"):
+        old.dressed(["<s>", "<s>"], [])
+
+
+def test_of_two_models_an_encoder_can_be_had_and_no_decoder(translator, tmp_path):
+    from tercet.config import TransformerConfig
+    from tercet.language_model import LanguageModel, convert, load
+    from tercet.model import build
+
+    tokenizer = Tokenizer.load(translator)
+    config = TransformerConfig(
+        vocab_size=tokenizer.vocab_size, context_length=32, d_model=16, d_ff=16, n_heads=2,
+        encoder_layers=1, decoder_layers=1, start_id=tokenizer.pad_id,
+    )  # fmt: skip
+    both = LanguageModel(build(config), tokenizer)
+    with pytest.raises(InputError, match=r"target\.spm"):
+        convert(both, "decoder")
+    convert(both, "encoder").model.save(tmp_path)
+    encoder = load(tmp_path)
+    assert encoder.tokenizer.encode("Hello world") == tokenizer.encode("Hello world")
+    assert encoder.tokenizer.mask_id == tokenizer.vocab_size and encoder.fill("Hello [MASK]")

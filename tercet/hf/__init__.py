@@ -1,12 +1,14 @@
 """All that knows Hugging Face's spelling: folders in and out, and names of the hub."""
 
 from tercet.hf.adapters import base_of, is_adapter
+from tercet.hf.configs import OURS
 from tercet.hf.convert import config_of, load, row_for, save, save_adapter
 from tercet.hf.embedding import EmbeddingSettings
 from tercet.hf.extras import Extras
 from tercet.hf.hub import find, find_settings
 
 __all__ = [
+    "OURS",
     "EmbeddingSettings",
     "Extras",
     "base_of",

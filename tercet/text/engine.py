@@ -43,6 +43,9 @@ class Engine(Protocol):
         self, parts: Sequence[Part], controls: frozenset[str]
     ) -> tuple[list[int], list[tuple[int, int]]]: ...
     def with_special(self, tokens: Sequence[str]) -> "Engine": ...
+    def dressed(
+        self, before: Sequence[str], after: Sequence[str]
+    ) -> tuple["Engine", dict[str, Any]]: ...
     def decode(self, ids: Sequence[int], skip_special: bool) -> str: ...
     def token(self, token_id: int) -> str | None: ...
     def token_id(self, token: str) -> int | None: ...
@@ -124,6 +127,14 @@ class LibraryEngine:
         engine = LibraryEngine(Library.from_str(self._library.to_str()))
         engine.add_tokens(tokens)
         return engine
+
+    def dressed(
+        self, before: Sequence[str], after: Sequence[str]
+    ) -> tuple["LibraryEngine", dict[str, Any]]:
+        """With these tokens around a text; what the settings must say of it is nothing."""
+        engine = self.with_special([])
+        engine.surround(before, after)
+        return engine, {}
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         return self._library.decode(ids, skip_special_tokens=skip_special)

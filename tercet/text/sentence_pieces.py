@@ -146,6 +146,21 @@ class SentencePieceEngine:
         settings = {**self._settings, "additional_special_tokens": named}
         return SentencePieceEngine(self._side, self._files, self._vocabulary, settings)
 
+    def dressed(
+        self, before: Sequence[str], after: Sequence[str]
+    ) -> tuple["SentencePieceEngine", dict[str, Any]]:
+        """With these tokens around a text, and the settings that say so: one begins it, one ends
+        it. Raises InputError for more of them."""
+        if len(before) > 1 or len(after) > 1:
+            raise InputError(
+                f"{self._side}: a SentencePiece model puts one token before a text and one after "
+                f"it, not {' '.join(before)} … {' '.join(after)}"
+            )
+        settings: dict[str, Any] = {"add_bos_token": bool(before), "add_eos_token": bool(after)}
+        settings |= dict(zip(("bos_token",), before)) | dict(zip(("eos_token",), after))
+        whole = {**self._settings, **settings}
+        return SentencePieceEngine(self._side, self._files, self._vocabulary, whole), settings
+
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         text: list[str] = []
         pieces: list[str] = []

@@ -176,6 +176,12 @@ class Tokenizer:
             settings["additional_special_tokens"] = [*named, *tokens]
         return Tokenizer(engine, {**self.settings, **settings})
 
+    def dressed(self, before: Sequence[str], after: Sequence[str]) -> "Tokenizer":
+        """A tokenizer that puts these special tokens, by their spellings, around each text, in the
+        place of others. Raises InputError for more than SentencePiece models can have."""
+        engine, settings = self._engine.dressed(before, after)
+        return Tokenizer(engine, {**self.settings, **settings})
+
     # Ids to text
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
