@@ -29,7 +29,7 @@ def small(folder: Path) -> dict[str, Any]:
             first, _, rest = text.partition(" ")
             file.write(f'"{label_of(text)}","{first}","{rest}"\n')
     files = {"train": str(folder / "train.tsv"), "columns": {"label": "sort"}}
-    parts = {"file": str(folder / "parts.csv.gz"), "columns": {"label": "1", "text": ["2", "3"]}}
+    parts = {"file": str(folder / "parts.csv.gz"), "make": {"label": "1", "text": ["2", "3"]}}
     return {
         "model": str(model_folder(folder / "model")),
         "labels": [6],

@@ -18,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tercet.data.documents import records
 from tercet.data.order import permutation
 from tercet.errors import InputError
 from tercet.files import written
@@ -30,6 +29,7 @@ from tercet.jobs.finetune.rungs import FEW_SHOT, PROBE, Rungs
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.flags import say
 from tercet.jobs.reproduce.kept import Figures, Kept
+from tercet.jobs.reproduce.made import columns
 from tercet.jobs.reproduce.table import Row
 
 
@@ -121,14 +121,12 @@ def drawn(rows: Sequence[dict[str, str]], labels: int, seed: int) -> list[dict[s
 
 
 def _texts(file: str | dict[str, Any], files: dict[str, Any]) -> list[dict[str, str]]:
-    """Text and label of each row; the columns of a text are joined. A file may say its own."""
+    """Text and label of each row: of the set's columns, or as a file's own words say it."""
     said = {"text": "text", "label": "label", **files.get("columns", {})}
-    name, said = (file, said) if isinstance(file, str) else (file["file"], said | file["columns"])
-    parts = [said["text"]] if isinstance(said["text"], str) else said["text"]
-    return [
-        {"text": " ".join(row[part] for part in parts), "label": row[said["label"]]}
-        for row in records(recipes.expanded([name]), columns=(*parts, said["label"]))
-    ]
+    source = file if isinstance(file, dict) else {"file": file, "make": said}
+    make = {new: [old] if isinstance(old, str) else old for new, old in source["make"].items()}
+    (name,) = recipes.expanded([source["file"]])
+    return list(columns(name, source | {"make": make}))
 
 
 def _folder(model: str | dict[str, str]) -> str:
