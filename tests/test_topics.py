@@ -22,6 +22,7 @@ from tercet.cli import run
 from tercet.represent.topics import folder as folders
 from tercet.represent.topics import memory, vectors
 from tercet.represent.topics.find import again
+from tercet.represent.topics.group import grouped
 from tercet.represent.topics.name import words_of
 from tercet.represent.topics.reduce import nearest
 from tercet.represent.topics.vectors import Projection, Vectors
@@ -111,6 +112,24 @@ def test_kmeans_makes_k_and_leaves_no_text_out():
     for number in range(4):
         assert len(set(topics.topics[TRUTH == number].tolist())) == 1
     assert topics.predict("far off", vectors=blob(99, 1)).topics.min() >= 0
+
+
+def test_large_topics_are_whole_and_one_of_nearly_all_is_cut():
+    texts, vectors = [f"text {i:04}" for i in range(2_100)], [blob(i, 700, i) for i in range(3)]
+    topics = cluster(texts, vectors=np.concatenate(vectors))
+    assert [topic.size for topic in topics.table] == [700] * 3
+    # a text that stands 600 times among 2,100
+    points = np.concatenate([blob(i, 500, i, width=5) for i in range(3)])
+    counts = np.ones(1_500, int)
+    counts[0] = 601
+    assert grouped(points, counts, TopicSettings())[0] == 0
+    # ten piles near each other and one far away: two groups are worth most to HDBSCAN
+    middles = np.eye(10, dtype="f4").repeat(200, 0)
+    around = np.random.default_rng(0).normal(0, 0.15, (2_100, 10)).astype("f4")
+    crowd = around + np.concatenate([middles, np.full((100, 10), 9, "f4")])
+    for some, wanted in ((crowd, 11), (crowd[200:], 2)):  # of 2,100, and of 1,900
+        groups = grouped(some, np.ones(len(some), int), TopicSettings(min_size=90))
+        assert groups.max() + 1 == wanted and (groups < 0).sum() < 20
 
 
 def test_other_seeds_score_a_topic_by_what_they_find_of_it():
