@@ -9,10 +9,10 @@ from tercet.represent.topics.reduce import alone
 from tercet.represent.topics.settings import TopicSettings
 
 WIDEST = 30  # dimensions in which fast_hdbscan compares exactly
-# HDBSCAN may find no finer cut worth more than one topic of nearly all texts: of 100,000 sentences it
-# made one of 93 %. Where a topic has more than MOSTLY of at least MANY texts it says little, and they
-# are grouped again without topics of more than LARGEST. Below that a large topic may well be true:
-# two in three texts of one subject are not rare.
+# HDBSCAN may find no finer cut worth more than one topic of nearly all texts: of 100,000 sentences
+# it made one of 93 %. Where a topic has more than MOSTLY of at least MANY texts it says little, and
+# they are grouped again without topics of more than LARGEST. Below that a large topic may well be
+# true: two in three texts of one subject are not rare.
 MOSTLY, LARGEST, MANY = 0.75, 0.25, 2_000
 DENSE = 5  # a place is as dense as its so many nearest texts are near
 
