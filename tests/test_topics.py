@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from tercet import Collection, InputError, Topics, TopicSettings, cluster, load
 from tercet.cli import run
 from tercet.represent.topics import folder as folders
 from tercet.represent.topics import memory, vectors
+from tercet.represent.topics.embedder import Embedder
 from tercet.represent.topics.find import again
-from tercet.represent.topics.name import words_of
+from tercet.represent.topics.group import grouped
+from tercet.represent.topics.name import Words, words_of
 from tercet.represent.topics.reduce import nearest
 from tercet.represent.topics.vectors import Projection, Vectors
 from tests.test_report_map import Hand
@@ -113,6 +118,24 @@ def test_kmeans_makes_k_and_leaves_no_text_out():
     assert topics.predict("far off", vectors=blob(99, 1)).topics.min() >= 0
 
 
+def test_large_topics_are_whole_and_one_of_nearly_all_is_cut():
+    texts, vectors = [f"text {i:04}" for i in range(2_100)], [blob(i, 700, i) for i in range(3)]
+    topics = cluster(texts, vectors=np.concatenate(vectors))
+    assert [topic.size for topic in topics.table] == [700] * 3
+    # a text that stands 600 times among 2,100
+    points = np.concatenate([blob(i, 500, i, width=5) for i in range(3)])
+    counts = np.ones(1_500, int)
+    counts[0] = 601
+    assert grouped(points, counts, TopicSettings())[0] == 0
+    # ten piles near each other and one far away: two groups are worth most to HDBSCAN
+    middles = np.eye(10, dtype="f4").repeat(200, 0)
+    around = np.random.default_rng(0).normal(0, 0.15, (2_100, 10)).astype("f4")
+    crowd = around + np.concatenate([middles, np.full((100, 10), 9, "f4")])
+    for some, wanted in ((crowd, 11), (crowd[200:], 2)):  # of 2,100, and of 1,900
+        groups = grouped(some, np.ones(len(some), int), TopicSettings(min_size=90))
+        assert groups.max() + 1 == wanted and (groups < 0).sum() < 20
+
+
 def test_other_seeds_score_a_topic_by_what_they_find_of_it():
     topics, other = np.array([0, 0, 0, 1, 1, -1]), np.array([1, 1, 0, 0, -1, 0])
     counts = np.array([1, 1, 2, 1, 1, 5])
@@ -184,10 +207,11 @@ few = st.integers(0, 1_000_000).map(np.random.default_rng)
 @given(draw=few)
 def test_laws_of_a_few_texts(draw: np.random.Generator, tmp_path_factory: Any):
     """Small enough to be grouped without a layout, with equal texts among them."""
-    n = int(draw.integers(2, 45))
+    n = int(draw.integers(4, 45))
     texts = [f"text {i}" for i in draw.integers(0, n, n)]
     different = len(set(texts))
-    given_ = draw.normal(size=(n, 6)) + 5 * draw.integers(0, 2, (n, 1))
+    _, of_text = np.unique(texts, return_inverse=True)
+    given_ = (draw.normal(size=(n, 6)) + 5 * draw.integers(0, 2, (n, 1)))[of_text]
     if different < 2:
         return
     topics = cluster(texts, vectors=given_, settings=TopicSettings(min_size=3))
@@ -227,27 +251,100 @@ def test_a_folder_that_was_altered_is_refused(found: Topics, tmp_path: Path):
     texts, table, arrays = (
         tmp_path / name for name in (folders.TEXTS, folders.TABLE, folders.ARRAYS)
     )
-    lines = texts.read_text().splitlines(keepends=True)
+    told, lines = json.loads(table.read_text()), texts.read_text().splitlines(keepends=True)
     first = json.loads(lines[0])
+
+    def saved_so() -> None:
+        sums = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (texts, arrays)
+        }
+        table.write_text(json.dumps(told | {"sums": sums}))
+
+    # the first text is another one: vectors lie in the order of the texts
+    texts.write_text("".join([json.dumps(first | {"text": "zzz"}) + "\n", *lines[1:]]))
+    with pytest.raises(InputError, match="texts.jsonl: it is not the file .* save the topics anew"):
+        Topics.load(tmp_path)
     for content, said in (
-        ("".join(lines[1:]), "301 different texts and 302 vectors"),
+        ("".join(lines[1:]), "have other sizes"),
+        ("", "there are no texts"),
         ("".join([*lines, '{"text": "a", "topic": 99, "probability": 1}\n']), "no topic 99"),
+        ("".join([*lines, '{"text": "a", "topic": 0, "probability": NaN}\n']), "nan is no number"),
         ("".join([*lines, "{\n"]), "damaged"),
         ("".join([*lines, json.dumps(first | {"topic": -1}) + "\n"]), "equal texts have other"),
     ):
         texts.write_text(content)
+        saved_so()
         with pytest.raises(InputError, match=said):
             Topics.load(tmp_path)
     texts.write_text("".join(lines))
-    told = json.loads(table.read_text())
-    for change, said in (({"format": 9}, "format 9"), ({"topics": [1]}, "damaged")):
-        table.write_text(json.dumps(told | change))
+    whole = load_file(arrays)
+    for change, said in (
+        ({"vectors": whole["vectors"][:-1]}, r"vectors is float32 of shape \(301, "),
+        ({"vectors": whole["vectors"] * np.float32(np.nan)}, "vectors is float32 .* and finite"),
+        ({"axes": np.ascontiguousarray(whole["axes"][:, :3])}, "vectors is float32 of shape"),
+        ({"mean": whole["mean"].astype(float)}, "mean is float64"),
+        ({"places": whole["mean"]}, "places is float32 of shape"),
+    ):
+        save_file({**whole, **change}, arrays)
+        saved_so()
         with pytest.raises(InputError, match=said):
             Topics.load(tmp_path)
-    table.write_text(json.dumps(told))
+    save_file(whole, arrays)
+    saved_so()
+    same(Topics.load(tmp_path), found)
+    sums = json.loads(table.read_text())["sums"]
+    smaller = [*told["topics"][1:], told["topics"][0]]
+    for change, said in (
+        ({"format": 9}, "format 9"),
+        ({"topics": [1]}, "damaged"),
+        ({"topics": smaller}, "damaged"),
+        ({"topics": told["topics"][:-1]}, "no topic 3"),
+        ({"topics": [told["topics"][0] | {"size": 7}, *told["topics"][1:]]}, "have other sizes"),
+        ({"contract": 5}, "damaged"),
+        ({"reach": "far"}, "damaged"),
+        ({"agreement": float("nan")}, "damaged"),
+        ({"fitted": 1_000}, "have other sizes"),
+        ({"sums": None}, "damaged"),
+    ):
+        table.write_text(json.dumps(told | {"sums": sums} | change))
+        with pytest.raises(InputError, match=said):
+            Topics.load(tmp_path)
+    saved_so()
     arrays.write_bytes(arrays.read_bytes()[:100])
+    saved_so()
     with pytest.raises(InputError, match="is damaged"):
         Topics.load(tmp_path)
+
+
+def test_a_save_that_was_killed_between_two_files_is_refused(found: Topics, tmp_path: Path):
+    other = [f"a {text}" for text in found.texts]
+    found.save(tmp_path / "old")
+    Topics(other, found.found, found.table, found.settings, None).save(tmp_path / "new")
+    for name in (folders.TEXTS, folders.TABLE, folders.ARRAYS):  # in the order of the renames
+        (tmp_path / "new" / name).replace(tmp_path / "old" / name)
+        if name == folders.TEXTS:
+            with pytest.raises(InputError, match="half written: save the topics anew"):
+                Topics.load(tmp_path / "old")
+    assert Topics.load(tmp_path / "old").texts == other
+
+
+def test_a_model_that_was_moved_is_found_again(folder: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("here").symlink_to(folder)
+    topics = cluster(REAL, "here", settings=TopicSettings("kmeans", 3))
+    topics.save("topics")
+    told = json.loads(json.loads(Path("topics/topics.json").read_text())["contract"])
+    assert Path(told["model"]).is_absolute() and Path(told["model"]).is_dir()
+    assert topics.embedder is not None
+    gone = replace(topics.embedder.contract, model=str(tmp_path / "gone"))
+    Topics(topics.texts, topics.found, topics.table, topics.settings, Embedder(gone)).save("topics")
+    with pytest.raises(InputError, match="model of the topics, .*gone.*if it was moved"):
+        Topics.load("topics").predict("A cup of flour.")
+    moved = Topics.load("topics", "here")
+    assert moved.predict("A cup of flour.").topics == topics.predict("A cup of flour.").topics
+    moved.save("topics")
+    again_ = Topics.load("topics").embedder
+    assert again_ is not None and Path(again_.contract.model).is_dir()
 
 
 # what is refused ----------------------------------------------------------------------------------
@@ -266,6 +363,17 @@ def test_a_folder_that_was_altered_is_refused(found: Topics, tmp_path: Path):
         (["a", "b"], dict(vectors=None), "give model or vectors"),
         (["a", "b"], dict(vectors=np.ones((3, 2))), r"shape \(3, 2\) for 2 texts"),
         (["a", "b"], dict(vectors=np.array([[1, 2], [np.nan, 1]])), "vector 2 holds what is no"),
+        (["b", "a"], dict(vectors=np.array([[1, np.inf], [1, 1]])), "vector 1 holds what is no"),
+        (["a", "b"], dict(vectors=np.array([[1e300, 1], [1, 1]])), "vector 1 .*too large"),
+        (["a", "b"], dict(vectors=np.array([["x"], ["y"]])), "vectors of <U1; give numbers"),
+        (["b", "a", "b"], dict(vectors=np.eye(3)), "texts 1 and 3 are equal, and their vectors"),
+        (["a", "b\ud800"], {}, r"text 2 has half a character \('\\ud800', a lone surrogate\)"),
+        (["a", "b"], dict(settings=TopicSettings(min_size=2)), "min_size 2 and only 2 texts"),
+        (
+            [*map(str, range(60))],
+            dict(vectors=VECTORS[:60], settings=TopicSettings(dimensions=59)),
+            "dimensions 59 are too many to lay out 60 .* 58 at the most",
+        ),
         (["a", "b"], dict(max_ram="much"), "'much' is no size of memory"),
         (["a", "b"], dict(max_ram="100M"), "2 texts need about .*no number of texts would fit"),
     ],
@@ -287,6 +395,7 @@ def test_bad_input(texts: Any, changes: dict[str, Any], said: str):
         (dict(min_size=1), "min_size 1 must be"),
         (dict(neighbours=1.5), "neighbours 1.5 must be"),
         (dict(seed=-1), "seed -1 must be"),
+        (dict(seed=(1 << 32) - 1, stability=1), "seed 4294967295 and stability 1: the last"),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, Any], said: str):
@@ -299,9 +408,22 @@ def test_two_texts_and_texts_without_a_topic_are_an_answer():
     assert topics.topics.tolist() == [-1, -1] and topics.table == [] and topics.outliers == 1
     assert topics.predict(["a", "c"], vectors=np.eye(2)).topics.tolist() == [-1, -1]
     assert topics.reassign() is topics
+    assert str(topics).splitlines()[0] == (
+        "no topics; try a min_size smaller than 5, or method 'kmeans' with a k"
+    )
 
 
-def test_other_vectors_and_no_model(found: Topics):
+def test_other_vectors_and_no_model(found: Topics, tmp_path: Path):
+    for use in (found.predict, found.add):
+        with pytest.raises(InputError, match="there are no texts; give at least one"):
+            use([])
+        with pytest.raises(InputError, match="vector 2 holds what is no number"):
+            use(["new", "also"], vectors=np.array([[1.0] * 24, [np.nan] * 24]))
+    with pytest.raises(InputError, match="at_least 7 must be a share of the votes, from 0 to 1"):
+        found.reassign(at_least=7)
+    found.save(tmp_path)
+    with pytest.raises(InputError, match="made of vectors, without a model; leave it out"):
+        Topics.load(tmp_path, "anywhere")
     with pytest.raises(InputError, match="the vectors have 3 numbers, and those of the topics 24"):
         found.predict("new", vectors=np.ones((1, 3)))
     with pytest.raises(InputError, match="made of vectors, without a model"):
@@ -350,6 +472,23 @@ def test_neighbours_are_the_nearest(monkeypatch: pytest.MonkeyPatch):
     own = nearest(rows, None, 6)
     assert np.array_equal(own[0][:, :5], NearestNeighbors(n_neighbors=5).fit(rows).kneighbors()[1])
     assert nearest(rows[:3], None, 6)[0].shape == (3, 2)
+
+
+def test_names_hold_no_words_that_stand_anywhere():
+    """Short texts, in which each such word is rare, and in some topic more frequent by chance."""
+    draw, texts = np.random.default_rng(0), []
+    anywhere = "no up more the on of about by why is still or any to in me my with what for".split()
+    for topic in range(60):
+        own = [f"{c}{chr(97 + topic // 26)}{chr(97 + topic % 26)}" for c in "wxyz"]
+        texts += [" ".join([draw.choice(own), *draw.choice(anywhere, 2, False)]) for _ in range(8)]
+    found = Words(texts).of_topics(np.repeat(np.arange(60), 8), 60)
+    assert not {word for words in found for word in words[:3]} & {*anywhere}
+    assert all(
+        words and words[0] in " ".join(texts[8 * i : 8 * i + 8]) for i, words in enumerate(found)
+    )
+    # of one topic, and of a text that is all a topic has
+    assert Words(["a cat", "a cat sat"]).of_topics(np.zeros(2, int), 1)[0][0] == "cat"
+    assert "cat" in Words(["my cat", "some dog"]).of_topics(np.array([0, 1]), 2)[0]
 
 
 def test_words_of_any_script():
@@ -514,7 +653,5 @@ def test_votes_weigh_by_nearness_and_equal_texts_decide_alone(monkeypatch: pytes
         said, share = vote.votes(topics, distances, 3)
         assert said.tolist() == [0, -1, 2]
         assert share.tolist() == pytest.approx([3 / 5, 2 / 3, 1], abs=1e-3)
-        said, share = vote.votes(topics, distances, 3, outliers=False)
-        assert said.tolist() == [0, 2, 2] and share[1] == pytest.approx(1 / 3)
     standing = vote.share_of(np.array([1, -1, 2]), topics, distances)
     assert standing.tolist() == pytest.approx([2 / 5, 2 / 3, 1], abs=1e-3)

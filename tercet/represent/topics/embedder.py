@@ -29,21 +29,29 @@ class Embedder:
     @classmethod
     def of(cls, model: LanguageModel | str | Path) -> Embedder:
         """Texts are read as ``embed`` reads them: behind the model's default prompt."""
-        name = "" if isinstance(model, LanguageModel) else str(model)
         read = model if isinstance(model, LanguageModel) else load(model)
-        contract = Contract.of(read, Passages(None), name=name)
+        contract = Contract.of(read, Passages(None), name=_place(model))
         return cls(replace(contract, passage=read.extras.embedding.prompt()), read)
 
     @property
     def model(self) -> LanguageModel:
         if self._model is None:
-            self.take(self.contract.load())
+            self.take(self.contract.model)
         assert self._model is not None
         return self._model
 
     def take(self, model: LanguageModel | str | Path) -> None:
         """Uses this one. Raises InputError where it is not the one that made the vectors."""
-        read = model if isinstance(model, LanguageModel) else load(model)
+        if isinstance(model, LanguageModel):
+            read = model
+        else:
+            try:
+                read = load(model, precision=self.contract.precision)
+            except InputError as error:
+                raise InputError(
+                    f"the model of the topics, {model}: {error}; if it was moved, say where it is: "
+                    "Topics.load(folder, model)"
+                ) from error
         other = Contract.of(read, Passages(None))
         for name in ("precision", "pool", "normalise", "width", "fingerprint"):
             theirs, ours = getattr(other, name), getattr(self.contract, name)
@@ -54,6 +62,7 @@ class Embedder:
                     f"{self.contract.model or 'the same'}, or find the topics anew"
                 )
         self._model = read
+        self.contract = replace(self.contract, model=_place(model) or other.model)
 
     def blocks(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
         """(b, D) float32 of the texts, in order; beyond the context their start is read."""
@@ -62,7 +71,14 @@ class Embedder:
         for part in _parts(texts):
             dressed = [self.contract.passage + text for text in part]
             asked = [text.lower() for text in dressed] if lower else dressed
-            yield self._read(asked, report)
+            block = self._read(asked, report)
+            wrong = np.flatnonzero(~np.isfinite(block).all(1))
+            if wrong.size:
+                raise InputError(
+                    f"the model's vector of {part[wrong[0]][:80]!r} holds what is no number (NaN "
+                    "or infinite); check its weights"
+                )
+            yield block
         warn_of_cuts(report, "keep-start")
 
     def _read(self, texts: list[str], report: CutReport) -> np.ndarray:
@@ -72,6 +88,13 @@ class Embedder:
         read = self.model.reader.embedded
         blocks = [*read(texts + more, self.contract.pool, "keep-start", report)]
         return np.concatenate(blocks)[: len(texts)]
+
+
+def _place(model: LanguageModel | str | Path) -> str:
+    """A folder as it is found from anywhere, a name of the hub as it is; "" for a model."""
+    if isinstance(model, LanguageModel):
+        return ""
+    return str(Path(model).resolve()) if Path(model).exists() else str(model)
 
 
 def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -26,11 +26,12 @@ from tercet.represent.topics.topics import (
     checked,
     different,
 )
-from tercet.represent.topics.vectors import Projection, Vectors, sliced
+from tercet.represent.topics.vectors import BLOCK, Projection, Vectors, sliced
 from tercet.represent.topics.vote import share_of, votes
 
 EXAMPLES = 3  # texts
 PASSAGE = 400  # characters
+EQUAL = 0.01  # of its length; vectors that are nearer differ by how they were computed
 REACH = 0.95  # of the texts of a topic, those that are nearer to another one
 
 
@@ -57,14 +58,15 @@ def cluster(
     if isinstance(texts, Collection):
         embedder, given, vectors = _of_collection(texts, model, vectors, limit, settings)
     else:
-        given = checked(texts)
+        given = checked(texts, "two")
         embedder = None if model is None else Embedder.of(model)
     if embedder is None and vectors is None:
         raise InputError("texts need a model that embeds them; give model or vectors")
     names, of_text = different(given)
     _check_enough(len(given), len(names), settings)
     if vectors is not None:
-        check_vectors(vectors, len(given))
+        vectors = check_vectors(vectors, len(given))
+        _check_equal(vectors, of_text)
     if limit is not None:
         told = None if embedder is None else embedder.contract.width
         width = vectors.shape[1] if vectors is not None else told or 0
@@ -105,6 +107,33 @@ def _check_enough(n: int, m: int, settings: TopicSettings) -> None:
         raise InputError(f"all {n:,} texts are equal: there is one topic, and nothing to find")
     if settings.k is not None and m < settings.k:
         raise InputError(f"k {settings.k} and only {m:,} different texts; ask for {m} at the most")
+    if settings.min_size is not None and settings.min_size >= n:
+        raise InputError(
+            f"min_size {settings.min_size} and only {n:,} texts: none could be of a topic beside "
+            "others; take a smaller one"
+        )
+    if m > FEW and settings.dimensions > m - 2:
+        raise InputError(
+            f"dimensions {settings.dimensions} are too many to lay out {m:,} different texts; take "
+            f"{m - 2} at the most"
+        )
+
+
+def _check_equal(vectors: np.ndarray, of_text: np.ndarray) -> None:
+    """Of equal texts the first one's vector is taken: others may have other last digits."""
+    first = np.unique(of_text, return_index=True)[1][of_text]
+    more = np.flatnonzero(first != np.arange(len(first)))
+    for start in range(0, len(more), BLOCK):
+        rows = more[start : start + BLOCK]
+        ours, theirs = vectors[first[rows]].astype(float), vectors[rows].astype(float)
+        apart = np.linalg.norm(ours - theirs, axis=1)
+        wrong = np.flatnonzero(apart > EQUAL * np.linalg.norm(ours, axis=1))
+        if wrong.size:
+            row = rows[wrong[0]]
+            raise InputError(
+                f"texts {first[row] + 1} and {row + 1} are equal, and their vectors are not; give "
+                "equal texts one vector, or leave one of them out"
+            )
 
 
 def _blocks(

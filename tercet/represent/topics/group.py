@@ -9,9 +9,11 @@ from tercet.represent.topics.reduce import alone
 from tercet.represent.topics.settings import TopicSettings
 
 WIDEST = 30  # dimensions in which fast_hdbscan compares exactly
-# A pile of many texts is hardly ever mostly of one topic, but HDBSCAN may find no finer cut worth
-# more: of 100,000 sentences it made one topic of 93 %.
-LARGEST, MANY = 0.25, 2_000
+# HDBSCAN may find no finer cut worth more than one topic of nearly all texts: of 100,000 sentences
+# it made one of 93 %. Where a topic has more than MOSTLY of at least MANY texts it says little, and
+# they are grouped again without topics of more than LARGEST. Below that a large topic may well be
+# true: two in three texts of one subject are not rare.
+MOSTLY, LARGEST, MANY = 0.75, 0.25, 2_000
 DENSE = 5  # a place is as dense as its so many nearest texts are near
 
 
@@ -35,20 +37,32 @@ def _kmeans(points: np.ndarray, counts: np.ndarray, settings: TopicSettings) -> 
 
 
 def _hdbscan(points: np.ndarray, counts: np.ndarray, smallest: int) -> np.ndarray:
-    hdbscan = require("fast_hdbscan", "learn")
-    if int(counts.sum()) <= smallest:
+    total = int(counts.sum())
+    if total <= smallest:
         return np.full(len(points), -1)
-    every = np.repeat(np.arange(len(points)), counts)  # point of each text
+    every = points[np.repeat(np.arange(len(points)), counts), :WIDEST]  # of each text
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    found = _dense(every, smallest, np.inf)
+    sizes = np.bincount(found[found >= 0], minlength=1)
+    if total >= MANY and sizes.max() > MOSTLY * total:
+        # a text that stands often is no reason to tear its topic apart
+        most = int(counts.max())
+        found = _dense(every, smallest, most + LARGEST * (total - most))
+    return found[first]
+
+
+def _dense(points: np.ndarray, smallest: int, largest: float) -> np.ndarray:
+    """The group of each point, of so many points at the least and at the most, or -1."""
+    hdbscan = require("fast_hdbscan", "learn")
     with alone():
         found, _ = hdbscan.fast_hdbscan(
-            np.ascontiguousarray(points[every, :WIDEST]),
+            np.ascontiguousarray(points),
             min_cluster_size=smallest,
-            min_samples=min(DENSE, smallest, len(every) - 1),
-            max_cluster_size=len(every) * LARGEST if len(every) >= MANY else np.inf,
+            min_samples=min(DENSE, smallest, len(points) - 1),
+            max_cluster_size=largest,
             reproducible=True,
         )
-    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    return np.asarray(found)[first]
+    return np.asarray(found)
 
 
 def by_size(found: np.ndarray, counts: np.ndarray) -> np.ndarray:

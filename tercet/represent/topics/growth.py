@@ -113,7 +113,7 @@ def _founded(
     settings = TopicSettings(
         min_size=smallest,
         neighbours=topics.settings.neighbours,
-        dimensions=topics.settings.dimensions,
+        dimensions=max(2, min(topics.settings.dimensions, len(some) - 2)),
         seed=topics.settings.seed,
     )
     near = nearest(vectors, None, settings.neighbours)

@@ -1,10 +1,12 @@
 """What a topic is called: the words that set its texts apart, no two of them saying the same; and
 the texts in its middle.
 
-Words are weighed by class-based tf-idf (Grootendorst 2022, section 3.3), where only words count
-that are more frequent in the topic than elsewhere and not frequent in most topics, which leaves out
-"the" and "und" without a list of them. Then they are chosen one by one: weight against likeness to
-those before (maximal marginal relevance, Carbonell and Goldstein 1998).
+Words are weighed by class-based tf-idf (Grootendorst 2022, section 3.3) times the logarithm of how
+much more frequent they are in the topic than elsewhere. Only words count that are so, that are not
+frequent in most topics, and whose texts keep together more than chance would have it, which leaves
+out "the" and "und" without a list of them, and "up" of short texts. Then they are chosen one by
+one: weight against likeness to those before (maximal marginal relevance, Carbonell and
+Goldstein 1998).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ WORDS, CANDIDATES, IN_NAME = 10, 40, 3
 ALIKE = 0.5  # of the choice, the part that likeness decides
 FREQUENT = 0.05  # of a topic's texts; a word that is so in most topics tells them not apart
 LIFT = 2.0  # a word stands in so many times as large a share of the topic's texts as of all
+TOGETHER = 0.05  # of 1, how much the texts of a word keep together
 _UNSPACED = "\u2e80-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han and kana: no spaces
 _WORD = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}][^\W_{_UNSPACED}]+(?:['’]\w+)?")
 
@@ -70,20 +73,23 @@ class Words:
         texts = (members @ held).tocsr()  # (topics, words): in how many texts, of the same words
         often.sort_indices()
         texts.sort_indices()
-        sizes = np.repeat(np.bincount(topics[inside], minlength=n_topics), np.diff(texts.indptr))
+        counts = np.bincount(topics[inside], minlength=n_topics)
+        sizes = np.repeat(counts, np.diff(texts.indptr))
         share = texts.data / sizes
         lift = share / (held.T @ ones / len(topics))[texts.indices]
         in_topics = np.bincount(texts.indices[share >= FREQUENT], minlength=texts.shape[1])
-        telling = (in_topics <= max(1, n_topics / 2))[texts.indices] & (
-            texts.data >= np.minimum(2, sizes)
-        )
+        apart = (in_topics <= max(1, n_topics / 2)) & (_together(texts, counts) >= TOGETHER)
+        several = texts.data >= np.minimum(2, sizes)
         total = np.asarray(often.sum(0)).ravel()
         weights = often.data * np.log1p(total.sum() / max(1, n_topics) / total[often.indices])
+        weights *= np.log(np.maximum(lift, 1 + 1e-6))
         found = []
         for topic in range(n_topics):
             row = slice(*often.indptr[topic : topic + 2])
             enough = lift[row] >= min(LIFT, 0.5 * (1 + lift[row].max(initial=1)))
-            weight = np.where(enough & telling[row], weights[row], 0)
+            says = enough & apart[texts.indices[row]]
+            weight = np.where(says & several[row], weights[row], 0)
+            weight = weight if weight.any() else np.where(says, weights[row], 0)
             weight = weight if weight.any() else weights[row]  # a name that says little
             here = held[np.flatnonzero(topics == topic)]
             found.append(self._chosen(often.indices[row], weight, here))
@@ -115,6 +121,19 @@ class Words:
                 break
             chosen.append(place)
         return [names[i] for i in chosen]
+
+
+def _together(texts: Any, sizes: np.ndarray) -> np.ndarray:
+    """For each word how often two of its texts are of one topic, 0 by chance and 1 always: Cohen's
+    correction (1960) of Simpson's index (1949), in which few texts are no advantage. A word of one
+    text has 1. texts: (topics, words), how many of a topic have a word."""
+    n = np.bincount(texts.indices, texts.data, texts.shape[1])
+    pairs = np.bincount(texts.indices, texts.data * (texts.data - 1), texts.shape[1])
+    chance = float(((sizes / max(1, sizes.sum())) ** 2).sum())
+    if chance == 1:  # one topic: nothing to be told apart
+        return np.ones(len(n))
+    found = (pairs / np.maximum(n * (n - 1), 1) - chance) / (1 - chance)
+    return np.where(n < 2, 1, found)
 
 
 def _same(one: str, other: str) -> bool:

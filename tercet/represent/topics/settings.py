@@ -46,6 +46,13 @@ class TopicSettings:
             if type(value) is not int or not low <= value < SEEDS:
                 raise InputError(f"{name} {value!r} must be a whole number from {low} on")
 
+        if self.seed + self.stability >= SEEDS:
+            raise InputError(
+                f"seed {self.seed} and stability {self.stability}: the last of the further seeds "
+                f"would be {self.seed + self.stability}, and {SEEDS - 1} is the largest; take a "
+                "smaller seed"
+            )
+
     def smallest(self, n_texts: int) -> int:
         """Texts of a topic at the least: a 250th of all, but 5 to 100. Chosen on the training split
         of 20 newsgroups (docs/clustering.md)."""

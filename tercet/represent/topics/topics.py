@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tercet.errors import InputError
+from tercet.language_model import LanguageModel
 from tercet.report.map import TextMap
 from tercet.represent.topics.embedder import Embedder
 from tercet.represent.topics.reduce import layout, nearest
 from tercet.represent.topics.settings import TopicSettings
-from tercet.represent.topics.vectors import Projection, Vectors
+from tercet.represent.topics.vectors import BLOCK, Projection, Vectors
 from tercet.represent.topics.vote import votes
 
 SCARCE = 10  # texts; fewer are no matter for UMAP
@@ -110,6 +111,10 @@ class Topics:
 
     def __str__(self) -> str:
         rows = [f"{topic.number:4} {topic.size:8,}  {topic.name}" for topic in self.table]
+        if not rows:
+            least = self.settings.smallest(len(self.texts))
+            smaller = f"a min_size smaller than {least}, or " if least > 2 else ""
+            rows = [f"no topics; try {smaller}method 'kmeans' with a k"]
         alone = f"  -1 {int((self.topics < 0).sum()):8,}  (no topic)"
         return "\n".join([*rows, *([alone] if self.outliers else [])])
 
@@ -133,14 +138,14 @@ class Topics:
     ) -> np.ndarray:
         """(rows, C) of some of the texts."""
         if vectors is not None:
-            check_vectors(vectors, len(texts))
+            vectors = check_vectors(vectors, len(texts))
             width = len(self.found.projection.mean)
             if vectors.shape[1] != width:
                 raise InputError(
                     f"the vectors have {vectors.shape[1]} numbers, and those of the topics "
                     f"{width}; use the same model"
                 )
-            blocks: Iterable[np.ndarray] = [np.asarray(vectors)[rows]]
+            blocks: Iterable[np.ndarray] = [vectors[rows]]
         elif self.embedder is not None:
             blocks = self.embedder.blocks([str(texts[i]) for i in rows])
         else:
@@ -158,7 +163,10 @@ class Topics:
 
     def reassign(self, *, at_least: float = 0.0) -> Topics:
         """These topics with the texts of none put into the one that most of their nearest texts
-        with a topic have, where its share of those votes is ``at_least`` so much."""
+        with a topic have, where its share of those votes is ``at_least`` so much (0 to 1). Topics
+        keep their numbers, so that the largest may not be the first any more."""
+        if not 0 <= at_least <= 1:
+            raise InputError(f"at_least {at_least!r} must be a share of the votes, from 0 to 1")
         alone = np.flatnonzero(self.found.topics < 0)
         inside = np.flatnonzero(self.found.topics >= 0)
         if not alone.size or not inside.size:
@@ -194,12 +202,17 @@ class Topics:
         save(self, folder)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Topics:
+    def load(cls, folder: str | Path, model: LanguageModel | str | Path | None = None) -> Topics:
         """Raises InputError for a folder that ``save`` did not write, or that was altered. The
-        model is loaded when a new text comes."""
+        model is loaded when a new text comes. model: where that is now, if it was moved."""
         from tercet.represent.topics.folder import load
 
-        return load(folder)
+        topics = load(folder)
+        if model is not None:
+            if topics.embedder is None:
+                raise InputError(f"{folder}: was made of vectors, without a model; leave it out")
+            topics.embedder.take(model)
+        return topics
 
     def map(self, path: str | Path, *, title: str = "Topics") -> Path:
         """A page to walk through: every text a point, texts that mean the like near each other. One
@@ -241,7 +254,7 @@ def different(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return found, np.fromiter((places[text] for text in texts), np.int32, len(texts))
 
 
-def checked(texts: Sequence[str]) -> list[str]:
+def checked(texts: Sequence[str], least: str = "one") -> list[str]:
     """Raises InputError for what is no list of texts, and for a text of nothing."""
     if isinstance(texts, str):
         raise InputError(f"texts {texts!r}: give a list of strings")
@@ -251,12 +264,33 @@ def checked(texts: Sequence[str]) -> list[str]:
             raise InputError(f"text {number} is {text!r} ({type(text).__name__}), not a string")
         if not text.strip():
             raise InputError(f"text {number} is empty ({text!r}); leave it out")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"text {number} has half a character ({text[error.start]!a}, a lone surrogate) "
+                f"at place {error.start}, which no file can hold; take it out"
+            ) from None
     if not given:
-        raise InputError("there are no texts; give at least two")
+        raise InputError(f"there are no texts; give at least {least}")
     return given
 
 
-def check_vectors(vectors: np.ndarray, n_texts: int) -> None:
+def check_vectors(vectors: np.ndarray, n_texts: int) -> np.ndarray:
+    """Them, as an array. Raises InputError for what is no row of numbers for each text."""
     if getattr(vectors, "ndim", 0) != 2 or len(vectors) != n_texts or not vectors.shape[1]:
         shape = getattr(vectors, "shape", type(vectors).__name__)
         raise InputError(f"vectors of shape {shape} for {n_texts:,} texts; give a row a text")
+    array = np.asarray(vectors)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"vectors of {array.dtype}; give numbers, such as float32")
+    for start in range(0, n_texts, BLOCK):
+        with np.errstate(over="ignore"):
+            block = array[start : start + BLOCK].astype(np.float32)
+        wrong = np.flatnonzero(~np.isfinite(block).all(1))
+        if wrong.size:
+            raise InputError(
+                f"vector {start + wrong[0] + 1} holds what is no number (NaN, infinite, or too "
+                "large for float32); check what made it"
+            )
+    return array

@@ -11,8 +11,6 @@ from typing import IO
 
 import numpy as np
 
-from tercet.errors import InputError
-
 BLOCK = 4_096  # rows
 IN_MEMORY = 1 << 27  # bytes of vectors; more lie in a file without a name
 
@@ -20,8 +18,7 @@ IN_MEMORY = 1 << 27  # bytes of vectors; more lie in a file without a name
 class Vectors:
     """(n, D) float32 of length 1, to be read again and again, block by block.
 
-    Their length says nothing about their meaning: what is compared is the angle. Raises InputError
-    for a vector that is no number.
+    Their length says nothing about their meaning: what is compared is the angle.
     """
 
     def __init__(self, blocks: Iterable[np.ndarray], n: int) -> None:
@@ -29,19 +26,8 @@ class Vectors:
         self._parts: list[np.ndarray] = []
         self._file: IO[bytes] | None = None
         for block in blocks:
-            self._append(self._checked(block))
+            self._append(_of_length_1(block))
         assert self.n == n, f"{self.n} vectors for {n} texts"
-
-    def _checked(self, block: np.ndarray) -> np.ndarray:
-        block = np.asarray(block, np.float32)
-        wrong = np.flatnonzero(~np.isfinite(block).all(1))
-        if wrong.size:
-            raise InputError(
-                f"vector {self.n + wrong[0] + 1} holds what is no number (NaN or infinite); check "
-                "what made it"
-            )
-        lengths = np.linalg.norm(block, axis=1, keepdims=True)
-        return block / np.where(lengths > 0, lengths, 1)
 
     def _append(self, block: np.ndarray) -> None:
         self.n, self.width = self.n + len(block), block.shape[1]
@@ -62,6 +48,12 @@ class Vectors:
         self._file.seek(0)
         while data := self._file.read(BLOCK * self.width * 4):
             yield np.frombuffer(data, np.float32).reshape(-1, self.width)
+
+
+def _of_length_1(block: np.ndarray) -> np.ndarray:
+    block = np.asarray(block, np.float32)
+    lengths = np.linalg.norm(block, axis=1, keepdims=True)
+    return block / np.where(lengths > 0, lengths, 1)
 
 
 def sliced(vectors: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -9,11 +9,11 @@ ROOM = 1 << 22  # shares at once
 
 
 def votes(
-    topics: np.ndarray, distances: np.ndarray, n_topics: int, *, outliers: bool = True
+    topics: np.ndarray, distances: np.ndarray, n_topics: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(q, k) topics of the neighbours and their distances -> the topic with the largest share of
     the votes, and that share: (q,) int32 and float32. A vote weighs 1 over its distance (Dudani
-    1976 has it so), so that an equal text decides alone. outliers: whether -1 can win."""
+    1976 has it so), so that an equal text decides alone."""
     best, share = np.empty(len(topics), np.int32), np.empty(len(topics), np.float32)
     step = max(1, ROOM // (n_topics + 1))
     for start in range(0, len(topics), step):
@@ -24,8 +24,6 @@ def votes(
         rows = np.repeat(np.arange(len(columns)), columns.shape[1])
         np.add.at(shares, (rows, columns.ravel()), weights.ravel())
         shares /= shares.sum(1, keepdims=True)
-        if not outliers:
-            shares[:, 0] = 0
         won = shares.argmax(1)
         best[block], share[block] = won - 1, shares[np.arange(len(won)), won]
     return best, share
