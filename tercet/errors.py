@@ -43,5 +43,5 @@ def undamaged(path: Path) -> Iterator[None]:
         said = " ".join(str(error).split())
         raise InputError(
             f"{path}: damaged, a value is missing or of the wrong kind "
-            f"({type(error).__name__}: {said}); fetch it again"
+            f"({type(error).__name__}: {said}); take another copy"
         ) from error

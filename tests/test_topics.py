@@ -379,7 +379,7 @@ def test_a_model_that_was_moved_is_found_again(folder: Path, tmp_path: Path, mon
     ],
 )
 def test_bad_input(texts: Any, changes: dict[str, Any], said: str):
-    given_ = {"vectors": np.eye(len(texts), 4) if texts else None} | changes
+    given_: dict[str, Any] = {"vectors": np.eye(len(texts), 4) if texts else None} | changes
     with pytest.raises(InputError, match=said):
         cluster(texts, **given_)
 
@@ -619,8 +619,8 @@ def test_the_real_map_is_hovered_searched_and_zoomed(hand: Hand, written: Path):
     ("command", "said"),
     [
         ("cluster", "name a COLLECTION, or a MODEL and FILES"),
-        ("cluster nowhere", "there is no collection"),
-        ("cluster MODEL texts.txt --k 3", "k 3 belongs to kmeans"),
+        ("cluster nowhere", "nowhere is no collection; name FILES behind"),
+        ("cluster MODEL texts.txt --k 3", "--method kmeans and --k N belong together"),
         ("cluster MODEL texts.txt --method kmeans --k 200", "k 200 and only 5 different texts"),
         ("cluster MODEL texts.txt --max-ram 50M", "no number of texts would fit"),
         ("cluster MODEL missing.txt", "missing.txt: no such file"),
