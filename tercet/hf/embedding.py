@@ -51,6 +51,10 @@ class EmbeddingSettings:
             raise InputError(f"the model has no prompt {name!r}; its prompts: {known}")
         return self.prompts[name]
 
+    def dressed(self, before: str, text: str) -> str:
+        """A text behind a prompt, as the tokenizer is to get it."""
+        return (before + text).lower() if self.lower_case else before + text
+
 
 def read_embedding(folder: Path) -> EmbeddingSettings:
     """What the folder says about embedding; the defaults where it is no embedding model's."""

@@ -223,8 +223,7 @@ class LanguageModel:
         before, how = settings.prompt(prompt), pool or settings.pool or "mean"
         if how not in ("first", "mean", "last"):
             raise InputError(f"pool {how!r} is unknown; use first, mean or last")
-        dressed = (before + string(text) for text in texts)
-        return (text.lower() for text in dressed) if settings.lower_case else dressed, how
+        return (settings.dressed(before, string(text)) for text in texts), how
 
     def classify(
         self, texts: str | tuple[str, str] | Sequence[Any], *, overflow: str | None = None

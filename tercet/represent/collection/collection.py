@@ -236,8 +236,8 @@ class Collection:
             yield from vectors
 
     def _read(self, prompt: str, texts: list[str], report: CutReport) -> Iterator[np.ndarray]:
-        lower = self.model.extras.embedding.lower_case
-        dressed = [(prompt + text).lower() if lower else prompt + text for text in texts]
+        settings = self.model.extras.embedding
+        dressed = [settings.dressed(prompt, text) for text in texts]
         return self.model.reader.embedded(dressed, self.contract.pool, "keep-start", report)
 
     # using ----------------------------------------------------------------------------------------

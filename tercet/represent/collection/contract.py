@@ -5,7 +5,9 @@ with anything else is refused: vectors of two models cannot be compared, and not
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from tercet.errors import InputError
 from tercet.language_model import LanguageModel, load
@@ -78,15 +80,19 @@ class Contract:
         """Raises InputError where the model is not the one that the vectors were made with."""
         found = Contract.of(model, Passages(None))  # theirs need not fit, for it to be told apart
         names = ("precision", "pool", "query", "passage", "normalise", "width", "fingerprint")
-        for name in names:
-            theirs, ours = getattr(found, name), getattr(self, name)
-            if theirs != ours:
-                raise InputError(
-                    f"{place} was made with {name} {ours!r}, and the model "
-                    f"{found.model or 'given'} has {theirs!r}: its vectors cannot be compared; "
-                    f"leave the model out (then {self.model} is used), or bring the collection to "
-                    f"this one: tercet index upgrade {place} --to {found.model or 'MODEL'}"
-                )
+        if unlike := self.unlike(found, names):
+            name, ours, theirs = unlike
+            raise InputError(
+                f"{place} was made with {name} {ours!r}, and the model "
+                f"{found.model or 'given'} has {theirs!r}: its vectors cannot be compared; "
+                f"leave the model out (then {self.model} is used), or bring the collection to "
+                f"this one: tercet index upgrade {place} --to {found.model or 'MODEL'}"
+            )
+
+    def unlike(self, other: Contract, names: Sequence[str]) -> tuple[str, Any, Any] | None:
+        """The first of these facts that differs, with ours and the other's."""
+        facts = ((name, getattr(self, name), getattr(other, name)) for name in names)
+        return next((fact for fact in facts if fact[1] != fact[2]), None)
 
     @property
     def rows(self) -> str:

@@ -17,6 +17,7 @@ from tercet.text import CutReport
 from tercet.text.passages import Passages
 
 PART = 1_024  # texts that are embedded together
+VECTORS = ("precision", "pool", "normalise", "width", "fingerprint")  # what two must share
 LEAST = 64  # texts, and so tokens: `encode` has another way for fewer
 
 
@@ -53,25 +54,23 @@ class Embedder:
                     "Topics.load(folder, model)"
                 ) from error
         other = Contract.of(read, Passages(None))
-        for name in ("precision", "pool", "normalise", "width", "fingerprint"):
-            theirs, ours = getattr(other, name), getattr(self.contract, name)
-            if theirs != ours:
-                raise InputError(
-                    f"the topics were made with {name} {ours!r}, and the model given has "
-                    f"{theirs!r}: its vectors cannot be compared; give "
-                    f"{self.contract.model or 'the same'}, or find the topics anew"
-                )
+        if unlike := self.contract.unlike(other, VECTORS):
+            name, ours, theirs = unlike
+            raise InputError(
+                f"the topics were made with {name} {ours!r}, and the model given has "
+                f"{theirs!r}: its vectors cannot be compared; give "
+                f"{self.contract.model or 'the same'}, or find the topics anew"
+            )
         self._model = read
         self.contract = replace(self.contract, model=_place(model) or other.model)
 
     def blocks(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
         """(b, D) float32 of the texts, in order; beyond the context their start is read."""
         report = CutReport()
-        lower = self.model.extras.embedding.lower_case
+        settings = self.model.extras.embedding
         for part in _parts(texts):
-            dressed = [self.contract.passage + text for text in part]
-            asked = [text.lower() for text in dressed] if lower else dressed
-            block = self._read(asked, report)
+            dressed = [settings.dressed(self.contract.passage, text) for text in part]
+            block = self._read(dressed, report)
             wrong = np.flatnonzero(~np.isfinite(block).all(1))
             if wrong.size:
                 raise InputError(
