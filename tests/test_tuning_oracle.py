@@ -23,6 +23,7 @@ from small_talks import (
 )
 from torch.nn import functional as F
 
+from tercet.data.rollouts import Rollout, Rollouts
 from tercet.jobs.run import Run
 from tercet.jobs.train import train
 from tercet.jobs.tuning import Tuning
@@ -159,11 +160,7 @@ def test_a_step_as_trl_takes_it(kind, tmp_path, monkeypatch):
     cuts = [(16, 1), (1 if kind == "packed" else 2, 8)]  # rows at once, and how often
     told = {"place": str(tmp_path), "kind": kind, "rows": str(rows), "cuts": cuts}
     told |= {"policy": str(tmp_path / policy), "reference": str(tmp_path / "talker")}
-    (tmp_path / "asked.json").write_text(json.dumps(told))
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": ""}
-    command = [str(TRL), str(SCRIPT), str(tmp_path / "asked.json")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    trl(tmp_path, told)
     for (_, pieces), (name, own) in ((c, e) for c in cuts for e in EACH):
         loss, gradient = gradients(ours, Cut(name, pieces=own), 0)
         found = json.loads((tmp_path / f"{kind}-{pieces}.json").read_text())
@@ -176,6 +173,58 @@ def test_a_step_as_trl_takes_it(kind, tmp_path, monkeypatch):
         )
         assert loss == pytest.approx(found["loss"], rel=SAME)
         assert apart < SAME
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TRL.exists(), reason="TERCET_PEERS names no environment trl, with TRL")
+def test_a_step_of_rewards_as_trl_takes_it(tmp_path, monkeypatch):
+    """The same answers with the same rewards, under a model that has left its reference."""
+    talker(tmp_path / "talker")
+    talker(tmp_path / "other", seed=5)
+    write_talks(tmp_path)
+    (tmp_path / "instruct.jsonl").rename(tmp_path / "reward.jsonl")
+    (tmp_path / "own.py").write_text("def e(prompt, answer, row): return answer.count('e')")
+    own = {"reward": f"{tmp_path}/own.py:e", "max_new_tokens": 8, "samples": 4, "length": 64}
+    own |= {"beta": 0.04, "temperature": 0.8}
+    ours = prepared(tmp_path, "reward", *(f"objective.{k}={v}" for k, v in own.items()))
+    move(monkeypatch, tmp_path)
+    found = ours.stream(network=ours.network()).samples(0)
+    found = found[: len(found) // 16 * 16]  # as many as eight cuts of two groups of four divide
+    groups = [[written(one) for one in found[i : i + 4]] for i in range(0, len(found), 4)]
+    (tmp_path / "groups.json").write_text(json.dumps(groups))
+    lines = (json.dumps({"prompt": str(number)}) + "\n" for number in range(len(groups)))
+    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    cuts = [(len(found), 1), (len(found) // 8, 8)]
+    told = {"place": str(tmp_path), "kind": "reward", "rows": str(tmp_path / "rows.jsonl")}
+    told |= {"cuts": cuts, "groups": str(tmp_path / "groups.json"), **own}
+    told |= {"policy": str(tmp_path / "other"), "reference": str(tmp_path / "talker")}
+    theirs = trl(tmp_path, told)
+    monkeypatch.setattr(Rollouts, "samples", lambda self, step: found)
+    monkeypatch.setattr(type(ours), "answers", lambda self, network, questions, step: found)
+    for (_, pieces), (name, own) in ((c, e) for c in cuts for e in EACH):
+        loss, gradient = gradients(ours, Cut(name, pieces=own), 0)
+        mine = their_gradients(ours.network(), gradient, tmp_path / f"{name}-{pieces}")
+        apart = furthest(mine, load_file(tmp_path / f"reward-{pieces}.safetensors"))
+        print(f"TRL in {pieces}, ours in {own}: {theirs[pieces]:.7f}, {loss:.7f}, {apart:.1e}")
+        assert loss == pytest.approx(theirs[pieces], rel=SAME, abs=1e-7)
+        assert apart < SAME
+
+
+def written(one: Rollout) -> dict[str, object]:
+    begins = len(one.ids) - len(one.places)
+    ids = one.ids.tolist()
+    return {"prompt_ids": ids[:begins], "completion_ids": ids[begins:], "worth": one.reward}
+
+
+def trl(folder: Path, told: dict[str, object]) -> dict[int, float]:
+    """The loss of each cut, by its pieces."""
+    (folder / "asked.json").write_text(json.dumps(told))
+    environment = {**os.environ, "HF_HOME": str(folder / "hf"), "PYTHONPATH": ""}
+    command = [str(TRL), str(SCRIPT), str(folder / "asked.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    read = (json.loads((folder / f"{told['kind']}-{n}.json").read_text()) for _, n in told["cuts"])
+    return {pieces: facts["loss"] for (_, pieces), facts in zip(told["cuts"], read)}
 
 
 def whole_epoch(folder: Path, kind: str, monkeypatch):

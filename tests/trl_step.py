@@ -9,7 +9,7 @@ import torch
 from datasets import load_dataset
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 asked = json.loads(Path(sys.argv[1]).read_text())
 place = Path(asked["place"])
@@ -33,6 +33,20 @@ class Summed:
         loss = super().training_step(*args, **kwargs)
         self.total += float(loss)
         return loss
+
+
+def rollouts(prompts, trainer):
+    """The answers that were written before, with their worth; each prompt is its group's number."""
+    groups, given = json.loads(Path(asked["groups"]).read_text()), {}
+    found = []
+    for prompt in prompts:
+        given[prompt] = given.get(prompt, -1) + 1
+        found.append(groups[int(prompt)][given[prompt]])
+    return {name: [one[name] for one in found] for name in found[0]} | {"logprobs": None}
+
+
+def worth(completions, worth, **_):
+    return worth
 
 
 def model(name):
@@ -66,6 +80,14 @@ for batch, pieces in asked["cuts"]:
         settings = DPOConfig(**told, beta=0.1, max_length=None)
         kind = type("Watched", (Summed, DPOTrainer), {})
         trainer = kind(model("policy"), model("reference"), args=settings, **parts)
+    elif asked["kind"] == "reward":
+        settings = GRPOConfig(
+            **told, beta=0.04, num_generations=asked["samples"], temperature=asked["temperature"]
+        )
+        kind = type("Watched", (Summed, GRPOTrainer), {})
+        how = {"reward_funcs": worth, "args": settings, "rollout_func": rollouts}
+        trainer = kind(model("policy"), **how, **parts)
+        trainer.ref_model.load_state_dict(model("reference").state_dict())
     else:
         packed = asked["kind"] == "packed"
         settings = SFTConfig(**told, assistant_only_loss=True, packing=packed, max_length=200)

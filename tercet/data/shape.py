@@ -33,6 +33,8 @@ class Batch:
     ``source`` and its layout are what the encoder of an encoder-decoder reads. ``types``: which
     text of a pair each token belongs to. ``groups``: how many sequences, one behind the other,
     belong together, where that is what is to be learned; ``labels`` are what is known of them.
+    ``advantages``: how much likelier each target should become; then ``labels`` are what is told
+    of the sequences beside. ``reference``: what another model says of the targets, in nats.
     """
 
     tokens: Tensor  # (N,)
@@ -43,6 +45,8 @@ class Batch:
     source_layout: Layout | None = None
     types: Tensor | None = None  # (N,)
     labels: Tensor | None = None  # (B,), (B, labels) or (groups,)
+    advantages: Tensor | None = None  # (n_targets,)
+    reference: Tensor | None = None  # (n_targets,)
     groups: tuple[int, ...] = ()
     keys: tuple[tuple[int, ...], ...] = ()  # the key of each sample
 
@@ -55,7 +59,7 @@ class Batch:
         """What each term of the loss is a sum over: tokens, labels, both, or groups."""
         if self.groups:
             return (len(self.groups),)
-        if self.labels is None:
+        if self.labels is None or self.advantages is not None:
             return (self.targets.numel(),)
         tokens = () if self.select is None else (self.targets.numel(),)
         return (*tokens, self.labels.numel())

@@ -50,7 +50,7 @@ class Need:
 def need(run: Run, recipe: RunRecipe | None = None) -> Need:
     """From the configuration and the first step's real lengths; nothing is built."""
     run = run if recipe is None else run.with_recipe(recipe)
-    batches = run.stream()(0)
+    batches = run.first_batches()
     plans = [_planned(run, batch) for batch in batches]
     activations = [_activations(run, made) for made in plans]
     total = plans[0].total

@@ -67,7 +67,7 @@ def replay(run: Run, step: int) -> dict[str, Any]:
     network = run.network()
     _take_up(run, network, step)
     network.train()
-    stream = run.stream()
+    stream = run.stream(network=network)
     samples = stream.samples(step)
     with Watched(network) as watched:
         loss, norm = _loss_and_norm(run, network, stream(step), step)
@@ -124,7 +124,7 @@ def _take_up(run: Run, network: Network, step: int) -> None:
         state.steps = planned
         fit(
             network,
-            run.stream(),
+            run.stream(network=network),
             run.objective,
             dataclasses.replace(whole, on_trouble="skip"),
             optimizer,

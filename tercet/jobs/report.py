@@ -47,6 +47,9 @@ from tercet.train.progress import clock
 SEEN = {
     "accuracy": "Pairs of which the chosen answer has gained more",
     "margin": "How much more, times beta",
+    "reward": "What an answer is worth",
+    "ended": "Share of answers that ended by themselves",
+    "answer_tokens": "Tokens of an answer",
 }
 SHOWN = 8  # earlier samples of a prompt, and skipped steps
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))  # of training time
@@ -108,11 +111,12 @@ def _facts(now: Summary) -> Html:
     left = (now.steps - now.step) * now.seconds / now.step if now.steps and now.step else 0.0
     items = []
     if now.validation is not None:
-        note = f"step {now.best_step:,}"
-        if now.recipe.objective.kind != "prefer":
+        note, rewards = f"step {now.best_step:,}", now.recipe.objective.rewards
+        if now.recipe.objective.kind not in ("prefer", "reward"):
             note += f", perplexity {math.exp(min(now.validation, 700.0)):,.2f}"
-        items.append(Fact(f"{now.validation:.4f}", "best validation loss", note))
-    if now.loss is not None:
+        found, name = (-now.validation, "reward") if rewards else (now.validation, "loss")
+        items.append(Fact(f"{found:.4f}", f"best validation {name}", note))
+    if now.loss is not None and not now.recipe.objective.rewards:
         items.append(Fact(f"{now.loss:.4f}", "training loss", "mean of the last 20 steps"))
     items.append(Fact(short(now.tokens), "tokens read", f"{now.step:,} steps"))
     if speed is not None:
@@ -156,12 +160,13 @@ def _learning(story: Story) -> list[Html | str]:
     terms = [story.curve(name, f"term {name.removeprefix('loss_')}") for name in parts]
     drawn = [in_stretches(term, story.size) for term in terms]
     more = [line_plot(drawn, title="The terms of the training loss", y="nats a target")]
-    more = [*(more if parts else []), *(_of_pairs(story, name) for name in SEEN if name in names)]
-    return [_said(story), side_by_side(by_step, by_time, *more)]
+    more = [*(more if parts else []), *(_seen(story, name) for name in SEEN if name in names)]
+    loss = [] if story.now.recipe.objective.rewards else [by_step, by_time]  # which says nothing
+    return [_said(story), side_by_side(*loss, *more)]
 
 
-def _of_pairs(story: Story, name: str) -> Html:
-    """What an objective over pairs of answers has seen beside its loss."""
+def _seen(story: Story, name: str) -> Html:
+    """What an objective has seen beside its loss."""
     at, found = story.column("step", "evaluation"), story.column(name, "evaluation")
     drawn = [in_stretches(story.curve(name, "training"), story.size)]
     return line_plot(

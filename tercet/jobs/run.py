@@ -39,6 +39,7 @@ from tercet.data.manifest import MANIFEST
 from tercet.data.preparation import Progress
 from tercet.data.prepare import Learn, Source, Tail, Texts, prepare
 from tercet.data.prepare import Pairs as PairFiles
+from tercet.data.rollouts import Rollouts
 from tercet.data.shape import Shape
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
@@ -85,9 +86,11 @@ class Run:
     @classmethod
     def of(cls, folder: Path, recipe: RunRecipe) -> Run:
         """A run of the kind that its objective wants."""
+        from tercet.jobs.rewarding import Rewarding
         from tercet.jobs.tuning import Tuning
 
-        return (Tuning if recipe.objective.tunes else Run)(folder, recipe)
+        kind = Tuning if recipe.objective.tunes else Run
+        return (Rewarding if recipe.objective.rewards else kind)(folder, recipe)
 
     # what it reads ---------------------------------------------------------------------------
 
@@ -212,9 +215,16 @@ class Run:
         left_out = self.draw().left_out
         return left_out and f"{left_out:,} pairs longer than objective.length are left out" or None
 
-    def stream(self, *, rank: int = 0, world: int = 1) -> Stream:
+    def stream(
+        self, *, rank: int = 0, world: int = 1, network: Network | None = None
+    ) -> Stream | Rollouts:
+        """The loop's data. network: that which learns, where what is read depends on it."""
         micro = self.recipe.batch.micro_tokens
         return Stream(self.draw(), self._learned_shape, micro, rank=rank, world=world)
+
+    def first_batches(self) -> list[Batch]:
+        """Those of the first step, or others of their sizes."""
+        return self.stream()(0)
 
     @property
     def _learned_shape(self) -> Shape:
@@ -231,8 +241,9 @@ class Run:
             seed=self.recipe.seed,
         )
 
-    def validation(self) -> Iterator[Batch]:
-        """The validation split once, or as much of it as the recipe says."""
+    def validation(self, network: Network | None = None) -> Iterator[Batch]:
+        """The validation split once, or as much of it as the recipe says. network: that which is
+        measured, where what is read depends on it."""
         read = 0
         for samples in self.draw(validation=True).epoch(0):
             batch = self.shape.batch(samples)

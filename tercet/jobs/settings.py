@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
 
-TUNING = ("instruct", "prefer")  # read conversations, and begin with a model
+TUNING = ("instruct", "prefer", "reward")  # read conversations, and begin with a model
 OBJECTIVES = ("next-token", "masked", "spans", "pairs", *TUNING)
 OVERFLOWS = ("leave-out", "keep-start", "error")
 PRECISIONS = ("float32", "int8", "int4")
 PACKINGS = ("documents", "rows")
+REWARDS = ("reward", "samples", "temperature", "max_new_tokens")  # settings of kind reward alone
 MASK = "[MASK]"  # in prompts, however the tokenizer spells it
 TOKENIZERS = ("bytes", "characters", "bpe", "wordpiece", "unigram")
 
@@ -150,7 +152,12 @@ class Objective:
     next_sentence: bool = False
     span: float = 3.0  # mean length
     overflow: str = "leave-out"  # of conversations beyond length; or keep-start, error
-    beta: float = 0.1  # prefer: how dear it is to leave the model that the run began with
+    # prefer, reward: how dear it is to leave the model that the run began with; None: 0.1, 0
+    beta: float | None = None
+    reward: str | None = None  # reward: what an answer is worth, a function: FILE.py:NAME
+    samples: int = 8  # reward: answers to each question of a step
+    temperature: float = 1.0  # reward: at which they are sampled
+    max_new_tokens: int = 64  # reward: of an answer at the most
 
     def __post_init__(self) -> None:
         choice("objective.kind", self.kind, OBJECTIVES)
@@ -175,15 +182,50 @@ class Objective:
         if self.span < 1:
             raise InputError(f"objective.span {self.span} must be 1 token or more")
         choice("objective.overflow", self.overflow, OVERFLOWS)
-        if not self.beta > 0:
+        if self.beta is not None and not (self.beta > 0 or (self.rewards and self.beta == 0)):
             raise InputError(f"objective.beta {self.beta} must be above 0, such as 0.1")
         if self.tunes and self.packing != "documents":
             raise InputError(
                 f"objective.packing {self.packing!r}: conversations do not see each other; leave "
                 "it out"
             )
-        if self.kind == "prefer" and self.r_drop:
-            raise InputError(f"objective.r_drop {self.r_drop} is not for kind prefer; leave it out")
+        if self.kind in ("prefer", "reward") and self.r_drop:
+            raise InputError(
+                f"objective.r_drop {self.r_drop} is not for kind {self.kind}; leave it out"
+            )
+        self._check_rewards()
+
+    def _check_rewards(self) -> None:
+        own = {f.name: f.default for f in dataclasses.fields(self) if f.name in REWARDS}
+        told = [name for name, default in own.items() if getattr(self, name) != default]
+        if told and not self.rewards:
+            raise InputError(
+                f"objective.{told[0]} is for kind reward, not for {self.kind}; leave it out"
+            )
+        if not self.rewards:
+            return
+        if self.reward is None:
+            raise InputError(
+                "objective.reward is missing: name a function that says what an answer is worth, "
+                "FILE.py:NAME"
+            )
+        if self.smoothing:
+            raise InputError(
+                f"objective.smoothing {self.smoothing} is not for kind reward; leave it out"
+            )
+        if self.samples < 2:
+            raise InputError(
+                f"objective.samples {self.samples} must be 2 or more: answers to one question are "
+                "measured against each other"
+            )
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"objective.temperature {self.temperature} must be above 0, such as 1")
+        positive(self, "objective", "max_new_tokens")
+
+    @property
+    def rewards(self) -> bool:
+        """Whether it learns from what its own answers are worth."""
+        return self.kind == "reward"
 
     @property
     def tunes(self) -> bool:
@@ -234,7 +276,7 @@ class Train:
     spike: float = 10.0
     ema: float | None = None
     average_last: int | None = None  # snapshots, one at each evaluation
-    lora: Lora | None = None  # instruct and prefer: rank, alpha, dropout, targets
+    lora: Lora | None = None  # instruct, prefer, reward: rank, alpha, dropout, targets
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.budget is None):
@@ -343,7 +385,7 @@ class RunRecipe:
                 )
         if not tunes and (self.train.lora or self.model.precision != "float32"):
             raise InputError(
-                f"train.lora and model.precision are for {' and '.join(TUNING)}, not for "
+                f"train.lora and model.precision are for {', '.join(TUNING)}, not for "
                 f"objective.kind {kind!r}; leave them out"
             )
         if self.model.precision != "float32" and self.train.lora is None:

@@ -100,7 +100,7 @@ def train(
                     run.verify_data()
         here.any(False)
         state = _fitting(run, here, quiet=quiet or here.rank > 0, fit=fit)
-        return _sentence(state) if here.rank == 0 else None
+        return _sentence(run, state) if here.rank == 0 else None
 
 
 def _fitting(run: Run, world: World, *, quiet: bool, fit: bool) -> State:
@@ -201,7 +201,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         recompute(network)
     if run.recipe.train.compile and (why := compile_blocks(network)) and not quiet:
         say(why)
-    stream = run.stream(rank=world.rank, world=world.size)
+    stream = run.stream(rank=world.rank, world=world.size, network=network)
     if (about := run.about()) and not quiet:
         say(about)
     told = {"about": about} if about else {}
@@ -301,12 +301,14 @@ def _save_best(run: Run, network: Any, averages: Any, checkpoints: Any, state: S
         draft.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
-def _sentence(state: State) -> str:
+def _sentence(run: Run, state: State) -> str:
     from tercet.train.progress import clock
 
-    best = (
-        "" if state.best is None else f", validation loss {state.best:.4f} at {state.best_step:,}"
-    )
+    best = ""
+    if state.best is not None:
+        rewards = run.recipe.objective.rewards
+        found = f"reward {-state.best:.4f}" if rewards else f"loss {state.best:.4f}"
+        best = f", validation {found} at {state.best_step:,}"
     why = f"; ended early: {state.stopped}" if state.stopped else ""
     skipped = f"; {state.skipped:,} of them skipped" if state.skipped else ""
     return f"{state.step:,} steps in {clock(state.seconds)}{skipped}{best}{why}"

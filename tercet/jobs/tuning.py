@@ -99,13 +99,17 @@ class Tuning(Run):
     def template(self) -> ChatTemplate:
         return ChatTemplate.of(self._loaded.tokenizer)
 
+    @property
+    def step_tokens(self) -> float:
+        return self.recipe.batch.tokens
+
     def draw(self, *, validation: bool = False) -> Draw:
         draws, weights = [], []
         for name, splits in self.corpus.sources.items():
             tokens = splits.validation if validation else splits.train
             if not len(tokens):
                 continue
-            size, seed = self.recipe.batch.tokens, self.recipe.seed
+            size, seed = self.step_tokens, self.recipe.seed
             if self.prefers:
                 draws.append(self._pairs(name, "validation" if validation else "train", tokens))
             else:
@@ -259,12 +263,17 @@ class Tuning(Run):
     def objective(self) -> Objective:
         wanted = self.recipe.objective
         if self.prefers:
-            return Preference(wanted.beta, wanted.smoothing)
+            return Preference(self.beta, wanted.smoothing)
         return CrossEntropy(wanted.smoothing, wanted.r_drop)
 
     @property
     def measure(self) -> Objective:
-        return Preference(self.recipe.objective.beta) if self.prefers else CrossEntropy()
+        return Preference(self.beta) if self.prefers else CrossEntropy()
+
+    @property
+    def beta(self) -> float:
+        told = self.recipe.objective.beta
+        return 0.1 if told is None else told
 
 
 def _instructions(data: Data) -> Instructions:

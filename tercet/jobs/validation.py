@@ -94,7 +94,7 @@ def validation_facts(run: Run, network: Network) -> dict[str, float]:
     objective, total = run.measure, 0.0
     targets = torch.zeros(1, dtype=torch.float64)
     with torch.inference_mode():
-        for batch in run.validation():
+        for batch in run.validation(network):
             total += float(objective(network, batch))
             targets += batch.counts[0]
     if not targets:

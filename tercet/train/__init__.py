@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tercet.train.optimizers import Optimizer
     from tercet.train.parallel import World, world
     from tercet.train.places import Span, Tagging
+    from tercet.train.policy import PolicyGradient, Rewarded
     from tercet.train.preference import Preference
     from tercet.train.recorder import Recorder
     from tercet.train.schedules import Schedule
@@ -42,11 +43,13 @@ __all__ = [
     "NextSentence",
     "Optimizer",
     "Ordered",
+    "PolicyGradient",
     "Preference",
     "Ranking",
     "Recipe",
     "Recorder",
     "Regression",
+    "Rewarded",
     "SameLabel",
     "SeveralLabels",
     "Schedule",
@@ -72,6 +75,7 @@ _HOMES = {
     "optimizers": ("Optimizer",),
     "parallel": ("World", "world"),
     "places": ("Span", "Tagging"),
+    "policy": ("PolicyGradient", "Rewarded"),
     "preference": ("Preference",),
     "recorder": ("Recorder",),
     "schedules": ("Schedule",),

@@ -65,7 +65,11 @@ def fit(
     with _interruptible() as interrupted:
         while not state.done:
             started = time.perf_counter()
-            batches = data(state.step)
+            try:
+                batches = data(state.step)
+            except InputError:  # where data is written on the way: a user's function has failed
+                on_stop(state)
+                raise
             targets = world.sum(count_targets(batches))  # (k,) of all ranks and micro-batches
             empty = not targets.all()
             if empty and recipe.on_trouble == "stop":
@@ -153,8 +157,8 @@ def seen(objective: Any, targets: Tensor, world: World) -> dict[str, float]:
     names = getattr(objective, "seen", ())
     if not names:
         return {}
-    sums = world.sum(objective.taken().to(targets))
-    return {name: float(value / targets.sum()) for name, value in zip(names, sums)}
+    sums, counts = world.sum(objective.taken().to(targets))
+    return {name: float(mean) for name, mean in zip(names, sums / counts)}
 
 
 def count_targets(batches: Sequence[Batch]) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from tercet.data import Batch
 from tercet.errors import InputError
 from tercet.train.output_loss import cross_entropy as output_loss
+from tercet.train.output_loss import log_likelihoods
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,16 @@ def states(model: Any, batch: Batch) -> Tensor:
         source_layout=batch.source_layout,
         types=batch.types,
     )
+
+
+def target_likelihoods(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
+    """(n_targets,) float32 natural logarithms of the targets' probabilities, of logits divided by
+    the temperature."""
+    x, table, bias = model.heads.output_parts(
+        model.heads.picked(states(model, batch), batch.select)
+    )
+    bias = bias if bias is None else bias / temperature
+    return log_likelihoods(x / temperature, table, bias, batch.targets)
 
 
 @torch.inference_mode()

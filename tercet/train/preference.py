@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from tercet.data import Batch
 from tercet.errors import InputError
-from tercet.train.objectives import states
-from tercet.train.output_loss import log_likelihoods
+from tercet.train.objectives import target_likelihoods
 
 
 class Preference:
@@ -32,19 +31,20 @@ class Preference:
                 f"beta {beta} must be above 0, and smoothing {smoothing} from 0 to below 0.5"
             )
         self.beta, self.smoothing = beta, smoothing
-        self._sums = torch.zeros(len(self.seen), dtype=torch.float64)
+        self._sums = torch.zeros(2, len(self.seen), dtype=torch.float64)
 
     def __call__(self, model: Any, batch: Batch) -> Tensor:  # (1,)
         assert batch.labels is not None, "the reference is missing"
         gained = answer_likelihoods(model, batch) - batch.labels  # (2 pairs,)
         margin = self.beta * (gained[::2] - gained[1::2])  # (pairs,)
         held = margin.detach().double().cpu()
-        self._sums += torch.stack([(held > 0).sum().double(), held.sum()])
+        self._sums[0] += torch.stack([(held > 0).sum().double(), held.sum()])
+        self._sums[1] += len(held)
         right, wrong = F.logsigmoid(margin), F.logsigmoid(-margin)
         return -((1 - self.smoothing) * right + self.smoothing * wrong).sum()[None]
 
     def taken(self) -> Tensor:
-        """(2,) the sums of ``seen`` since they were taken last."""
+        """(2, 2) the sums of ``seen`` since they were taken last, and over how many pairs."""
         sums, self._sums = self._sums, torch.zeros_like(self._sums)
         return sums
 
@@ -52,9 +52,7 @@ class Preference:
 def answer_likelihoods(model: Any, batch: Batch) -> Tensor:
     """(B,) float64: the log-probability of each sequence's targets together, in nats."""
     assert batch.select is not None
-    found = model.heads.picked(states(model, batch), batch.select)
-    x, table, bias = model.heads.output_parts(found)
-    logs = log_likelihoods(x, table, bias, batch.targets)  # (n_targets,)
+    logs = target_likelihoods(model, batch)  # (n_targets,)
     sequence = batch.layout.sequence[batch.select]
     counts = torch.bincount(sequence, minlength=batch.layout.n_sequences).tolist()
     return torch.stack([part.double().sum() for part in logs.split(counts)])

@@ -87,6 +87,8 @@ class Watch(Bar):
         speed = state.tokens_per_second
         steps = "?" if state.steps is None else f"{state.steps:,}"
         facts = f"step {state.step:,} of {steps}, loss {sum(recent) / len(recent):.3f}"
+        if "reward" in state.last:  # whose loss says nothing
+            facts = f"step {state.step:,} of {steps}, reward {state.last['reward']:.3f}"
         facts += f", {speed:,.0f} tokens/s"
         if self._share is not None:
             facts += f" ({speed * self._share:.0%} of the matrix peak)"
