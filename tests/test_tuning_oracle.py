@@ -185,7 +185,7 @@ def test_a_step_of_rewards_as_trl_takes_it(tmp_path, monkeypatch):
     (tmp_path / "instruct.jsonl").rename(tmp_path / "reward.jsonl")
     (tmp_path / "own.py").write_text("def e(prompt, answer, row): return answer.count('e')")
     own = {"reward": f"{tmp_path}/own.py:e", "max_new_tokens": 8, "samples": 4, "length": 64}
-    own |= {"beta": 0.04, "temperature": 0.8}
+    own |= {"kl": 0.04, "temperature": 0.8}
     ours = prepared(tmp_path, "reward", *(f"objective.{k}={v}" for k, v in own.items()))
     move(monkeypatch, tmp_path)
     found = ours.stream(network=ours.network()).samples(0)

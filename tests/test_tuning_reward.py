@@ -64,7 +64,7 @@ def place(tmp_path: Path) -> Path:
 def test_a_step_as_plain_transformers(place: Path):
     """Each answer by itself, in its group's deviations, with a reference that the network left."""
     transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
-    run = prepared(place, "reward", *settings(place, beta=0.04))
+    run = prepared(place, "reward", *settings(place, kl=0.04))
     assert isinstance(run, Rewarding)
     talker(place / "other", seed=5)
     away = load(place / "other").network

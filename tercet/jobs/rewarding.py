@@ -132,7 +132,7 @@ class Rewarding(Tuning):
             _rollout(one, number % count, prompt, answer, self._worth(prompt, answer, hoped))
             for number, (one, (prompt, hoped), answer) in enumerate(zip(questions, parts, written))
         ]
-        return self._referred(found) if self.beta and sampling != GREEDY else found
+        return self._referred(found) if self.recipe.objective.kl and sampling != GREEDY else found
 
     def _referred(self, found: list[Rollout]) -> list[Rollout]:
         """With what the model that the run began with says of their tokens."""
@@ -180,17 +180,13 @@ class Rewarding(Tuning):
         return f"{super().about()}; {wanted.samples} answers to each question, by {wanted.reward}"
 
     @property
-    def beta(self) -> float:
-        return self.recipe.objective.beta or 0.0
-
-    @property
     def train(self) -> Recipe:
         """The loss is near 0 whatever is learned: none of it is a leap."""
         return dataclasses.replace(super().train, spike=0.0)
 
     @property
     def objective(self) -> Objective:
-        return PolicyGradient(self.beta, self.recipe.objective.temperature)
+        return PolicyGradient(self.recipe.objective.kl, self.recipe.objective.temperature)
 
     @property
     def measure(self) -> Objective:

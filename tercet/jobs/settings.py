@@ -21,7 +21,14 @@ OBJECTIVES = ("next-token", "masked", "spans", "pairs", *TUNING)
 OVERFLOWS = ("leave-out", "keep-start", "error")
 PRECISIONS = ("float32", "int8", "int4")
 PACKINGS = ("documents", "rows")
-REWARDS = ("reward", "samples", "temperature", "max_new_tokens")  # settings of kind reward alone
+# settings of kind reward alone
+REWARDS = ("reward", "kl", "samples", "temperature", "max_new_tokens")
+    "reward",
+    "kl",
+    "samples",
+    "temperature",
+    "max_new_tokens",
+)  # settings of kind reward alone
 MASK = "[MASK]"  # in prompts, however the tokenizer spells it
 TOKENIZERS = ("bytes", "characters", "bpe", "wordpiece", "unigram")
 
@@ -152,9 +159,9 @@ class Objective:
     next_sentence: bool = False
     span: float = 3.0  # mean length
     overflow: str = "leave-out"  # of conversations beyond length; or keep-start, error
-    # prefer, reward: how dear it is to leave the model that the run began with; None: 0.1, 0
-    beta: float | None = None
+    beta: float = 0.1  # prefer: how dear it is to leave the model that the run began with
     reward: str | None = None  # reward: what an answer is worth, a function: FILE.py:NAME
+    kl: float = 0.0  # reward: how dear it is to leave the model that the run began with; 0.04, say
     samples: int = 8  # reward: answers to each question of a step
     temperature: float = 1.0  # reward: at which they are sampled
     max_new_tokens: int = 64  # reward: of an answer at the most
@@ -182,7 +189,7 @@ class Objective:
         if self.span < 1:
             raise InputError(f"objective.span {self.span} must be 1 token or more")
         choice("objective.overflow", self.overflow, OVERFLOWS)
-        if self.beta is not None and not (self.beta > 0 or (self.rewards and self.beta == 0)):
+        if not self.beta > 0:
             raise InputError(f"objective.beta {self.beta} must be above 0, such as 0.1")
         if self.tunes and self.packing != "documents":
             raise InputError(
@@ -220,6 +227,8 @@ class Objective:
             )
         if not 0 < self.temperature < math.inf:
             raise InputError(f"objective.temperature {self.temperature} must be above 0, such as 1")
+        if not self.kl >= 0:
+            raise InputError(f"objective.kl {self.kl} must be 0 or above, such as 0.04")
         positive(self, "objective", "max_new_tokens")
 
     @property

@@ -263,17 +263,12 @@ class Tuning(Run):
     def objective(self) -> Objective:
         wanted = self.recipe.objective
         if self.prefers:
-            return Preference(self.beta, wanted.smoothing)
+            return Preference(wanted.beta, wanted.smoothing)
         return CrossEntropy(wanted.smoothing, wanted.r_drop)
 
     @property
     def measure(self) -> Objective:
-        return Preference(self.beta) if self.prefers else CrossEntropy()
-
-    @property
-    def beta(self) -> float:
-        told = self.recipe.objective.beta
-        return 0.1 if told is None else told
+        return Preference(self.recipe.objective.beta) if self.prefers else CrossEntropy()
 
 
 def _instructions(data: Data) -> Instructions:

@@ -23,13 +23,13 @@ def advantages(rewards: Tensor) -> Tensor:
 
 
 class PolicyGradient:
-    """p / p' (beta KL - A) for each token of answers that the network itself has just written:
+    """p / p' (kl D - A) for each token of answers that the network itself has just written:
     p' is p without a gradient, A the answer's advantage. One update an answer, so nothing is to be
     clipped; probabilities are those at the temperature of sampling. The loop divides by the tokens
     of the whole step, so that a long answer's count as much as a short one's (DAPO, Yu et al. 2025,
     section 3.3).
 
-    beta: the weight of the divergence from the batch's ``reference``, estimated token by token as
+    kl: the weight of D, the divergence from the batch's ``reference``, estimated token by token as
     p''/p - log(p''/p) - 1 (Shao et al. 2024, equation 4); that p/p' stands before it too makes its
     gradient right on average (DeepSeek-V3.2, 2025, section 3.1). What is seen beside the loss:
     rewards, the share of answers that ended by themselves, and their tokens.
@@ -37,13 +37,12 @@ class PolicyGradient:
 
     seen = ("reward", "ended", "answer_tokens")
 
-    def __init__(self, beta: float = 0.0, temperature: float = 1.0) -> None:
-        if not (beta >= 0 and temperature > 0):
+    def __init__(self, kl: float = 0.0, temperature: float = 1.0) -> None:
+        if not (kl >= 0 and temperature > 0):
             raise InputError(
-                f"beta {beta} must be 0 or above, such as 0.04, and temperature {temperature} "
-                "above 0"
+                f"kl {kl} must be 0 or above, such as 0.04, and temperature {temperature} above 0"
             )
-        self.beta, self.temperature = beta, temperature
+        self.kl, self.temperature = kl, temperature
         self._told = Told()
 
     def __call__(self, model: Any, batch: Batch) -> Tensor:  # (1,)
@@ -51,10 +50,10 @@ class PolicyGradient:
         self._told.add(batch)
         logs = target_likelihoods(model, batch, self.temperature)  # (n_targets,)
         ratio, loss = (logs - logs.detach()).exp(), -batch.advantages
-        if self.beta:
+        if self.kl:
             assert batch.reference is not None, "the reference is missing"
             gap = batch.reference - logs
-            loss = loss + self.beta * (gap.exp() - gap - 1)
+            loss = loss + self.kl * (gap.exp() - gap - 1)
         return (ratio * loss).sum()[None]
 
     def taken(self) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,21 +114,7 @@ class Job:
         return 100 * similarity(self.model, pairs, scores, pool=pool)
 
     def probe(self) -> Figures:
-        """Logistic regression on vectors, on all training texts but the last ``held_out``."""
-        told = self.entry["probe"]
-        (texts, labels), test = (_labelled(told[name], told["label"]) for name in ("train", "test"))
-        cut = len(texts) - told["held_out"]
-        train, validation = (texts[:cut], labels[:cut]), (texts[cut:], labels[cut:])
-        found = [
-            (pool, probe(self.model, train, validation, test, pool=pool))
-            for pool in POOLS[self.kind]
-        ]
-        _, best = max(found, key=lambda one: one[1].validation_accuracy)
-        chances = ", ".join(f"{pool} {100 * one.validation_accuracy:.1f}" for pool, one in found)
-        note = f"{best.features}, C {best.strength:g}; validation {chances}"
-        figure = 100 * best.test.accuracy
-        measure = f"{told['name']}, probe of frozen vectors, %"
-        return {"measure": measure, "figure": figure, "note": note}
+        return probed(self.entry["probe"], self.model, POOLS[self.kind])
 
     def bits(self) -> Figures:
         """Of the held-out text: its probability, or of a masked model what comes nearest."""
@@ -144,6 +131,21 @@ class Job:
             "be compared with bits per byte"
         )
         return {"measure": "pseudo-bits per byte", "figure": figure, "note": note}
+
+
+def probed(told: dict[str, Any], model: LanguageModel, pools: Sequence[str]) -> Figures:
+    """Logistic regression on vectors, on all training texts but the last ``held_out``, which choose
+    the pool."""
+    (texts, labels), test = (_labelled(told[name], told["label"]) for name in ("train", "test"))
+    cut = len(texts) - told["held_out"]
+    train, validation = (texts[:cut], labels[:cut]), (texts[cut:], labels[cut:])
+    found = [(pool, probe(model, train, validation, test, pool=pool)) for pool in pools]
+    _, best = max(found, key=lambda one: one[1].validation_accuracy)
+    chances = ", ".join(f"{pool} {100 * one.validation_accuracy:.1f}" for pool, one in found)
+    note = f"{best.features}, C {best.strength:g}; validation {chances}"
+    figure = 100 * best.test.accuracy
+    measure = f"{told['name']}, probe of frozen vectors, %"
+    return {"measure": measure, "figure": figure, "note": note}
 
 
 def scored_pairs(name: str) -> tuple[list[tuple[str, str]], list[float]]:
