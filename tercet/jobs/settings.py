@@ -23,12 +23,6 @@ PRECISIONS = ("float32", "int8", "int4")
 PACKINGS = ("documents", "rows")
 # settings of kind reward alone
 REWARDS = ("reward", "kl", "samples", "temperature", "max_new_tokens")
-    "reward",
-    "kl",
-    "samples",
-    "temperature",
-    "max_new_tokens",
-)  # settings of kind reward alone
 MASK = "[MASK]"  # in prompts, however the tokenizer spells it
 TOKENIZERS = ("bytes", "characters", "bpe", "wordpiece", "unigram")
 
