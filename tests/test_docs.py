@@ -1,7 +1,7 @@
 """README and guides are run as they stand, on the models of a tiny quickstart.
 
 The fenced blocks of a page run in order: ``python`` ones share their names, ``sh`` ones go line by
-line, and a ``yaml`` one is written to the file that its first line names. One that cannot run here
+line, and one whose first line names a .yaml or .py file is written there. One that cannot run here
 stands behind `<!-- not run: reason -->`; ``make`` and ``git`` lines are the reader's.
 """
 
@@ -62,10 +62,10 @@ def test_a_page_runs_from_top_to_bottom(
     monkeypatch.chdir(place)
     names: dict[str, object] = {"__name__": "__main__"}
     for language, code in blocks(page):
-        if language == "python":
+        if named := re.match(r"# (\S+\.(?:yaml|py))\n", code):
+            Path(named[1]).write_text(code, encoding="utf-8")
+        elif language == "python":
             exec(compile(code, page.name, "exec"), names)
-        elif language == "yaml":
-            Path(code.partition("\n")[0].removeprefix("# ")).write_text(code, encoding="utf-8")
         elif language == "sh":
             for line in code.replace("\\\n", " ").splitlines():
                 run(line, place)

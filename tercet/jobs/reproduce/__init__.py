@@ -32,6 +32,7 @@ EXPERIMENTS = {  # kind -> the function: (entry, folder, quiet) -> rows
     "contrastive": "tercet.jobs.reproduce.contrastive:contrastive",
     "two-kinds": "tercet.jobs.reproduce.kinds:two_kinds",
     "ladder": "tercet.jobs.reproduce.ladder:ladder",
+    "addition": "tercet.jobs.reproduce.addition:addition",
     "recovery": "tercet.jobs.reproduce.recovery:recovery",
 }
 
