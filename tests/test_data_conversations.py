@@ -181,6 +181,7 @@ TOKENIZER = train_tokenizer(["the cat sat on the mat"], vocab_size=300, special=
 ROW = Conversation(tuple(Message(**one) for one in MESSAGES), "rows.jsonl, line 4")
 EACH = "{% for m in messages %}"
 MARKED = "{% generation %}{{ m.content }}{% endgeneration %}"
+HEADED = "{% generation %}<s>it<|eot_id|>{{ m.content }}{% endgeneration %}"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,8 @@ MARKED = "{% generation %}{{ m.content }}{% endgeneration %}"
             EACH + "{% if m.role == 'system' %}" + MARKED + "{% endif %}{% endfor %}",
             "nothing of it",
         ),
-        (EACH + MARKED + "</s>{% endfor %}", "no special token of an answer would be learned"),
+        (EACH + MARKED + "</s>{% endfor %}", "no special token would be learned at the end"),
+        (EACH + HEADED + "</s>{% endfor %}", "no special token would be learned at the end"),
         ("<s>{{ bos_token }}" + EACH + "{{ m.content }}</s>{% endfor %}", "begins with <s> twice"),
     ],
 )
