@@ -36,6 +36,8 @@ def written(path: str | Path) -> Iterator[Path]:
     it held before.
     """
     path = Path(path)
+    if not path.name or "\0" in str(path):
+        raise InputError(f"{str(path)!r} is not the name of a file; give another")
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         with _refusals(path):

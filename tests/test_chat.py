@@ -244,6 +244,19 @@ def test_what_a_template_writes_around_an_answer_is_known(family, end, before):
     assert [template.tokenizer.id_of(end)] == list(found.ends) and found.before == before
 
 
+@pytest.mark.parametrize("learned", ["m.content ~ '<|eot_id|>\n'", "'<|x|>it\n' ~ m.content"])
+def test_a_marked_answer_ends_with_what_stands_behind_it(learned):
+    """Blanks behind the end may be learned, and what is special at an answer's beginning."""
+    end = "" if "eot" in learned else "<|eot_id|>"
+    source = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ LEARNED }}"
+        "{% endgeneration %}END{% else %}{{ m.content }}<|x|>{% endif %}{% endfor %}"
+    )
+    tokenizer = talker("llama3").tokenizer.with_special(["<|x|>"])
+    template = ChatTemplate(source.replace("LEARNED", learned).replace("END", end), tokenizer)
+    assert template.answer.ends == (tokenizer.id_of("<|eot_id|>"),)
+
+
 def test_an_answer_in_the_conversation_is_what_was_written():
     """Without the blank that the template itself puts before it: the next prompt holds the ids."""
     model = talker("vicuna")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tercet import cli
 from tercet.data.compiled import Counts, check, compiled
 from tercet.data.conversations import Conversation, Preference, conversations
 from tercet.errors import InputError
+from tercet.jobs.conversations import _coloured
 from tercet.text import Special, train_tokenizer
 from tercet.text.chat import ChatTemplate, Compiled
 from tercet.text.messages import Message
@@ -181,6 +183,7 @@ TOKENIZER = train_tokenizer(["the cat sat on the mat"], vocab_size=300, special=
 ROW = Conversation(tuple(Message(**one) for one in MESSAGES), "rows.jsonl, line 4")
 EACH = "{% for m in messages %}"
 MARKED = "{% generation %}{{ m.content }}{% endgeneration %}"
+HEADED = "{% generation %}<s>it<|eot_id|>{{ m.content }}{% endgeneration %}"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,8 @@ MARKED = "{% generation %}{{ m.content }}{% endgeneration %}"
             EACH + "{% if m.role == 'system' %}" + MARKED + "{% endif %}{% endfor %}",
             "nothing of it",
         ),
-        (EACH + MARKED + "</s>{% endfor %}", "no special token of an answer would be learned"),
+        (EACH + MARKED + "</s>{% endfor %}", "no special token would be learned at the end"),
+        (EACH + HEADED + "</s>{% endfor %}", "no special token would be learned at the end"),
         ("<s>{{ bos_token }}" + EACH + "{{ m.content }}</s>{% endfor %}", "begins with <s> twice"),
     ],
 )
@@ -245,6 +249,18 @@ def test_show_colours_what_is_learned(model, tmp_path, capsys, monkeypatch):
     assert cli.run(["data", "show", file, "--model", str(model)]) == 0
     out = capsys.readouterr().out
     assert "\x1b[1;32ma cat<|eot_id|>\x1b[0m" in out and "⟦" not in out
+
+
+def test_what_is_shown_of_many_turns_takes_no_square_of_them():
+    """Each stretch used to decode all before it again: of a thousand turns, minutes."""
+    turns = [Message("user", "the cat"), Message("assistant", "the mat é")] * 600
+    template = ChatTemplate(FAMILIES["llama3"].unmarked, TOKENIZER)
+    one = template.compile(turns)
+    begun = time.process_time()
+    shown = _coloured(one, TOKENIZER, marks=True).plain
+    assert time.process_time() - begun < 10
+    assert shown.count("⟦the mat é<|eot_id|>⟧") == 600
+    assert shown.replace("⟦", "").replace("⟧", "") == TOKENIZER.decode(one.ids, skip_special=False)
 
 
 def test_show_gives_ids_tokens_and_mask(model, tmp_path, capsys):

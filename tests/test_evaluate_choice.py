@@ -20,7 +20,16 @@ from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.evaluate import significance
 from tercet.evaluate.choice import answered, endings, last_words, values
-from tercet.evaluate.tasks import LAMBADA, TASKS, Question, guessed, questions, unheaded, wikihow
+from tercet.evaluate.tasks import (
+    LAMBADA,
+    TASKS,
+    Question,
+    Task,
+    guessed,
+    questions,
+    unheaded,
+    wikihow,
+)
 from tercet.model import build
 from tercet.represent.score import Ending, foretold
 from tercet.text import CutReport, Special, train_tokenizer
@@ -318,6 +327,19 @@ def test_a_file_of_ones_own(answer: Any, tmp_path: Path):
     task = guessed(path, prompt=r"Q{id}: {question}\nA:")
     _, (question,) = questions(path, (task,))
     assert question.pairs[0] == ("Q7: Which?\nA:", " one")
+
+
+def test_an_answer_that_is_two_choices_is_refused(tmp_path: Path):
+    """By its place it is one, by its text another: nobody knows which is right."""
+    form = (Task("{question}", "choices", "answer"),)
+    row = {"question": "Two?", "choices": ["2", "3", "1"]}
+    for answer, right in (("2", None), (2, 2), ("3", 1), ("A", 0), ("0", 0)):
+        name = save_rows(tmp_path / "rows.jsonl", [{**row, "answer": answer}])
+        if right is None:
+            with pytest.raises(InputError, match="may be choice '1' by its place or '2' by its te"):
+                questions(name, form)
+        else:
+            assert questions(name, form)[1][0].answer == right
 
 
 def test_choices_in_columns_of_a_table(tmp_path: Path):

@@ -248,6 +248,7 @@ def test_a_bad_line_is_said_and_the_rest_goes_on(line, said, run):
         ('[{"role": "user", "content": "a"}]', "has no answer, it ends with user"),
         ('[{"role": "assistant", "content": "a"}]', "message 1: assistant at the beginning"),
         ('[{"role": "bot", "content": "a"}]', "message 1: unknown role 'bot'"),
+        ('[{"role": "user", "content": "a \\ud83d"}]', "message 1: the content of user has half"),
     ],
 )
 def test_a_file_that_is_no_conversation_changes_nothing(text, said, model, tmp_path):
@@ -302,6 +303,34 @@ def test_a_real_model_without_a_template(monkeypatch, capsys):
     for row in rows:
         assert row["read_tokens"] + row["room"] <= row["context"] == 512
         assert row["tokens"] == row["read_tokens"] + row["dropped_tokens"]
+
+
+@pytest.mark.parametrize("name", [".", "/", "a\0b"])
+def test_a_name_that_no_file_can_have_costs_no_conversation(name, model, capsys):
+    session = Session(Conversing(model.writer), Request(2))
+    session.said = list(conversation(talk(1)[1:3], answered=True))
+    before = session.messages
+    assert not session.turn(f"/save {name}") and not session.turn(f"/load {name}")
+    assert session.messages == before
+    assert capsys.readouterr().err.count("tercet: ") == 2
+
+
+def test_what_is_half_a_character_is_never_in_the_conversation(model, tmp_path, capsys):
+    """As it comes from a terminal of another encoding: the conversation could not be saved."""
+    session = Session(Conversing(model.writer), Request(2))
+    assert not session.turn("caf\udce9") and not session.turn("/system caf\udce9")
+    assert session.messages == [] and "half a surrogate pair" in capsys.readouterr().err
+    assert session.turn("Who?") and session.turn(f"/save {tmp_path / 'talk.json'}")
+
+
+def test_a_typed_line_that_is_no_text_is_said(folder, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    terminal = Terminal(str(folder), "--max-new-tokens", "2")
+    terminal.until(terminal.process.stderr, b"> ")
+    os.write(terminal.master, b"caf\xe9\n")
+    terminal.until(terminal.process.stderr, b"the line is no text")
+    terminal.type("Who?\n/quit\n")
+    assert terminal.end()[0] and terminal.process.returncode == 0
 
 
 # Ctrl-C -------------------------------------------------------------------------------------------

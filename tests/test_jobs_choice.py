@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,15 @@ def test_the_interval_is_about_two_errors_wide():
     assert paired(gains) == found
 
 
+def test_the_sign_test_of_many_items_takes_no_square_of_them():
+    begun = time.process_time()
+    assert sign_test([1.0] * 15_000 + [-1.0] * 14_700) == pytest.approx(0.0827, abs=1e-3)
+    assert time.process_time() - begun < 5  # it was minutes
+
+
+INFINITE = '{"measure": "m", "model": "a", "items": ["a"], "values": {"acc": [-Infinity]}}'
+
+
 def test_unlike_things_are_not_compared(run, tmp_path: Path):
     a = kept(tmp_path / "a.json", {"acc": [1.0, 0.0]})
     for path, said in (
@@ -237,6 +247,10 @@ def test_unlike_things_are_not_compared(run, tmp_path: Path):
         (
             save_rows(tmp_path / "bad.json", [{"items": ["a"], "values": {"acc": []}}]),
             "bad.json: damaged",
+        ),
+        (
+            save_rows(tmp_path / "inf.json", [json.loads(INFINITE)]),
+            "inf.json: damaged",
         ),
         (str(tmp_path / "missing.json"), "missing.json: cannot be read"),
     ):

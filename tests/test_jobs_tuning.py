@@ -354,6 +354,29 @@ def test_templates_that_would_teach_the_wrong_thing(template, said, place, tmp_p
         train(recipe(tmp_path, "instruct"), tmp_path / "run")
 
 
+def test_blanks_behind_the_end_of_a_turn_hide_it_from_nobody(tmp_path):
+    talker(
+        tmp_path / "talker",
+        template=TEMPLATE.replace("<|im_end|>' }}{% endg", "<|im_end|>\n' }}{% endg"),
+    )
+    write_talks(tmp_path, 30)
+    run = prepared(tmp_path, "instruct")
+    assert run.tokenizer.id_of("<|im_end|>") in run.config.eos_ids
+
+
+def test_pairs_that_the_length_makes_alike_are_left_out(place, tmp_path):
+    def pair(n: int, same: str) -> dict[str, str]:
+        return {"prompt": f"repeat {n}", "chosen": f"{same} one", "rejected": f"{same} two"}
+
+    rows = [pair(n, "the " * 120) for n in range(5)] + [pair(n, "the") for n in range(12)]
+    file = lines(tmp_path / "rows.jsonl", *rows)
+    run = Run.of(tmp_path / "run", recipe(place, "prefer", file, "objective.overflow=keep-start"))
+    run.prepare()
+    (source,) = run.corpus.manifest.sources.values()
+    assert source.train.documents + source.validation.documents == 2 * 12
+    assert source.skipped == {"pairs of answers longer than 96 tokens": 5}
+
+
 @pytest.mark.parametrize("overflow", ["leave-out", "keep-start", "error"])
 def test_conversations_beyond_the_length_are_counted(overflow, place, tmp_path, capsys):
     long = ask("repeat one", "one " * 120)

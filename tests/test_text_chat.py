@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tercet.errors import InputError
 from tercet.text import Special, Tokenizer, train_tokenizer
 from tercet.text.chat import ChatTemplate
-from tercet.text.controls import Controls, StandIns
+from tercet.text.controls import KEPT, Controls, StandIns
 from tercet.text.messages import Message, conversation
+from tercet.text.sandbox import Template
 
 TEXT = "the cat sat on the mat. Who sat? The cat did, and the dog."
 MESSAGES = [
@@ -213,7 +214,7 @@ def test_where_it_cannot_be_told_what_is_an_answer_the_remedy_is_named(source, s
             "was stopped: it makes 99,980,001 characters",
         ),
         ("{{ (['y' * 9999] * 9999) | join }}", "was stopped"),
-        ("{{ ''.join(['y' * 9999] * 9999) }}", "was stopped: it makes 99,980,001 characters"),
+        ("{{ ''.join(['y' * 9999] * 9999) }}", "was stopped: it makes 16,"),
         ("{{ 'x'.ljust(10 ** 11) }}", "was stopped: it counts beyond all bounds"),
         ("{{ 'x' | center(10 ** 11) }}", "was stopped: it counts beyond all bounds"),
         (
@@ -227,6 +228,62 @@ def test_templates_of_strangers_do_no_harm(source, said):
     with pytest.raises(InputError) as caught:
         ChatTemplate(source, tokenizer()).compile(MESSAGES)
     assert said in str(caught.value) and "chat template" in str(caught.value)
+
+
+HALVES = "{% set x = ['a'] %}" + "{% set x = [x, x] %}" * 40
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ '{:>2000000000}'.format('x') }}",
+        "{{ '{:{}}'.format('x', '2000000000') }}",
+        "{{ '%2000000000s' % 'x' }}",
+        "{{ '%*d' % (2000000000, 1) }}",
+        "{{ '%2000000000s' | format('x') }}",
+        "{{ ('%s' * 99999) % (('x' * 99999,) * 99999) }}",
+        "{% set n = namespace(x=9) %}{% for i in range(34) %}{% set n.x = n.x * n.x %}{% endfor %}",
+        "{{ ('\n' * 99999) | indent(99999) }}",
+        "{{ range(99999) | map('string') | join('x' * 999999) }}",
+        "{{ ('x' * 999999).join(range(99999) | map('string')) }}",
+        "{{ ('x' * 999999).join('y' * 99999) }}",
+        "{{ ('\t' * 999999).expandtabs(99999) }}",
+        "{{ ('a' * 999999).translate({97: 'x' * 999999}) }}",
+        "{{ [[['a']]] | tojson(indent=9999999) }}",
+        "{{ [1] | slice(16000000) | list }}",
+        "{{ ([['a'] * 9] * 99999) | sum(start=[]) }}",
+        "{{ lipsum(n=999999) }}",
+        HALVES + "{{ x | string }}",
+        HALVES.replace("[x, x]", "(x, x)") + "{{ x == x }}",
+        HALVES.replace("[x, x]", "{'a': x, 'b': x}") + "{{ x | tojson }}",
+        "{% set x = 'ab' %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 40,
+        "{% for a in [1] %}" * 25 + "{% endfor %}" * 25,
+    ],
+)
+def test_one_step_of_a_template_makes_no_more_than_it_may(source):
+    with pytest.raises(InputError, match="the chat template (was stopped|is nested|refuses)"):
+        Template(source)(MESSAGES, {})
+
+
+def test_a_loop_that_calls_itself_is_paid_for(monkeypatch):
+    monkeypatch.setattr("tercet.text.bounds.WORK", 2_000_000)
+    source = "{% set r = range(9999) | list %}{% for i in r recursive %}"
+    source += "{% if loop.depth == 1 %}{{ loop(r) }}{% endif %}{% endfor %}"
+    with pytest.raises(InputError, match="was stopped: it has no end"):
+        Template(source)(MESSAGES, {})
+
+
+def test_what_templates_may_format():
+    source = (
+        "{{ '%5s|%.2f' % ('a', 1) }}{{ '{:>4}|{{x: {}}}'.format('b', 'c') }}{{ 'd e' | indent(2) }}"
+        "{{ [1, 2, 3] | sum }}{{ {'a': [1]} | tojson(indent=2) }}{% set x %}f{% endset %}{{ x }}"
+        "{{ 'gh'.join(['1', '2']) }}{{ messages | map(attribute='role') | join('+') }}"
+        "{{ (1, 2)[0] }}{% for a, b in {'k': 'v'}.items() %}{{ a ~ b }}{% endfor %}"
+        "{{ messages[1:][0].role }}"
+    )
+    said = Template(source)([{"role": "user", "content": "q"}] * 2, {})
+    roles = "user+user1kvuser"
+    assert said == '    a|1.00   b|{x: c}d e6{\n  "a": [\n    1\n  ]\n}f1gh2' + roles
 
 
 def test_what_templates_may_use():
@@ -323,6 +380,16 @@ def test_no_content_completes_a_control_token(data, token, more):
         inside = range(start, start + len(shown))
         found = [place for pair in controls.find(around) for place in range(*pair)]
         assert not set(found) & set(inside)
+
+
+def test_a_tokenizer_is_not_copied_for_every_text():
+    """The letters that stand for control tokens may be typed too: each then takes another copy."""
+    template = ChatTemplate(FAMILIES["qwen2.5"].unmarked, tokenizer(*FAMILIES["qwen2.5"].special))
+    typed = ["".join(map(chr, range(0xA500, 0xA500 + n))) for n in range(1, 9)]
+    for text in typed:
+        ids = template.prompt([{"role": "user", "content": text}])
+        assert template.tokenizer.decode(ids).count(text) == 1
+    assert len(template.tokenizer._engine._respelled._made) == KEPT  # type: ignore[attr-defined]
 
 
 def test_a_thought_of_an_answer_is_one_and_a_user_s_is_text():

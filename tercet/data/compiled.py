@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby
 
 from tercet.data.conversations import Conversation
 from tercet.errors import InputError
@@ -28,22 +28,29 @@ def check(one: Compiled, template: ChatTemplate, *, name: str = "the conversatio
     """Raises InputError where no token is learned, where none is learned that ends a turn (a model
     would never stop), and where the token that begins a text stands twice at the beginning."""
     tokenizer = template.tokenizer
-    learned = {token for token, is_learned in zip(*one, strict=True) if is_learned}
+    learned = list(stretches(one))
     if not learned:
         raise InputError(
             f"{name}: nothing of it would be learned; the template's {{% generation %}} must "
             "stand around the answers"
         )
-    if learned.isdisjoint(tokenizer.special_ids):
+    if all(template.end_of(ids) is None for ids in learned):
         raise InputError(
-            f"{name}: no special token of an answer would be learned, so a model would never "
-            "stop; put the token that ends a turn within the template's {% generation %}"
+            f"{name}: no special token would be learned at the end of an answer, so a model would "
+            "never stop; put the token that ends a turn within the template's {% generation %}"
         )
     begin = tokenizer.bos_id
     if begin is not None and one.ids[:2] == [begin, begin]:
         raise InputError(
             f"{name}: begins with {tokenizer.roles['bos']} twice; the template should write it once"
         )
+
+
+def stretches(one: Compiled) -> Iterator[list[int]]:
+    """The ids of each stretch that is learned."""
+    for learned, run in groupby(zip(*one, strict=True), key=lambda pair: pair[1]):
+        if learned:
+            yield [token for token, _ in run]
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,7 @@ class Counts:
         lengths = [len(row.ids) for row in rows]
         return cls(
             conversations=len(rows),
-            turns=sum(
-                after and not before
-                for row in rows
-                for before, after in pairwise([False, *row.mask])
-            ),
+            turns=sum(1 for row in rows for _ in stretches(row)),
             tokens=sum(lengths),
             learned=sum(sum(row.mask) for row in rows),
             longest=max(lengths, default=0),

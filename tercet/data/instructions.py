@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tercet.data.compiled import compiled
+from tercet.data.compiled import compiled, stretches
 from tercet.data.conversations import Conversation, Preference, conversations
 from tercet.data.corpus import TOKENIZER, Corpus
 from tercet.data.items import checksum_of, falls_out
@@ -88,21 +88,22 @@ class Limit:
 class _Split:
     """One split of a source on its way to the disk, and what is known of it."""
 
-    def __init__(self, folder: Path, name: str, vocab_size: int) -> None:
-        self._writer = Writer(folder, name, token_type(2 * vocab_size), Written())
+    def __init__(self, folder: Path, name: str, template: ChatTemplate) -> None:
+        kind = token_type(2 * template.tokenizer.vocab_size)
+        self._writer, self._template = Writer(folder, name, kind, Written()), template
         self.lengths: list[int] = []
         self.learned = 0
         self.ends: set[int] = set()
 
     def add(self, kept: Sequence[Compiled], origin: tuple[int, int], text: str) -> None:
         """A conversation, or both answers to one, that was made from `text`."""
-        documents = [_numbers(one) for one in kept]
-        self._writer.add(documents, [origin] * len(kept))
+        self._writer.add([_numbers(one) for one in kept], [origin] * len(kept))
         self._writer.written.characters += len(text)
         self._writer.written.bytes += len(text.encode())
-        self.lengths += map(len, documents)
+        self.lengths += [len(one.ids) for one in kept]
         self.learned += sum(sum(one.mask) for one in kept)
-        self.ends.update(end for document in documents for end in _ends(document))
+        ends = (self._template.end_of(ids) for one in kept for ids in stretches(one))
+        self.ends.update(end for end in ends if end is not None)
 
     def facts(self) -> SplitFacts:
         """Of the whole, which is sealed."""
@@ -142,7 +143,7 @@ def prepare_instructions(
     tokenizer.save(folder / TOKENIZER)
     facts, learned, ends = {}, {}, set[int]()
     for name, source in sources.items():
-        splits = {s: _Split(folder, f"{name}.{s}", tokenizer.vocab_size) for s in SPLITS}
+        splits = {s: _Split(folder, f"{name}.{s}", template) for s in SPLITS}
         skipped = Counter[str]()
         for said, share, origin in _rows(source, pairs):
             kept = _kept(said, template, limit, skipped)
@@ -167,7 +168,7 @@ def prepare_instructions(
             f"nothing of {', '.join(sources)} is for validation; give data.validation a larger "
             "share, or files"
         )
-    settings |= {"learned": learned, "ends": sorted(ends & tokenizer.special_ids)}
+    settings |= {"learned": learned, "ends": sorted(ends)}
     manifest = Manifest(kind, tokenizer.hash, tokenizer.vocab_size, None, settings, facts)
     manifest.write(folder)
     return Corpus.open(folder, talks=True)
@@ -225,7 +226,8 @@ def _kept(
             "it, raise objective.length, or set objective.overflow to leave-out or keep-start"
         )
     cut = [Compiled(ids[: limit.length], mask[: limit.length]) for ids, mask in whole]
-    if limit.overflow == "leave-out" or not all(any(mask) for _, mask in cut):
+    alike = len(cut) == 2 and cut[0].ids == cut[1].ids  # what tells them apart was cut away
+    if limit.overflow == "leave-out" or alike or not all(any(mask) for _, mask in cut):
         skipped[f"{what} longer than {limit.length:,} tokens"] += 1
         return []
     skipped[f"ends of {what} beyond {limit.length:,} tokens"] += 1
@@ -253,10 +255,3 @@ def _apart(first: Compiled, second: Compiled, where: str) -> list[Compiled]:
 
 def _numbers(one: Compiled) -> list[int]:
     return [2 * token + learned for token, learned in zip(one.ids, one.mask, strict=True)]
-
-
-def _ends(document: Sequence[int]) -> Iterator[int]:
-    """The last token of each stretch that is learned."""
-    for number, after in zip(document, [*document[1:], 0]):
-        if number & 1 and not after & 1:
-            yield number >> 1

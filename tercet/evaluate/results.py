@@ -50,9 +50,10 @@ def read(path: str | Path) -> Results:
         values = {name: [float(x) for x in column] for name, column in found["values"].items()}
         items = [str(item) for item in found["items"]]
         if any(
-            len(column) != len(items) or any(map(math.isnan, column)) for column in values.values()
+            len(column) != len(items) or not all(map(math.isfinite, column))
+            for column in values.values()
         ):
-            raise ValueError("not a value for each item")
+            raise ValueError("not a number for each item")
         return Results(str(found["measure"]), str(found["model"]), items, values)
 
 

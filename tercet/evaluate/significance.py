@@ -85,5 +85,8 @@ def sign_test(gains: Sequence[float]) -> float:
     likely to gain as to lose. Of right and wrong answers it is McNemar's test, exact."""
     won = sum(gain > 0 for gain in gains)
     lost = sum(gain < 0 for gain in gains)
-    tail = sum(math.comb(won + lost, k) for k in range(min(won, lost) + 1))
+    tail = ways = 1  # of 0 wins; each further number of them follows from the one before
+    for k in range(min(won, lost)):
+        ways = ways * (won + lost - k) // (k + 1)
+        tail += ways
     return min(1.0, 2 * tail / 2 ** (won + lost))

@@ -238,12 +238,23 @@ def _texts(source: str | tuple[str, ...], row: Row, where: str) -> list[str]:
 
 
 def _place(found: Any, choices: tuple[str, ...], labels: list[str], where: str) -> int:
-    """The number of the right choice."""
+    """The number of the right choice. Raises InputError for none, and for a text that is one choice
+    by its number or letter and another by its words."""
     said = str(found).strip() if not isinstance(found, bool) else str(int(found))
     letters = [chr(ord("A") + i) for i in range(len(choices))]
-    for names in (labels, [str(i) for i in range(len(choices))], letters, list(choices)):
-        if said in names:
-            return names.index(said)
+    if said in labels:
+        return labels.index(said)
+    numbers = [str(i) for i in range(len(choices))]
+    words = [choice.strip() for choice in choices]
+    places = [names.index(said) for names in (numbers, letters, words) if said in names]
+    if len({*places}) > 1 and isinstance(found, str):
+        raise InputError(
+            f"{where}: the answer {said!r} may be choice {choices[places[0]]!r:.40} by its place "
+            f"or {choices[places[1]]!r:.40} by its text; give a number (without quotes) or "
+            "a letter that is none of the texts"
+        )
+    if places:
+        return places[0]
     raise InputError(
         f"{where}: the answer {found!r:.40} is none of the {len(choices)} choices; give its number "
         f"(0 to {len(choices) - 1}), its letter or its text"

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
+from tercet.errors import InputError
 from tercet.jobs.chat_session import Session
 from tercet.jobs.flags import Choice, Model, say, unset
 from tercet.text.read import STDIN, lines
@@ -84,6 +85,8 @@ def _typed(session: Session) -> None:
                 print(file=sys.stderr)
                 return
             session.turn(question)
+        except InputError as error:  # a line that is no text
+            say(str(error))
         except KeyboardInterrupt:  # none that stopped an answer
             print(file=sys.stderr)
             say(LEAVING)
@@ -108,6 +111,8 @@ def _line(prompt: str) -> str | None:
         return input(prompt if shown else "")
     except EOFError:
         return None
+    except UnicodeDecodeError as error:
+        raise InputError(f"the line is no text ({error}); type it anew") from error
 
 
 def _joined(line: Callable[[str], str | None]) -> str | None:

@@ -155,7 +155,9 @@ class Session:
 
     def tell(self, text: str) -> str:
         """The system message from now on, none for a blank text; and what there is now."""
-        self.system = [Message("system", text)] if text.strip() else []
+        told = [Message("system", text)] if text.strip() else []
+        conversation([*told, Message("user", "?")], answered=False, name="the system message")
+        self.system = told
         return "the system message is set" if self.system else "there is no system message now"
 
     def undo(self) -> None:

@@ -74,13 +74,14 @@ def _coloured(one: Compiled, tokenizer: Tokenizer, *, marks: bool) -> Text:
     """The text of the ids; `marks`: signs in the place of colours."""
     from rich.text import Text
 
-    text, done, was = Text(), "", False
-    special_ids = tokenizer.special_ids
+    text, was = Text(), False
+    special_ids, streamer = tokenizer.special_ids, tokenizer.streamer(skip_special=False)
     kinds = [(on, not on and token in special_ids) for token, on in zip(*one, strict=True)]
     for (learned, special), run in groupby(range(len(kinds)), key=kinds.__getitem__):
         if marks and learned != was:
             text.append(PLAIN_MARKS[0] if learned else PLAIN_MARKS[1])
-        whole = tokenizer.decode(one.ids[: max(run) + 1], skip_special=False)
-        text.append(whole[len(done) :], style=LEARNED if learned else SPECIAL if special else "")
-        done, was = whole, learned
+        said = "".join(streamer.put(one.ids[place]) for place in run)
+        text.append(said, style=LEARNED if learned else SPECIAL if special else "")
+        was = learned
+    text.append(streamer.end(), style=LEARNED if was else "")
     return text.append(PLAIN_MARKS[1] if marks and was else "")

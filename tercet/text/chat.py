@@ -168,9 +168,18 @@ class ChatTemplate:
         learned = [token for token, is_learned in zip(ids, mask, strict=True) if is_learned]
         behind = ids[len(mask) - mask[::-1].index(True) :] if learned else []
         special = self.tokenizer.special_ids
-        ends = [token for token in (*reversed(learned), *behind) if token in special]
+        ends = [self.end_of(learned), *(token for token in behind if token in special)]
         before, found, after = self.tokenizer.decode(learned).partition(said)
-        return Answer(tuple(ends[:1]), *((before, after) if found else ("", "")))
+        ends = tuple(token for token in ends if token is not None)[:1]
+        return Answer(ends, *((before, after) if found else ("", "")))
+
+    def end_of(self, ids: Sequence[int]) -> int | None:
+        """The special token that some ids end with; blanks may stand behind it."""
+        special = self.tokenizer.special_ids
+        place = next((place for place in reversed(range(len(ids))) if ids[place] in special), None)
+        if place is None or self.tokenizer.decode(ids[place + 1 :], skip_special=False).strip():
+            return None
+        return ids[place]
 
     def _written(self, tokens: frozenset[str]) -> set[str]:
         """Those that stand in the template, or that it puts together."""

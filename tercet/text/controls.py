@@ -21,6 +21,8 @@ RARE = "".join(map(chr, [*range(0xFDD0, 0xFDF0), *range(0xF0000, 0xFFFFE)]))
 # Letters of the Vai script and more: what no normalizer changes or takes away.
 LEADS = "".join(map(chr, [*range(0xA500, 0xA60B), *range(0xF0000, 0xF1000)]))
 
+KEPT = 4  # copies of a tokenizer
+
 Part = tuple[str, bool]  # a stretch of a text, and whether it is a control token
 
 
@@ -159,6 +161,8 @@ class Respelled:
 
     def _respelled(self, controls: frozenset[str], lead: str) -> tuple[Library, dict[str, str]]:
         if (controls, lead) not in self._made:
+            if len(self._made) == KEPT:  # texts that hold leads, one after the other
+                del self._made[next(iter(self._made))]
             names = {token: f"{lead}{n}{lead}" for n, token in enumerate(sorted(controls))}
             description = _with_names(json.loads(self._library.to_str()), names)
             self._made[controls, lead] = Library.from_str(json.dumps(description)), names

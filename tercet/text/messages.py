@@ -91,6 +91,13 @@ def _message(message: Any, name: str) -> Message:
     content = text_of(message["content"], name)
     if not content.strip():
         raise InputError(f"{name}: the content of {role} is empty; fill it or leave it out")
+    try:
+        content.isascii() or content.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name}: the content of {role} has half a surrogate pair, {content[error.start]!r} at "
+            f"character {error.start}; read the text anew, or take it out"
+        ) from error
     return Message(ROLES[ROLES.index(role)], content)
 
 

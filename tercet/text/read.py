@@ -113,6 +113,8 @@ def _opened(path: Path | str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
+    except ValueError as error:  # a name that no file can have
+        raise InputError(f"{str(path)!r}: cannot be read ({error}); check the name") from error
     with raw:
         packed = Path(path).suffix.lower() == ".gz"
         yield raw, (cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw)

@@ -3,16 +3,14 @@
 What a chat template may use is what Hugging Face gives it: blocks trimmed, `break` and `continue`,
 `tojson` without HTML, `raise_exception`, `strftime_now` and the tag `{% generation %}` around what
 a model writes. Jinja's sandbox keeps it from Python's insides and from changing what it is given.
-Loops, calls, filters and sums are counted and weighed besides, so that a template without an end is
-stopped. No bound for malice: a single step can still take a gigabyte. Knows no tokens.
+Loops, calls, filters and sums are paid for besides (bounds.py), so that a template without an end
+is stopped. No bound for malice: a single step can still take a gigabyte. Knows no tokens.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import wraps
 from typing import Any, NoReturn
@@ -21,23 +19,15 @@ from jinja2 import TemplateError, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.runtime import Macro
+from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from tercet.errors import InputError
+from tercet.text.bounds import LONGEST, Endless, each, foreseen, paid, spend, weighed
 
 # Around what stands in {% generation %}: noncharacters, which no template writes.
 OPEN, CLOSE = "\ufdec", "\ufded"
-STEP = 100  # what a turn of a loop, a call or a filter costs, in characters made
-WORK = 200_000_000  # a rendering, in characters; ten thousand messages take a tenth of it
-LONGEST = 1 << 24  # characters or items of one value, and the size of a number handed on
-
-_left: ContextVar[int] = ContextVar("characters that the present rendering may still make")
-
-
-class _Endless(TemplateError):
-    """The template was stopped."""
 
 
 class Template:
@@ -54,7 +44,7 @@ class Template:
                 for call in tree.find_all(nodes.Call)
                 if isinstance(call.node, nodes.ExtensionAttribute)
             }
-            with _paid():  # what is constant is worked out now
+            with paid():  # what is constant is worked out now
                 self._template = sandbox.from_string(_counted(tree))
         except TemplateSyntaxError as error:
             line = source.splitlines()[error.lineno - 1 : error.lineno]
@@ -63,7 +53,7 @@ class Template:
                 f"the chat template has a mistake in line {error.lineno}{shown}: {error.message}; "
                 "mend chat_template.jinja, or chat_template in tokenizer_config.json"
             ) from error
-        except RecursionError as error:
+        except (RecursionError, SyntaxError) as error:  # Python's own bounds
             raise InputError("the chat template is nested too deeply; take another") from error
 
     def __call__(self, messages: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> str:
@@ -72,9 +62,9 @@ class Template:
         Raises InputError for what the template refuses or does wrongly, with its own words.
         """
         try:
-            with _paid():
+            with paid():
                 return _joined(self._template.generate(messages=messages, **values))
-        except (_Endless, RecursionError) as error:
+        except (Endless, RecursionError) as error:
             raise InputError(
                 f"the chat template was stopped: {error}; take another template"
             ) from error
@@ -95,60 +85,12 @@ class Template:
 def _joined(pieces: Iterable[str]) -> str:
     held = []
     for piece in pieces:
-        _spend(len(piece))
+        spend(len(piece))
         held.append(piece)
     return "".join(held)
 
 
-# counting -----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _paid() -> Iterator[None]:
-    token = _left.set(WORK)
-    try:
-        yield
-    finally:
-        _left.reset(token)
-
-
-def _spend(cost: int) -> None:
-    left = _left.get(WORK) - cost
-    if left < 0:
-        raise _Endless("it has no end, or makes more text than any conversation holds")
-    _left.set(left)
-
-
-def _weighed(value: Any) -> Any:
-    """A value that a template has made, paid for."""
-    size = len(value) if isinstance(value, str | list | tuple | dict | range) else 0
-    _spend(STEP + size)
-    if size > LONGEST:
-        raise _Endless(f"it makes {size:,} characters or items in one go")
-    return value
-
-
-def _foreseen(name: str, values: Sequence[Any]) -> None:
-    """Stops a call whose arguments tell that its result would be beyond all bounds."""
-    if any(isinstance(value, int) and abs(value) > LONGEST for value in values):
-        raise _Endless("it counts beyond all bounds")
-    texts = [value for value in values if isinstance(value, str)]
-    size = 0
-    if name == "replace" and len(texts) >= 3:
-        size = texts[0].count(texts[1]) * len(texts[2])
-    elif name == "join":
-        parts = [part for value in values if isinstance(value, list | tuple) for part in value]
-        size = sum(len(part) for part in parts if isinstance(part, str))
-        size += len(parts) * sum(map(len, texts))
-    if size > LONGEST:
-        raise _Endless(f"it makes {size:,} characters or items in one go")
-
-
-def _each(values: Iterable[Any]) -> Iterator[Any]:
-    """A loop's values, each paid for."""
-    for value in values:
-        _spend(STEP)
-        yield value
+# what is paid for ---------------------------------------------------------------------------------
 
 
 def _measured(name: str, filter: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,30 +98,38 @@ def _measured(name: str, filter: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(filter)
     def paying(*values: Any, **named: Any) -> Any:
-        _foreseen(name, (*values, *named.values()))
-        return _weighed(filter(*values, **named))
+        given = foreseen(name, [*values, *named.values()])
+        named = dict(zip(named, given[len(values) :], strict=True))
+        return weighed(filter(*given[: len(values)], **named))
 
     return paying
 
 
 def _counted(tree: nodes.Template) -> nodes.Template:
-    """The template with every loop and every joining `~` paid for."""
+    """The template with every loop, every joining `~`, every list and every block that is kept paid
+    for."""
     for loop in list(tree.find_all(nodes.For)):
         loop.iter = _filtered("each of a loop", loop.iter)
+    for kept in list(tree.find_all(nodes.AssignBlock)):
+        kept.filter = _filtered("weighed", kept.filter, kept.lineno)
     for parent in list(tree.find_all(nodes.Node)):
         for field, child in list(parent.iter_fields()):
-            if isinstance(child, nodes.Concat):
+            if _makes(child):
                 setattr(parent, field, _filtered("weighed", child))
             elif isinstance(child, list):
-                child[:] = [
-                    _filtered("weighed", one) if isinstance(one, nodes.Concat) else one
-                    for one in child
-                ]
+                child[:] = [_filtered("weighed", one) if _makes(one) else one for one in child]
     return tree
 
 
-def _filtered(name: str, node: Any) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+def _makes(node: Any) -> bool:
+    """Whether a node is an expression that makes a text, a list or a dictionary of others."""
+    if isinstance(node, nodes.Tuple):  # that is no list of names, and no list of slices
+        return node.ctx == "load" and not any(isinstance(one, nodes.Slice) for one in node.items)
+    return isinstance(node, nodes.Concat | nodes.List | nodes.Dict)
+
+
+def _filtered(name: str, node: Any, line: int | None = None) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=line or node.lineno)
 
 
 # what a template may use --------------------------------------------------------------------------
@@ -194,25 +144,32 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(**settings)
         self.filters["tojson"] = _tojson
         self.filters = {name: _measured(name, one) for name, one in self.filters.items()}
-        self.filters |= {"each of a loop": _each, "weighed": _weighed}
+        self.filters |= {"each of a loop": each, "weighed": weighed}
+        del self.globals["lipsum"]
         self.globals |= {"raise_exception": _refuse, "strftime_now": _now}
         self.globals |= {"dict": _Dictionary(), "namespace": _Namespace}
 
     def call(__self, __context: Any, __called: Any, *values: Any, **named: Any) -> Any:
-        bound = getattr(__called, "__self__", None)
-        _foreseen(getattr(__called, "__name__", ""), (bound, *values, *named.values()))
-        return _weighed(super().call(__context, __called, *values, **named))
+        bound = getattr(getattr(__called, "__wrapped__", __called), "__self__", None)
+        given = foreseen(getattr(__called, "__name__", ""), [bound, *values, *named.values()])
+        values, rest = given[1 : 1 + len(values)], given[1 + len(values) :]
+        if isinstance(__called, LoopContext) and values:  # a loop that calls itself
+            values[0] = each(values[0])
+        named = dict(zip(named, rest, strict=True))
+        return weighed(super().call(__context, __called, *values, **named))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "*" and isinstance(left, int) != isinstance(right, int):
             values, times = (right, left) if isinstance(left, int) else (left, right)
             if hasattr(values, "__len__") and len(values) * times > LONGEST:
-                raise _Endless(f"it repeats a text or a list {times:,} times")
+                raise Endless(f"it repeats a text or a list {times:,} times")
         if operator == "**":
-            _foreseen(operator, (left, right))
+            foreseen(operator, [left, right])
             if isinstance(right, int) and right > 64:
-                raise _Endless(f"it takes a number to the power {right:,}")
-        return _weighed(super().call_binop(context, operator, left, right))
+                raise Endless(f"it takes a number to the power {right:,}")
+        if operator == "%" and isinstance(left, str):
+            foreseen(operator, [left, right])
+        return weighed(super().call_binop(context, operator, left, right))
 
 
 class _Generation(Extension):
@@ -253,6 +210,9 @@ class _Namespace(Namespace):
     def __setitem__(self, name: str, value: Any) -> None:
         _plain_name(name)
         super().__setitem__(name, value)
+
+    def __repr__(self) -> str:  # what it holds may hold it
+        return "<Namespace>"
 
 
 def _plain_name(name: str) -> None:
