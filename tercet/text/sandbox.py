@@ -152,11 +152,11 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def call(__self, __context: Any, __called: Any, *values: Any, **named: Any) -> Any:
         bound = getattr(getattr(__called, "__wrapped__", __called), "__self__", None)
         given = foreseen(getattr(__called, "__name__", ""), [bound, *values, *named.values()])
-        values, rest = given[1 : 1 + len(values)], given[1 + len(values) :]
-        if isinstance(__called, LoopContext) and values:  # a loop that calls itself
-            values[0] = each(values[0])
+        own, rest = given[1 : 1 + len(values)], given[1 + len(values) :]
+        if isinstance(__called, LoopContext) and own:  # a loop that calls itself
+            own[0] = each(own[0])
         named = dict(zip(named, rest, strict=True))
-        return weighed(super().call(__context, __called, *values, **named))
+        return weighed(super().call(__context, __called, *own, **named))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "*" and isinstance(left, int) != isinstance(right, int):
