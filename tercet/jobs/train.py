@@ -228,6 +228,9 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         validation = Validation(run, network, averages, log, save, world)
         actions.append((run.recipe.evaluate.every, validation))
         actions.append((run.recipe.checkpoint.every, save))
+        if world.first(float(validation.due(state))):
+            validation(state)
+            save(state)
         state = optimise(
             network,
             stream,

@@ -11,11 +11,12 @@ import torch
 
 from tercet.answers import CutWarning
 from tercet.errors import InputError
-from tercet.jobs.run import Run
+from tercet.jobs.run import LOG, Run
 from tercet.jobs.settings import MASK
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.train import Averages, Log, State, World
+from tercet.train.log import last_rows
 from tercet.train.loop import seen
 
 
@@ -35,16 +36,7 @@ class Validation:
     world: World
 
     def __call__(self, state: State) -> None:
-        self.network.eval()
-        with self.averages.applied():
-            facts = validation_facts(self.run, self.network)
-            loss = self.world.first(facts.pop("loss"))
-            samples = self._samples() if self.log is not None else []
-        self.network.train()
-        if self.log is not None:
-            self.log("evaluation", state.step, loss=loss, **facts)
-            for prompt, text in samples:
-                self.log("sample", state.step, prompt=prompt, text=text)
+        loss = self.world.first(math.nan if self.log is None else self._measured(self.log, state))
         loss = loss if math.isfinite(loss) else math.inf
         if state.best is None or loss < state.best:
             state.best, state.best_step, state.waited = loss, state.step, 0
@@ -53,7 +45,32 @@ class Validation:
         state.waited += 1
         patience = self.run.recipe.evaluate.patience
         if patience is not None and state.waited >= patience and not state.done:
-            state.stopped = f"no better validation loss in {patience} evaluations"
+            what = "reward" if self.run.recipe.objective.rewards else "loss"
+            state.stopped = f"no better validation {what} in {patience} evaluations"
+
+    def due(self, state: State) -> bool:
+        """Whether the state was saved because the evaluation behind its step had failed."""
+        if not state.step or state.step % self.run.recipe.evaluate.every and not state.done:
+            return False
+        found = last_rows(self.run.folder / LOG, "evaluation", 1)
+        return not found or found[0]["step"] < state.step
+
+    def _measured(self, log: Log, state: State) -> float:
+        """The loss, which is written down. Where a user's function fails, the state is saved."""
+        self.network.eval()
+        try:
+            with self.averages.applied():
+                facts = validation_facts(self.run, self.network)
+                samples = self._samples()
+        except InputError:
+            self.save(state)
+            raise
+        finally:
+            self.network.train()
+        log("evaluation", state.step, **facts)
+        for prompt, text in samples:
+            log("sample", state.step, prompt=prompt, text=text)
+        return facts["loss"]
 
     def _samples(self) -> list[tuple[str, str]]:
         """What the model makes of the recipe's prompts."""

@@ -65,11 +65,10 @@ def fit(
     with _interruptible() as interrupted:
         while not state.done:
             started = time.perf_counter()
-            try:
-                batches = data(state.step)
-            except InputError:  # where data is written on the way: a user's function has failed
+            batches, failed = _read(data, state.step)
+            if world.any(failed is not None):
                 on_stop(state)
-                raise
+                raise failed or InputError("the run is saved: another process has failed")
             targets = world.sum(count_targets(batches))  # (k,) of all ranks and micro-batches
             empty = not targets.all()
             if empty and recipe.on_trouble == "stop":
@@ -105,6 +104,15 @@ def fit(
                 raise KeyboardInterrupt
     model.eval()
     return state
+
+
+def _read(data: Data, step: int) -> tuple[list[Batch], InputError | None]:
+    """A step's micro-batches, or why there are none: where they are written on the way, a user's
+    function may fail."""
+    try:
+        return data(step), None
+    except InputError as error:
+        return [], error
 
 
 def accumulate(
