@@ -4,7 +4,10 @@ gradient against plain transformers."""
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,12 +24,16 @@ from small_talks import (
     write_talks,
 )
 
-from tercet.data.rollouts import Rollout, asked
+from tercet.data.rollouts import Rollout, Rollouts, asked
 from tercet.errors import InputError
+from tercet.jobs import recipe as recipes
 from tercet.jobs.rewarding import Rewarding, load_reward
+from tercet.jobs.run import Run
+from tercet.jobs.runs import summary
 from tercet.jobs.train import train
 from tercet.jobs.verify import CUTS, Cut, gradients, verify
 from tercet.language_model import load
+from tercet.train.log import rows
 from tercet.train.policy import advantages
 
 REWARDS = """
@@ -41,6 +48,16 @@ def broken(prompt, answer, reference):
 
 def odd(prompt, answer, reference):
     return float("nan") if answer else 0.0
+
+def spelled(prompt, answer, reference):
+    return "1.0"
+
+def huge(prompt, answer, reference):
+    return 10**400
+
+def rounded(prompt, answer, reference):
+    import numpy as np
+    return np.float32(answer.count("e"))
 """
 
 
@@ -70,7 +87,9 @@ def test_a_step_as_plain_transformers(place: Path):
     away = load(place / "other").network
     _ = run.start  # the reference stays what the run began with
     run.__dict__["network"] = lambda: load(place / "other").network
-    rollouts = run.stream(network=away).samples(0)
+    stream = run.stream(network=away)
+    assert isinstance(stream, Rollouts)
+    rollouts = stream.samples(0)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(place / "other")
     base = transformers.AutoModelForCausalLM.from_pretrained(place / "talker")
     total, tokens = torch.zeros(()), 0
@@ -112,6 +131,9 @@ def test_rewards_rise_and_a_stopped_run_is_the_whole_one(place: Path):
     assert said is not None and "validation reward" in said
     log = [json.loads(line) for line in (place / "whole" / "log.jsonl").read_text().splitlines()]
     rewards = [row["reward"] for row in log if row["kind"] == "step"]
+    (last,) = evaluations(place / "whole")
+    shown = summary(place / "whole")
+    assert shown.validation == last["reward"] and shown.loss is None  # of which it says nothing
     assert sum(rewards[-4:]) > sum(rewards[:4]) + 1
     source = (place / "rewards.py").read_text()
     counted = (
@@ -135,7 +157,12 @@ def test_rewards_rise_and_a_stopped_run_is_the_whole_one(place: Path):
     [
         ("broken", (), "raised ZeroDivisionError.*for the answer"),
         ("odd", (), "gave nan for the answer"),
+        ("spelled", (), "gave '1.0' for the answer"),
+        ("huge", (), "gave 10000.* for the answer"),
         ("none", (), "has no function 'none'; it has letters, exact, broken, odd"),
+        ("letters", ("objective.kl=.inf",), "kl inf must be 0 or above"),
+        ("letters", ("objective.overflow=keep-start",), "keep-start is not for kind reward"),
+        ("letters", ("batch.tokens=60",), "answers to a question; 15 are fewer than the longest"),
         ("letters", ("objective.samples=1",), "samples 1 must be 2 or more"),
         ("letters", ("objective.max_new_tokens=100",), "100 are 164 together, beyond the model's"),
         ("letters", ("objective.temperature=0",), "temperature 0.* must be above 0"),
@@ -146,6 +173,82 @@ def test_rewards_rise_and_a_stopped_run_is_the_whole_one(place: Path):
 def test_what_is_refused(place: Path, name: str, changes: tuple[str, ...], said: str):
     with pytest.raises(InputError, match=said):
         train(recipe(place, "reward", *settings(place, name), *changes), place / "run")
+
+
+def test_a_run_whose_validation_failed_is_the_whole_one(place: Path):
+    """It is saved before the evaluation, which is made up for: here its first, the best one."""
+    changes = ("train.steps=5", "evaluate.every=2", "checkpoint.every=50")
+    source = """
+from pathlib import Path
+done = 0
+def worth(prompt, answer, reference):
+    global done
+    done += 1
+    if done > 36 and Path(__file__).with_name("down").exists():
+        raise OSError("the judge is away")
+    return -len(answer)
+"""
+    (place / "rewards.py").write_text(source)
+    wanted = recipe(place, "reward", *settings(place, "worth", samples=4), *changes)
+    train(wanted, place / "whole")
+    (place / "down").touch()
+    (place / "rewards.py").write_text(source + "\n")  # which counts anew
+    with pytest.raises(InputError, match="the judge is away"):
+        train(wanted, place / "failed")
+    kept = (place / "failed" / "checkpoints" / "latest").read_text()
+    assert "2" in kept and not evaluations(place / "failed")
+    (place / "down").unlink()
+    train(wanted, place / "failed", resume=True)
+    assert evaluations(place / "failed") == evaluations(place / "whole")
+    one, other = (load(place / name / "model").network.state_dict() for name in ("whole", "failed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def evaluations(folder: Path) -> list[dict]:
+    return list(rows(folder / "log.jsonl", "evaluation"))
+
+
+def test_a_run_of_two_processes_is_saved_where_one_fails(place: Path):
+    (place / "rewards.py").write_text(
+        "import os\ndone = 0\ndef worth(prompt, answer, reference):\n    global done\n"
+        "    done += 1\n    if os.environ.get('RANK') == '1' and done > 60:\n"
+        "        raise OSError('the judge is away')\n    return len(answer)\n"
+    )
+    changes = ("batch.tokens=1200", "evaluate.every=50", "checkpoint.every=50", "train.steps=50")
+    wanted = recipe(place, "reward", *settings(place, "worth"), *changes)
+    (place / "two.yaml").write_text(recipes.text(wanted))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "tercet", "train", str(place / "two.yaml")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--quiet", "--folder", str(place / "two")],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    assert "the judge is away" in done.stderr and "another process has failed" in done.stderr
+    assert (place / "two" / "checkpoints" / "latest").exists()
+
+
+def test_a_step_needs_a_question_for_every_process(place: Path):
+    run = prepared(place, "reward", *settings(place), "batch.tokens=500")
+    with pytest.raises(InputError, match="only 1 whole samples, too few for 2 processes"):
+        run.stream(world=2, network=run.network())
+
+
+def test_validation_asks_the_same_questions_however_long_the_answers_are(place: Path):
+    changes = ("evaluate.tokens=150", "batch.tokens=120", "data.validation=0.5")
+    told = settings(place, "rounded", samples=2)
+    short = [t.replace("max_new_tokens=8", "max_new_tokens=1") for t in told]
+    long = [t.replace("max_new_tokens=8", "max_new_tokens=60") for t in told]
+    asked_of = []
+    for name, how in (("short", short), ("long", long)):
+        run = Run.of(place / name, recipe(place, "reward", *how, *changes))
+        run.prepare()
+        batches = list(run.validation(run.network()))
+        asked_of.append([key for batch in batches for key in batch.keys])
+    whole = sum(len(questions) for questions in run.draw(validation=True).epoch(0))
+    assert asked_of[0] == asked_of[1] and len(asked_of[0]) < whole
 
 
 @pytest.mark.parametrize(
@@ -159,6 +262,32 @@ def test_what_is_refused(place: Path, name: str, changes: tuple[str, ...], said:
 def test_a_reward_that_is_not_there(where: str, said: str):
     with pytest.raises(InputError, match=re.escape(said)):
         load_reward(where)
+
+
+def test_a_reward_is_a_file_as_others_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of another folder, with a neighbour and a dataclass; run once, and again when changed."""
+    source = """
+from __future__ import annotations
+from dataclasses import dataclass
+from beside_the_reward import base
+
+@dataclass
+class Rule:
+    more: int = 1
+
+def worth(prompt, answer, reference):
+    return base + Rule().more
+"""
+    (tmp_path / "beside_the_reward.py").write_text("base = 2\n")
+    (tmp_path / "worth.py").write_text(source)
+    monkeypatch.setenv("REWARDS", str(tmp_path))
+    found = load_reward("$REWARDS/worth.py:worth")
+    assert found("", "", "") == 3 and load_reward(f"{tmp_path}/worth.py:worth") is found
+    (tmp_path / "worth.py").write_text(source.replace("more: int = 1", "more: int = 2"))
+    assert load_reward(f"{tmp_path}/worth.py:worth")("", "", "") == 4
+    (tmp_path / "worth.py").write_text("open('is-not-there.txt')")
+    with pytest.raises(InputError, match="cannot be loaded: FileNotFoundError.*is-not-there"):
+        load_reward(f"{tmp_path}/worth.py:worth")
 
 
 def test_the_question_is_all_before_the_last_answer(place: Path):

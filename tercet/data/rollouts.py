@@ -17,7 +17,7 @@ from torch import Tensor
 from tercet.data.answered import Answers
 from tercet.data.draw import Draw, Sample
 from tercet.data.shape import Batch
-from tercet.data.stream import near_equal
+from tercet.data.stream import check_enough, near_equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,14 @@ class Written(Answers):
         )
 
 
+def in_parts(found: list[Rollout], micro_tokens: int | None) -> list[list[Rollout]]:
+    """Of about so many tokens each, in their order; None: all in one."""
+    sizes = [sample.n_tokens for sample in found]
+    parts = 1 if micro_tokens is None else math.ceil(sum(sizes) / micro_tokens)
+    cuts = near_equal(sizes, min(parts, len(found)))
+    return [found[a:b] for a, b in zip(cuts[:-1], cuts[1:])]
+
+
 def asked(sample: Sample) -> tuple[Tensor, Tensor]:
     """The tokens of a conversation before its last answer, and those of that answer."""
     assert sample.places is not None, "this draw has no answers"
@@ -63,7 +71,8 @@ class Rollouts:
 
     draw: of conversations, whose last answers are what is hoped for. answer: questions and the
     step -> several answers to each. A rank answers its own questions, so that all of them together
-    are what one process would write.
+    are what one process would write; but for a question that a step holds twice on two ranks, which
+    both answer alike.
     """
 
     draw: Draw
@@ -73,14 +82,14 @@ class Rollouts:
     world: int = 1
     shape: Written = Written()
 
+    def __post_init__(self) -> None:
+        check_enough(self.draw, self.world)
+
     def __call__(self, step: int) -> list[Batch]:
         questions = self.draw.samples(step)
         edges = near_equal([sample.n_tokens for sample in questions], self.world)
         found = self.answer(questions[edges[self.rank] : edges[self.rank + 1]], step)
-        sizes = [sample.n_tokens for sample in found]
-        parts = 1 if self.micro_tokens is None else math.ceil(sum(sizes) / self.micro_tokens)
-        cuts = near_equal(sizes, min(parts, len(found)))
-        return [self.shape.batch(found[a:b]) for a, b in zip(cuts[:-1], cuts[1:])]
+        return [self.shape.batch(part) for part in in_parts(found, self.micro_tokens)]
 
     def samples(self, step: int) -> list[Rollout]:
         """All that the step sees, on all ranks."""

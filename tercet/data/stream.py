@@ -30,13 +30,7 @@ class Stream:
     world: int = 1
 
     def __post_init__(self) -> None:
-        if self.draw.fewest < self.world:
-            raise InputError(
-                f"a step of {self.draw.step_tokens:,.0f} tokens may hold only {self.draw.fewest} "
-                f"whole samples, too few for {self.world} "
-                f"{'process' if self.world == 1 else 'processes'}; make the step larger or the "
-                "samples shorter"
-            )
+        check_enough(self.draw, self.world)
         if self.micro_tokens is not None and self.micro_tokens < 1:
             raise InputError(f"micro_tokens {self.micro_tokens} must be at least 1")
 
@@ -58,6 +52,16 @@ class Stream:
             return 1
         whole = self.draw.step_tokens / self.world / self.micro_tokens
         return math.ceil(whole - 1e-6)  # shares of a mixture do not add up to the last bit
+
+
+def check_enough(draw: Draw, world: int) -> None:
+    """Raises InputError where a step may have fewer samples than there are processes."""
+    if draw.fewest < world:
+        raise InputError(
+            f"a step of {draw.step_tokens:,.0f} tokens may hold only {draw.fewest} whole samples, "
+            f"too few for {world} {'process' if world == 1 else 'processes'}; make the step larger "
+            "or the samples shorter"
+        )
 
 
 def near_equal(sizes: list[int], parts: int) -> list[int]:

@@ -11,21 +11,25 @@ import dataclasses
 import importlib
 import importlib.util
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from tercet.config import TransformerConfig
 from tercet.data import Batch, Sample, Stream, keyed
-from tercet.data.rollouts import Rollout, Rollouts, asked
+from tercet.data.draw import Draw
+from tercet.data.rollouts import Rollout, Rollouts, asked, in_parts
 from tercet.errors import InputError
 from tercet.generate import Sampling
 from tercet.generate.engine import generate
 from tercet.generate.prompts import Finished
+from tercet.jobs import recipe as recipes
 from tercet.jobs.tuning import Tuning
 from tercet.model import Network
 from tercet.train import PolicyGradient, Recipe, Rewarded
@@ -67,6 +71,16 @@ class Rewarding(Tuning):
             )
 
     # what a step reads -----------------------------------------------------------------------
+
+    def draw(self, *, validation: bool = False) -> Draw:
+        found = super().draw(validation=validation)
+        if not validation and found.fewest < 1:
+            raise InputError(
+                f"batch.tokens {self.recipe.batch.tokens:,} are those of all objective.samples "
+                f"{self.recipe.objective.samples} answers to a question; {self.step_tokens:,.0f} "
+                "are fewer than the longest row has: raise batch.tokens, or lower samples"
+            )
+        return found
 
     def stream(
         self, *, rank: int = 0, world: int = 1, network: Network | None = None
@@ -111,7 +125,8 @@ class Rewarding(Tuning):
             found = self._rollouts(network, questions, GREEDY, 0)
             batch = Rollouts.shape.batch(found)
             yield dataclasses.replace(batch, groups=(1,) * len(found)).to(self.device)
-            read += batch.n_tokens
+            # the same questions each time, however long the answers are
+            read += sum(question.n_tokens for question in questions)
             if self.recipe.evaluate.tokens is not None and read >= self.recipe.evaluate.tokens:
                 return
 
@@ -137,14 +152,15 @@ class Rewarding(Tuning):
     def _referred(self, found: list[Rollout]) -> list[Rollout]:
         """With what the model that the run began with says of their tokens."""
         wanted, network = self.recipe.objective, self.start.network.to(self.device).eval()
-        batch = Rollouts.shape.batch(found).to(self.device)
-        kind = self.device.type
+        kind, said = self.device.type, []
         with torch.no_grad(), torch.autocast(kind, torch.bfloat16, self.recipe.train.bfloat16):
-            said = target_likelihoods(network, batch, wanted.temperature).cpu()
+            for part in in_parts(found, self.recipe.batch.micro_tokens):
+                batch = Rollouts.shape.batch(part).to(self.device)
+                said.append(target_likelihoods(network, batch, wanted.temperature).cpu())
         counts = [len(one.places) for one in found if one.places is not None]
         return [
             dataclasses.replace(one, reference=part)
-            for one, part in zip(found, said.split(counts), strict=True)
+            for one, part in zip(found, torch.cat(said).split(counts), strict=True)
         ]
 
     # what it is worth ------------------------------------------------------------------------
@@ -160,12 +176,12 @@ class Rewarding(Tuning):
                 f"the reward {name} raised {type(error).__name__}: {error}, for the answer "
                 f"{said!r} to {question!r}, of which the row has {wanted!r}; mend it, and --resume"
             ) from error
-        if not isinstance(found, int | float) or not math.isfinite(found):
+        if not math.isfinite(worth := _number(found)):
             raise InputError(
                 f"the reward {name} gave {found!r} for the answer {said!r} to {question!r}, of "
                 f"which the row has {wanted!r}; it must give a finite number: mend it, and --resume"
             )
-        return float(found)
+        return worth
 
     def _text(self, ids: Sequence[int]) -> str:
         """An answer as chat shows it."""
@@ -208,21 +224,27 @@ def _rollout(
     )
 
 
+def _number(found: Any) -> float:
+    """A number of whatever library; not a number where it is none."""
+    try:
+        return math.nan if isinstance(found, str | bytes) else float(found)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
 def load_reward(where: str) -> Callable[..., Any]:
     """The function that FILE.py:NAME or MODULE:NAME names. Raises InputError for none."""
-    home, colon, name = where.rpartition(":")
+    home, colon, name = recipes.expanded([where])[0].rpartition(":")
     if not colon or not name.isidentifier():
         raise InputError(f"objective.reward {where!r}: write FILE.py:FUNCTION, as rewards.py:exact")
+    file = Path(home).resolve()
+    if home.endswith(".py") and not file.is_file():
+        raise InputError(f"objective.reward {where!r}: there is no file {home}")
     try:
         if home.endswith(".py"):
-            made = importlib.util.spec_from_file_location(Path(home).stem, home)
-            assert made is not None and made.loader is not None
-            module = importlib.util.module_from_spec(made)
-            made.loader.exec_module(module)
+            module = _module(file, file.stat().st_mtime_ns)
         else:
             module = importlib.import_module(home)
-    except FileNotFoundError:
-        raise InputError(f"objective.reward {where!r}: there is no file {home}") from None
     except Exception as error:
         raise InputError(
             f"objective.reward {where!r}: {home} cannot be loaded: {type(error).__name__}: {error}"
@@ -235,3 +257,17 @@ def load_reward(where: str) -> Callable[..., Any]:
             f"{', '.join(there) or 'none'}"
         )
     return found
+
+
+@lru_cache
+def _module(file: Path, changed: int) -> ModuleType:
+    """A file as a module, run once as long as it is not changed, since it may load a large judge.
+    As in a script, what lies beside it can be imported."""
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    name = f"reward_{file.stem}"  # which hides no other module
+    made = importlib.util.spec_from_file_location(name, file)
+    assert made is not None and made.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(made)  # a dataclass looks there
+    made.loader.exec_module(module)
+    return module

@@ -221,8 +221,13 @@ class Objective:
             )
         if not 0 < self.temperature < math.inf:
             raise InputError(f"objective.temperature {self.temperature} must be above 0, such as 1")
-        if not self.kl >= 0:
+        if not 0 <= self.kl < math.inf:
             raise InputError(f"objective.kl {self.kl} must be 0 or above, such as 0.04")
+        if self.overflow == "keep-start":
+            raise InputError(
+                "objective.overflow keep-start is not for kind reward, as the function would be "
+                "given answers that are cut; set leave-out or error, or raise objective.length"
+            )
         positive(self, "objective", "max_new_tokens")
 
     @property

@@ -109,7 +109,8 @@ class Tuning(Run):
             tokens = splits.validation if validation else splits.train
             if not len(tokens):
                 continue
-            size, seed = self.step_tokens, self.recipe.seed
+            size = self.recipe.batch.tokens if validation else self.step_tokens
+            seed = self.recipe.seed
             if self.prefers:
                 draws.append(self._pairs(name, "validation" if validation else "train", tokens))
             else:
