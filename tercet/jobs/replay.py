@@ -68,9 +68,9 @@ def replay(run: Run, step: int) -> dict[str, Any]:
     _take_up(run, network, step)
     network.train()
     stream = run.stream(network=network)
-    samples = stream.samples(step)
+    samples, batches = stream.samples(step), stream(step)
     with Watched(network) as watched:
-        loss, norm = _loss_and_norm(run, network, stream(step), step)
+        loss, norm = _loss_and_norm(run, network, batches, step)
     network.eval()
     found = []
     for sample in samples:

@@ -111,12 +111,13 @@ def _facts(now: Summary) -> Html:
     left = (now.steps - now.step) * now.seconds / now.step if now.steps and now.step else 0.0
     items = []
     if now.validation is not None:
-        note, rewards = f"step {now.best_step:,}", now.recipe.objective.rewards
-        if now.recipe.objective.kind not in ("prefer", "reward"):
+        note, name = f"step {now.best_step:,}", "loss"
+        if now.recipe.objective.rewards:
+            name = "reward"
+        elif now.recipe.objective.kind != "prefer":
             note += f", perplexity {math.exp(min(now.validation, 700.0)):,.2f}"
-        found, name = (-now.validation, "reward") if rewards else (now.validation, "loss")
-        items.append(Fact(f"{found:.4f}", f"best validation {name}", note))
-    if now.loss is not None and not now.recipe.objective.rewards:
+        items.append(Fact(f"{now.validation:.4f}", f"best validation {name}", note))
+    if now.loss is not None:
         items.append(Fact(f"{now.loss:.4f}", "training loss", "mean of the last 20 steps"))
     items.append(Fact(short(now.tokens), "tokens read", f"{now.step:,} steps"))
     if speed is not None:

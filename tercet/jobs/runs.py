@@ -81,8 +81,8 @@ class Summary:
     steps: int | None
     tokens: int
     seconds: float  # in training steps
-    loss: float | None  # mean of the last steps, nats a target
-    validation: float | None  # the best
+    loss: float | None  # mean of the last steps, nats a target; of rewards it says nothing
+    validation: float | None  # the best; of rewards the highest
     best_step: int | None
     state: str  # running, complete, stopped or ended early
     process: str | None  # that works on it
@@ -147,6 +147,7 @@ def summary(folder: Path) -> Summary:
     planned = [row["steps"] for row in rows(log, "plan")]
     evaluations = [(float(row["loss"]), row["step"]) for row in rows(log, "evaluation")]
     best = min(evaluations, key=lambda one: (math.isnan(one[0]), one), default=(None, None))
+    rewards = recipe.objective.rewards  # whose loss is minus the reward
     process, ended = holder(folder), result(folder)
     reason = ended.get("stopped")
     ending = ("ended early" if reason else "complete") if ended else "stopped"
@@ -158,8 +159,8 @@ def summary(folder: Path) -> Summary:
         steps=planned[-1] if planned else recipe.train.steps,
         tokens=now.get("tokens", 0),
         seconds=now.get("seconds", 0.0),
-        loss=sum(losses) / len(losses) if losses else None,
-        validation=best[0],
+        loss=sum(losses) / len(losses) if losses and not rewards else None,
+        validation=-best[0] if rewards and best[0] is not None else best[0],
         best_step=best[1],
         state="running" if process else ending,
         process=process,
