@@ -66,6 +66,10 @@ VERBS = {
         "how often the right one of several is likeliest",
     ),
     "evaluate lambada": ("tercet.jobs.choice:last_word", "whether passages' last words are known"),
+    "evaluate instructions": (
+        "tercet.jobs.instructions:run",
+        "how often a model does what it is told, by rules",
+    ),
     "evaluate retrieval": (
         "tercet.jobs.retrieval:run",
         "how well what was judged to answer is found, by meaning and by words",

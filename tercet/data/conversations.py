@@ -105,7 +105,7 @@ def conversations(files: Names, *, form: str | None = None) -> Conversations:
     named = None if form is None else _named(form)
     read: list[Any] = []
     for name in found(files, also=(LISTS,)):
-        for where, row in _rows(name):
+        for where, row in rows_of(name):
             named = named or _guessed(row, where)
             if not named.fits(list(row)):
                 raise InputError(f"{where}: has columns {', '.join(row)}, not those of {named}")
@@ -122,8 +122,13 @@ def _named(form: str) -> Form:
     return names[form]
 
 
+def form_of(row: Row) -> Form | None:
+    """The form that a row's columns are of."""
+    return next((one for one in FORMS if one.fits(list(row))), None)
+
+
 def _guessed(row: Row, where: str) -> Form:
-    form = next((one for one in FORMS if one.fits(list(row))), None)
+    form = form_of(row)
     if form is None:
         raise InputError(
             f"{where}: columns {', '.join(row)} are those of no known form: "
@@ -132,7 +137,7 @@ def _guessed(row: Row, where: str) -> Form:
     return form
 
 
-def _rows(name: str) -> Iterator[tuple[str, Row]]:
+def rows_of(name: str) -> Iterator[tuple[str, Row]]:
     """Each row of a file, and where it stands. A .json file is a list of rows."""
     if name.lower().removesuffix(".gz").endswith(LISTS):
         text = "\n".join(lines(name))

@@ -161,11 +161,11 @@ class _Told:
             "data": self.rows.data,
             "rows": len(self.asked),
             **self.cut,
-            "figures": _plain(figures),
+            "figures": plain(figures),
         }
         groups = self._groups(values)
         if groups:
-            told["groups"] = {name: _plain(one) for name, one in groups.items()}
+            told["groups"] = {name: plain(one) for name, one in groups.items()}
         if output.out is not None:
             keys = [question.key for question in self.asked]
             write(output.out, Results(self.measure, self.model.model, keys, values), told)
@@ -196,7 +196,7 @@ class _Told:
         return found
 
 
-def _plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
+def plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
     return {
         name: {
             "value": figure.value,

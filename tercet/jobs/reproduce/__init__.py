@@ -34,6 +34,7 @@ EXPERIMENTS = {  # kind -> the function: (entry, folder, quiet) -> rows
     "ladder": "tercet.jobs.reproduce.ladder:ladder",
     "addition": "tercet.jobs.reproduce.addition:addition",
     "recovery": "tercet.jobs.reproduce.recovery:recovery",
+    "instruct": "tercet.jobs.reproduce.instruct:instruct",
 }
 
 

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tercet.data.documents import documents, records
+from tercet.data.documents import Document, documents, records
 from tercet.data.order import permutation
 from tercet.data.questions import questions
 from tercet.files import written
 from tercet.jobs import recipe as recipes
+from tercet.jobs.reproduce.docstrings import defined
+from tercet.jobs.reproduce.ruled import found, ruled
+from tercet.jobs.reproduce.talks import open_questions, shorter, talks
 from tercet.text.read import lines
 
 Rows = Iterator[dict[str, Any]]
@@ -26,11 +29,11 @@ def make(path: Path, sources: Sequence[dict[str, Any]], *, seed: int = 0) -> str
     """Writes a .jsonl with the rows of all sources, and returns its name.
 
     A source is a ``file``, ``how`` it is read (see the functions below; columns if it does not
-    say), and ``most``: so many rows, drawn from all.
+    say), and ``most``: so many rows, drawn from all. What comes from no file names what else.
     """
     with written(path) as draft, draft.open("w", encoding="utf-8") as file:
         for source in sources:
-            (name,) = recipes.expanded([source["file"]])
+            (name,) = recipes.expanded([source.get("file", "")])
             rows = list(HOW[source.get("how", "columns")](name, source))
             kept = permutation(seed, 0, len(rows))[: source.get("most")]
             for i in sorted(kept.tolist()):
@@ -80,7 +83,39 @@ def neighbours(name: str, source: dict[str, Any]) -> Rows:
                 yield {"text1": one, "text2": other}
 
 
-HOW = {"columns": columns, "same": same, "answers": answers, "neighbours": neighbours}
+def rules(name: str, source: dict[str, Any]) -> Rows:
+    """Instructions over the sentences of a text or of a ``column``, ``each`` of a kind at the most.
+    ``every``: only of each so-manieth line or row, counted from ``start``."""
+    every, start = source.get("every", 1), source.get("start", 0)
+    texts = [document.text for document in _paragraphs(name, source)]
+    given = list(found(texts[start::every]))
+    order = permutation(source.get("seed", 0), 0, len(given)).tolist()
+    yield from ruled([given[i] for i in order], each=source["each"])
+
+
+def _paragraphs(name: str, source: dict[str, Any]) -> Iterator[Document]:
+    if name.endswith((".json", ".json.gz")):  # the contexts of questions, as SQuAD has them
+        contexts = dict.fromkeys(one.context for one in questions(name).rows)
+        return (Document(text, name, number) for number, text in enumerate(contexts, 1))
+    return documents([name], split="line", column=source.get("column", "text"))
+
+
+def docstrings(name: str, source: dict[str, Any]) -> Rows:
+    """``modules`` of Python's own library: what their functions are for."""
+    yield from defined(source["modules"])
+
+
+HOW = {
+    "columns": columns,
+    "same": same,
+    "answers": answers,
+    "neighbours": neighbours,
+    "rules": rules,
+    "docstrings": docstrings,
+    "talks": talks,
+    "shorter": shorter,
+    "open": open_questions,
+}
 
 
 def _pairs(texts: Sequence[str]) -> Rows:
