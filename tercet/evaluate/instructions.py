@@ -71,7 +71,7 @@ def _prompts(row: Row, where: str) -> Iterator[Prompt]:
     check = None if row.get("check") is None else check_of(_plain(row["check"], where), where)
     kind = str(row.get("kind") or "")
     form = form_of(row)
-    if form is None and check is not None:
+    if check is not None and (form is None or _is_open(row)):
         yield Prompt(tuple(_asked(row, where)), check, kind, where)
         return
     if form is None or form.name == "preference":
@@ -83,6 +83,13 @@ def _prompts(row: Row, where: str) -> Iterator[Prompt]:
         *before, answer = one.messages  # type: ignore[union-attr]
         own = check or {"equals": answer.content}
         yield Prompt(tuple(before), own, kind, one.where)
+
+
+def _is_open(row: Row) -> bool:
+    """Whether its messages end with a question."""
+    said = row.get("messages")
+    last = said[-1] if isinstance(said, list) and said else None
+    return isinstance(last, dict) and last.get("role") == "user"
 
 
 def _plain(check: Any, where: str) -> Any:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tercet.evaluate.significance import Figure, mean
-from tercet.files import locked
 from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say
 from tercet.jobs.reproduce.made import make
@@ -31,8 +30,7 @@ def instruct(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
     ``align``: recipes of `tercet train` without their models. ``asked``: the table of prompts whose
     answers a rule knows, and ``open``: that of the constraint."""
     tables = {name: make(folder / f"{name}.jsonl", made) for name, made in entry["tables"].items()}
-    with locked(Path(entry["base"]["folder"])):
-        base, _ = trained(entry["base"]["recipe"], Path(entry["base"]["folder"]), quiet=quiet)
+    base, _ = trained(entry["base"]["recipe"], Path(entry["base"]["folder"]), quiet=quiet)
     models = {BASE: base.folder / "model"}
     runs: dict[str, tuple[Run, dict[str, Any]]] = {}
     for name, told in ((TUNED, entry["tune"]), (ALIGNED, entry["align"])):
