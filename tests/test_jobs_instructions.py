@@ -200,7 +200,7 @@ def small_entry(folder: Path) -> dict[str, Any]:
         },
         **{f"pairs{n}": [{"how": "shorter", "file": data, "rows": r}] for n, r in parts.items()},
     }
-    entry["max_new_tokens"] = 6
+    entry["max_new_tokens"] = {"asked": 6, "open": 8}
     for name in ("tune", "align"):
         entry[name]["train"].pop("budget")
         entry[name]["train"]["steps"] = 4

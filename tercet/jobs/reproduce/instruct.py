@@ -81,7 +81,7 @@ class _Job:
         from tercet.language_model.identity import fingerprint
 
         loaded, rows = load(str(model)), prompts(self.tables[self.entry[table]])
-        most, path = self.entry["max_new_tokens"], self.folder / f"{name}-{table}.json"
+        most, path = self.entry["max_new_tokens"][table], self.folder / f"{name}-{table}.json"
         known = {"fingerprint": fingerprint(loaded), "max_new_tokens": most}
         if path.exists():
             kept = json.loads(path.read_text(encoding="utf-8"))
