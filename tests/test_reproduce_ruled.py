@@ -34,10 +34,10 @@ NAMES = st.sampled_from(
 @st.composite
 def texts(draw: st.DrawFn) -> str:
     """Sentences as the rules take them: words, now and then a comma or a number."""
-    words = draw(st.lists(NAMES, min_size=4, max_size=11))
+    words: list[str] = draw(st.lists(NAMES, min_size=4, max_size=11))
     words[0] = words[0].capitalize()
     if draw(st.booleans()):
-        words.insert(2, draw(st.integers(0, 9999)).__str__())
+        words.insert(2, str(draw(st.integers(0, 9999))))
     if draw(st.booleans()):
         words[1] += ","
     return " ".join(words) + draw(st.sampled_from(".!?"))
@@ -120,7 +120,8 @@ def test_kinds_are_balanced_and_the_same_text_gives_the_same_rows() -> None:
     draw = random.Random(0)
     words = "the river takes an old house by winter and never brings it back".split()
     lines = [
-        " ".join([w.capitalize() if not i else w for i, w in enumerate(draw.sample(words, 7))]) + "."
+        " ".join([w.capitalize() if not i else w for i, w in enumerate(draw.sample(words, 7))])
+        + "."
         for _ in range(600)
     ]
     given_ = list(found([" ".join(lines[i : i + 2]) for i in range(0, 600, 2)]))
@@ -161,7 +162,9 @@ def test_talks_and_pairs_are_made_of_conversations(tmp_path: Path) -> None:
         rows[1]["response"],
         rows[2]["response"],
     ]
-    (pair,) = made(how="shorter")
+    pair, broken = made(how="shorter")
+    assert broken["prompt"] == pair["prompt"] and broken["chosen"] == pair["chosen"]
+    assert pair["chosen"].startswith(f"{broken['rejected']} ")
     assert pair["chosen"] == "A spruce is a tree."
     assert pair["rejected"] == "A spruce is a tree. It is green. It stays so."
     assert pair["prompt"].startswith("What is a spruce? ")
@@ -170,7 +173,7 @@ def test_talks_and_pairs_are_made_of_conversations(tmp_path: Path) -> None:
     assert len(asked) == 2
     assert [obeys(one.check, pair["chosen"]) for one in asked] == [True, True]
     assert [obeys(one.check, pair["rejected"]) for one in asked] == [False, False]
-    assert [obeys(one.check, "without an end") for one in asked] == [False, False]
+    assert [obeys(one.check, broken["rejected"]) for one in asked] == [False, False]
 
 
 @needs_data

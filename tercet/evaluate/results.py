@@ -13,7 +13,7 @@ from tercet.errors import InputError, undamaged
 from tercet.evaluate.significance import Difference, paired, sign_test
 from tercet.files import written
 
-KEEPS = "evaluate choice, lambada and retrieval keep them with --out FILE"
+KEEPS = "evaluate choice, lambada, instructions and retrieval keep them with --out FILE"
 
 
 @dataclass(frozen=True)

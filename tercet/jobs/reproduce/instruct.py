@@ -139,7 +139,9 @@ def _ended(found: dict[str, dict[str, Column]], aims: dict[str, Any]) -> list[Ro
     rows = []
     for name, tables in found.items():
         figure = _percent([*tables["asked"]["ended"], *tables["open"]["ended"]])
-        apart = ", ".join(f"{one}: {_percent(column['ended']).value:.1f}" for one, column in tables.items())
+        apart = ", ".join(
+            f"{one}: {_percent(column['ended']).value:.1f}" for one, column in tables.items()
+        )
         aim = None if name == BASE else f">= {aims['ended']}"
         rows.append(Row(f"turns ended, %: {name}", figure.value, aim, f"{_sure(figure)}; {apart}"))
     return rows

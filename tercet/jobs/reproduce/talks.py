@@ -30,13 +30,21 @@ def talks(name: str, source: dict[str, Any]) -> Rows:
 
 
 def shorter(name: str, source: dict[str, Any]) -> Rows:
-    """Of answers that have several sentences, the first alone is chosen."""
+    """Of answers that have several sentences, the first alone is chosen: once before them all, and
+    once before its own beginning, or the model would learn that nothing is short enough."""
     for question, answer in _single(name, source):
         parts = [part.strip() for part in sentences(answer)]
         first, whole = parts[0], " ".join(parts[:SHOWN])
         fits = SHORTEST <= len(first.split()) <= LONGEST and first.endswith(ENDS)
         if len(parts) > 1 and fits and "\n" not in answer and not LISTED.search(answer):
-            yield {"prompt": _constrained(question), "chosen": first, "rejected": whole}
+            chosen = {"prompt": _constrained(question), "chosen": first}
+            yield {**chosen, "rejected": whole}
+            yield {**chosen, "rejected": _broken_off(first)}
+
+
+def _broken_off(sentence: str) -> str:
+    words = sentence.split()
+    return " ".join(words[: random.Random(sentence).randrange(1, len(words))])
 
 
 def open_questions(name: str, source: dict[str, Any]) -> Rows:
