@@ -202,7 +202,6 @@ def small_entry(folder: Path) -> dict[str, Any]:
     }
     entry["max_new_tokens"] = {"asked": 6, "open": 8}
     for name in ("tune", "align"):
-        entry[name]["train"].pop("budget")
         entry[name]["train"]["steps"] = 4
         entry[name]["batch"]["tokens"] = 400
         entry[name]["objective"]["length"] = 96
