@@ -118,8 +118,8 @@ def _groups(rows: Sequence[Prompt], found: Sequence[Answer]) -> dict[str, dict[s
 def _print(told: dict[str, Any], rows: Sequence[Prompt], found: Sequence[Answer]) -> None:
     if told["cut"]:
         say(
-            f"of {told['cut']:,} of {told['rows']:,} conversations the oldest turns did not fit the "
-            f"context: {told['tokens_lost']:,} tokens were not read"
+            f"of {told['cut']:,} of {told['rows']:,} conversations the oldest turns did not fit "
+            f"the context: {told['tokens_lost']:,} tokens were not read"
         )
     print(f"{told['data']}: {MEASURE}, {told['rows']:,} prompts; obeyed, ended")
     for kind, figures in _groups(rows, found).items():
