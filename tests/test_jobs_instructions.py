@@ -194,6 +194,7 @@ def small_entry(folder: Path) -> dict[str, Any]:
         "held-out": [{**rules, "seed": 1, "each": 1}],
         "open": [{"how": "open", "file": data, "rows": [20, 24]}],
         **{f"rules{name}": [rules] for name in parts},
+        "short": [{**rules, "kinds": ["last word", "next word"]}],
         **{
             f"talks{n}": [{"how": "talks", "file": data, "words": 50, "rows": r}]
             for n, r in parts.items()
@@ -201,10 +202,10 @@ def small_entry(folder: Path) -> dict[str, Any]:
         **{f"pairs{n}": [{"how": "shorter", "file": data, "rows": r}] for n, r in parts.items()},
     }
     entry["max_new_tokens"] = {"asked": 6, "open": 8}
-    for name in ("tune", "align"):
-        entry[name]["train"]["steps"] = 4
-        entry[name]["batch"]["tokens"] = 400
-        entry[name]["objective"]["length"] = 96
+    for stage in entry["stages"].values():
+        stage["train"]["steps"] = 4
+        stage["batch"]["tokens"] = 400
+        stage["objective"]["length"] = 96
     return entry
 
 
@@ -234,7 +235,7 @@ def test_the_worked_example_end_to_end(tmp_path: Path) -> None:
 
     files = [out / f"{name}-{table}.json" for name in ("base", "tuned", "aligned")
              for table in ("asked", "open")]  # fmt: skip
-    logs = [out / name / "log.jsonl" for name in ("tuned", "aligned")]
+    logs = [out / name / "log.jsonl" for name in ("begun", "tuned", "aligned")]
     before = [path.read_bytes() for path in [*files, *logs]], [p.stat().st_mtime for p in files]
     files[0].unlink()  # stopped, say, while it was asked: the rest stands
     again = instruct(entry, out, True)

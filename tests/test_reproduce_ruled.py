@@ -163,7 +163,9 @@ def test_talks_and_pairs_are_made_of_conversations(tmp_path: Path) -> None:
         rows[1]["response"],
         rows[2]["response"],
     ]
-    pair, broken = made(how="shorter")
+    pair, broken, circling = made(how="shorter")
+    assert circling["rejected"].startswith(f"{broken['rejected']} ")
+    assert len(circling["rejected"].split()) >= 9 and circling["chosen"] == pair["chosen"]
     assert broken["prompt"] == pair["prompt"] and broken["chosen"] == pair["chosen"]
     assert pair["chosen"].startswith(f"{broken['rejected']} ")
     assert pair["chosen"] == "A spruce is a tree."

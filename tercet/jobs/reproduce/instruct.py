@@ -26,17 +26,20 @@ Column = dict[str, list[float]]  # obeyed, ended: 1 or 0 for each prompt
 
 
 def instruct(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
-    """``base``: the decoder. ``tables``: what is made of other files, by name. ``tune`` and
-    ``align``: recipes of `tercet train` without their models. ``asked``: the table of prompts whose
-    answers a rule knows, and ``open``: that of the constraint."""
+    """``base``: the decoder. ``tables``: what is made of other files, by name. ``stages``: recipes of
+    `tercet train` without their models, each of which goes on from the one before; the last but one
+    has learned to obey, the last the constraint. ``asked``: the table of prompts whose answers a
+    rule knows, and ``open``: that of the constraint."""
     tables = {name: make(folder / f"{name}.jsonl", made) for name, made in entry["tables"].items()}
     base, _ = trained(entry["base"]["recipe"], Path(entry["base"]["folder"]), quiet=quiet)
-    models = {BASE: base.folder / "model"}
+    before = base.folder / "model"
+    models = {BASE: before}
     runs: dict[str, tuple[Run, dict[str, Any]]] = {}
-    for name, told in ((TUNED, entry["tune"]), (ALIGNED, entry["align"])):
-        before = list(models.values())[-1]
+    for name, told in entry["stages"].items():
         runs[name] = trained(_recipe(told, before, tables), folder / name, quiet=quiet)
-        models[name] = folder / name / "model"
+        before = folder / name / "model"
+        if name in (TUNED, ALIGNED):
+            models[name] = before
     job = _Job(entry, folder, tables, quiet)
     found = {
         name: {table: job.answered(name, model, table) for table in ("asked", "open")}

@@ -16,7 +16,7 @@ from tercet.data.questions import questions
 from tercet.files import written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.reproduce.docstrings import defined
-from tercet.jobs.reproduce.ruled import found, ruled
+from tercet.jobs.reproduce.ruled import KINDS, found, ruled
 from tercet.jobs.reproduce.talks import open_questions, shorter, talks
 from tercet.text.read import lines
 
@@ -85,12 +85,14 @@ def neighbours(name: str, source: dict[str, Any]) -> Rows:
 
 def rules(name: str, source: dict[str, Any]) -> Rows:
     """Instructions over the sentences of a text or of a ``column``, ``each`` of a kind at the most.
-    ``every``: only of each so-manieth line or row, counted from ``start``."""
+    ``every``: only of each so-manieth line or row, counted from ``start``. ``kinds``: these
+    alone."""
     every, start = source.get("every", 1), source.get("start", 0)
     texts = [document.text for document in _paragraphs(name, source)]
     given = list(found(texts[start::every]))
-    order = permutation(source.get("seed", 0), 0, len(given)).tolist()
-    yield from ruled([given[i] for i in order], each=source["each"])
+    seed, kinds = source.get("seed", 0), source.get("kinds", tuple(KINDS))
+    order = permutation(seed, 0, len(given)).tolist()
+    yield from ruled([given[i] for i in order], each=source["each"], kinds=kinds, seed=seed)
 
 
 def _paragraphs(name: str, source: dict[str, Any]) -> Iterator[Document]:

@@ -203,10 +203,12 @@ def found(paragraphs: Iterable[str]) -> Iterator[Sentence]:
             other = before
 
 
-def ruled(given: Sequence[Sentence], *, each: int, seed: int = 0) -> Rows:
-    """Rows of every kind, ``each`` of it at the most: a sentence becomes a question of the kind
+def ruled(
+    given: Sequence[Sentence], *, each: int, kinds: Sequence[str] = tuple(KINDS), seed: int = 0
+) -> Rows:
+    """Rows of some kinds, ``each`` of it at the most: a sentence becomes a question of the kind
     that has the fewest yet, of those that it serves."""
-    counts = dict.fromkeys(KINDS, 0)
+    counts = dict.fromkeys(kinds, 0)
     for number, sentence in enumerate(given):
         if min(counts.values()) >= each:
             return

@@ -15,6 +15,7 @@ Rows = Iterator[dict[str, Any]]
 ASKED = 40  # words of a question at the most
 SHORTEST, LONGEST = 3, 40  # words of the one sentence
 SHOWN = 4  # sentences of the answer that is too long, at the most
+CIRCLE, ROUNDS = 3, 8  # the last so many words, so many times more
 ENDS = (".", "!", "?")
 LISTED = re.compile(r"(^|\s)\d+[.)]\s")  # an item of a list, and not a sentence
 CONSTRAINT = "one sentence"  # the kind
@@ -30,8 +31,9 @@ def talks(name: str, source: dict[str, Any]) -> Rows:
 
 
 def shorter(name: str, source: dict[str, Any]) -> Rows:
-    """Of answers that have several sentences, the first alone is chosen: once before them all, and
-    once before its own beginning, or the model would learn that nothing is short enough."""
+    """Of answers that have several sentences, the first alone is chosen: before them all; before
+    its own beginning, or the model would learn that nothing is short enough; and before a beginning
+    that runs in circles, as small models do."""
     for question, answer in _single(name, source):
         parts = [part.strip() for part in sentences(answer)]
         first, whole = parts[0], " ".join(parts[:SHOWN])
@@ -40,11 +42,18 @@ def shorter(name: str, source: dict[str, Any]) -> Rows:
             chosen = {"prompt": _constrained(question), "chosen": first}
             yield {**chosen, "rejected": whole}
             yield {**chosen, "rejected": _broken_off(first)}
+            yield {**chosen, "rejected": _circling(first)}
 
 
 def _broken_off(sentence: str) -> str:
     words = sentence.split()
     return " ".join(words[: random.Random(sentence).randrange(1, len(words))])
+
+
+def _circling(sentence: str) -> str:
+    words = _broken_off(sentence).split()
+    last = " ".join(words[-CIRCLE:])
+    return " ".join([*words, *[last] * ROUNDS])
 
 
 def open_questions(name: str, source: dict[str, Any]) -> Rows:
