@@ -26,9 +26,9 @@ Column = dict[str, list[float]]  # obeyed, ended: 1 or 0 for each prompt
 
 
 def instruct(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
-    """``base``: the decoder. ``tables``: what is made of other files, by name. ``stages``: recipes of
-    `tercet train` without their models, each of which goes on from the one before; the last but one
-    has learned to obey, the last the constraint. ``asked``: the table of prompts whose answers a
+    """``base``: the decoder. ``tables``: what is made of other files, by name. ``stages``: recipes
+    of `tercet train` without their models, each of which goes on from the one before; "tuned" has
+    learned to obey, and "aligned" the constraint. ``asked``: the table of prompts whose answers a
     rule knows, and ``open``: that of the constraint."""
     tables = {name: make(folder / f"{name}.jsonl", made) for name, made in entry["tables"].items()}
     base, _ = trained(entry["base"]["recipe"], Path(entry["base"]["folder"]), quiet=quiet)
