@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,9 +58,12 @@ def _circling(sentence: str) -> str:
 
 
 def open_questions(name: str, source: dict[str, Any]) -> Rows:
-    """Questions whose answer must be one whole sentence."""
+    """Questions whose answer must be one whole sentence, of the rows, and nowhere else in the file
+    (dolly has some twice)."""
+    counts = Counter(question for question, _ in _single(name, {**source, "rows": (None, None)}))
     for question, _ in _single(name, source):
-        yield {"prompt": _constrained(question), "check": CHECK, "kind": CONSTRAINT}
+        if counts[question] == 1:
+            yield {"prompt": _constrained(question), "check": CHECK, "kind": CONSTRAINT}
 
 
 def _constrained(question: str) -> str:
