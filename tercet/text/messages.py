@@ -92,7 +92,7 @@ def _message(message: Any, name: str) -> Message:
     if not content.strip():
         raise InputError(f"{name}: the content of {role} is empty; fill it or leave it out")
     try:
-        content.isascii() or content.encode()
+        content.encode()
     except UnicodeEncodeError as error:
         raise InputError(
             f"{name}: the content of {role} has half a surrogate pair, {content[error.start]!r} at "
