@@ -36,7 +36,7 @@ def addition(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
         run, result = trained(wanted, folder / name, quiet=quiet)
         start = run.folder / "model"
         note = f"{result['step']:,} steps in {clock(result['seconds'])}"
-        rows += _rows(name, start, held_out, note)
+        rows += _rows(name, start, folder / "held-out.jsonl", note)
     return rows
 
 
@@ -87,33 +87,16 @@ def _recipe(told: dict[str, Any], start: Path, folder: Path) -> dict[str, Any]:
     return {"model": {"folder": str(start)}, "data": data, **rest}
 
 
-def _rows(name: str, folder: Path, held_out: Sums, note: str) -> list[Row]:
+def _rows(name: str, model: Path, held_out: Path, note: str) -> list[Row]:
+    from tercet.evaluate.instructions import answers, prompts
     from tercet.evaluate.significance import mean
+    from tercet.language_model import load
 
-    said = answers(folder, [f"{a}+{b}" for a, b in held_out])
-    right = mean([float(text == str(a + b)) for text, (a, b) in zip(said, held_out, strict=True)])
-    formed = mean([float(text.isdigit() and len(text) <= 3) for text in said])
+    said = answers(load(model), prompts(str(held_out)), max_new_tokens=8)
+    right = mean([float(one.obeyed and one.ended) for one in said])
+    formed = mean([float(one.ended and one.text.isdigit() and len(one.text) <= 3) for one in said])
     note = f"{len(said):,} sums, ± {right.error:.3f}; {note}"
     return [
         Row(f"exact match, {name}", right.value, None, note),
         Row(f"a number of three digits at most, {name}", formed.value, None, ""),
-    ]
-
-
-def answers(folder: Path, questions: list[str]) -> list[str]:
-    """What a model answers in chat; "" where it does not come to an end."""
-    from tercet.generate.engine import generate
-    from tercet.language_model import load
-    from tercet.text.chat import ChatTemplate
-
-    model = load(folder)
-    template = ChatTemplate.of(model.tokenizer)
-    prompts = [template.prompt([{"role": "user", "content": text}]) for text in questions]
-    ends = model.config.eos_ids
-    found = generate(model.network, prompts, max_new_tokens=8, eos_ids=ends)
-    return [
-        model.tokenizer.decode([i for i in one.ids if i not in ends]).strip()
-        if one.finish == "stop"
-        else ""
-        for one in found
     ]
