@@ -20,9 +20,9 @@ from tercet.errors import InputError
 from tercet.generate import Beam, TokenRules, beam_search, generate
 from tercet.generate.reader import Reader
 from tercet.generate.wording import Wording
-from tercet.jobs import quickstart_models
-from tercet.jobs.quickstart import Run, Settings
-from tercet.jobs.quickstart_corpus import dates_and_numbers
+from tercet.jobs.quickstart import models as quickstart_models
+from tercet.jobs.quickstart.corpus import dates_and_numbers
+from tercet.jobs.quickstart.state import Run, Settings
 from tercet.model import build, cache, flatten
 from tercet.model.attention import Pattern
 from tercet.model.quantize import quantise

@@ -18,7 +18,7 @@ from tercet.data.masking import Words
 from tercet.data.order import generator
 from tercet.data.spans import amounts, sentinels, span_lengths
 from tercet.errors import InputError
-from tercet.jobs.quickstart_corpus import topics
+from tercet.jobs.quickstart.corpus import topics
 from tercet.text import Special, Tokenizer, train_tokenizer
 from tercet.text.words import word_pieces
 

@@ -30,7 +30,8 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as after `make quickstart`, with models that know next to nothing."""
-    from tercet.jobs.quickstart import Settings, quickstart
+    from tercet.jobs.quickstart import quickstart
+    from tercet.jobs.quickstart.state import Settings
 
     folder = tmp_path_factory.mktemp("reader")
     tiny = Settings(

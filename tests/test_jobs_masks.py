@@ -12,7 +12,7 @@ from tercet.data.prepare import Learn, Source, Texts, prepare
 from tercet.errors import InputError
 from tercet.jobs import masks
 from tercet.jobs.masks_view import MaskedView
-from tercet.jobs.quickstart_corpus import topics
+from tercet.jobs.quickstart.corpus import topics
 from tercet.report.masks import MaskedSample, MaskedToken, Rate, masks_page
 from tercet.text import SPECIAL, Special, train_tokenizer
 

@@ -11,9 +11,8 @@ import pytest
 
 import tercet.language_model as language_model
 from tercet.errors import InputError
-from tercet.jobs import quickstart_models
-from tercet.jobs.quickstart import STATE, Run, Settings, quickstart, run
-from tercet.jobs.quickstart_corpus import (
+from tercet.jobs.quickstart import models, quickstart, run
+from tercet.jobs.quickstart.corpus import (
     Document,
     dates_and_numbers,
     documents,
@@ -23,7 +22,8 @@ from tercet.jobs.quickstart_corpus import (
     topics,
     year_words,
 )
-from tercet.jobs.quickstart_questions import QUESTIONS
+from tercet.jobs.quickstart.questions import QUESTIONS
+from tercet.jobs.quickstart.state import STATE, Run, Settings
 
 TINY = Settings(
     seconds=6, vocab_size=500, width=32, layers=2, row=32, date_pairs=300, characters=30_000
@@ -98,7 +98,7 @@ def test_the_whole_job_stopped_and_resumed(tmp_path: Path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(quickstart_models, "recurrent", stop)
+        patched.setattr(models, "recurrent", stop)
         quickstart(folder, TINY)
     assert "go on" in capsys.readouterr().out
     assert list(json.loads((folder / STATE).read_text())["results"]) == ["text", "decoder"]

@@ -8,15 +8,15 @@ import numpy as np
 
 import tercet.language_model as language_model
 from tercet.generate import Sampling
-from tercet.jobs.quickstart_corpus import dates_and_numbers, title, topics
-from tercet.jobs.quickstart_models import SEED, take_table
-from tercet.jobs.quickstart_questions import QUESTIONS
+from tercet.jobs.quickstart.corpus import dates_and_numbers, title, topics
+from tercet.jobs.quickstart.models import SEED, take_table
+from tercet.jobs.quickstart.questions import QUESTIONS
 from tercet.language_model import LanguageModel
 from tercet.model import build
 from tercet.represent.encode import encode
 
 if TYPE_CHECKING:
-    from tercet.jobs.quickstart import Run
+    from tercet.jobs.quickstart.state import Run
 
 DOCSTRINGS = (
     "def remove(self, item):\nRemove",

@@ -6,7 +6,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 import tercet.language_model as language_model
-from tercet.jobs.quickstart_use import SENTENCE
+from tercet.jobs.quickstart.use import SENTENCE
 from tercet.report import (
     Axis,
     Fact,
@@ -26,7 +26,7 @@ from tercet.report import (
 from tercet.train.progress import clock
 
 if TYPE_CHECKING:
-    from tercet.jobs.quickstart import Run
+    from tercet.jobs.quickstart.state import Run
 
 SMOOTH = 25  # steps that a drawn loss is averaged over
 

@@ -27,8 +27,8 @@ from tercet.data import (
 )
 from tercet.evaluate.ngram import NGram, unigram_top
 from tercet.evaluate.perplexity import bits_per_byte
-from tercet.jobs.quickstart_corpus import dates_and_numbers, documents
-from tercet.jobs.quickstart_measure import tokens, top_accuracy
+from tercet.jobs.quickstart.corpus import dates_and_numbers, documents
+from tercet.jobs.quickstart.measure import tokens, top_accuracy
 from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.presets import preset
@@ -39,7 +39,7 @@ from tercet.train.objectives import cross_entropy
 from tercet.train.progress import Watch, clock
 
 if TYPE_CHECKING:
-    from tercet.jobs.quickstart import Run
+    from tercet.jobs.quickstart.state import Run
 
 SEED = 0
 CHECKPOINT_EVERY = 100  # steps
