@@ -1,10 +1,10 @@
 """Asks lm-evaluation-harness, in its own environment: run as a program by test_lm_eval.py.
 
-    python lm_eval_side.py FOLDER MODEL BACKEND
+    python lm_eval_side.py FOLDER MODEL BACKEND PRECISION
 
 FOLDER holds a .jsonl a task, of the columns that Tercet reads; tasks are written beside them to the
-definitions that the harness publishes. BACKEND: hf, or tercet (the adapter). Prints a JSON object:
-task -> metric -> figure.
+definitions that the harness publishes. BACKEND: hf, or tercet (the adapter). PRECISION: float32,
+or float64 (hf). Prints a JSON object: task -> metric -> figure.
 """
 
 # pyright: reportMissingImports=false
@@ -75,8 +75,30 @@ def write(folder: Path, name: str) -> None:
     (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")
 
 
-def main(place: str, model: str, backend: str) -> None:
+def double() -> None:
+    """transformers rounds norms and angles to float32 in the midst of a float64 model."""
+    import torch
+    from transformers.models.llama import modeling_llama as llama
+
+    def norm(self: llama.LlamaRMSNorm, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.rms_norm(x, x.shape[-1:], self.weight, self.variance_epsilon)
+
+    def turn(self: llama.LlamaRotaryEmbedding, x: torch.Tensor, position_ids: torch.Tensor):
+        assert self.rope_type == "default"
+        pairs = torch.arange(0, 2 * len(self.inv_freq), 2, dtype=torch.float64)
+        base = self.config.rope_parameters["rope_theta"]
+        angles = position_ids[..., None].double() * base ** (-pairs / (2 * len(pairs)))
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos(), angles.sin()
+
+    llama.LlamaRMSNorm.forward = norm
+    llama.LlamaRotaryEmbedding.forward = turn
+
+
+def main(place: str, model: str, backend: str, precision: str) -> None:
     folder = Path(place)
+    if precision == "float64":
+        double()
     names = sorted(file.stem for file in folder.glob("*.jsonl"))
     for name in names:
         write(folder, name)
@@ -84,7 +106,7 @@ def main(place: str, model: str, backend: str) -> None:
         import tercet.evaluate.lm_eval  # noqa: F401
     found = simple_evaluate(
         model=backend,
-        model_args={"pretrained": model} | ({"dtype": "float32"} if backend == "hf" else {}),
+        model_args={"pretrained": model} | ({"dtype": precision} if backend == "hf" else {}),
         tasks=[f"tercet-{name}" for name in names],
         task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         batch_size=16,

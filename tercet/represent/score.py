@@ -132,7 +132,8 @@ def _read(
 
 
 def _logs(network: Network, states: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Log-probabilities (r, V), float32, a few of the states (N, D) at a time, and the targets
-    (r,) of these."""
+    """Log-probabilities (r, V), float32 (float64 of float64), a few of the states (N, D) at a time,
+    and the targets (r,) of these."""
+    kind = torch.promote_types(states.dtype, torch.float32)
     for part, wanted in zip(states.split(ROWS), targets.split(ROWS), strict=True):
-        yield network.logits(part).float().log_softmax(-1), wanted
+        yield network.logits(part).log_softmax(-1, dtype=kind), wanted
