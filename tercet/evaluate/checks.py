@@ -22,10 +22,15 @@ def texts(value: Any) -> list[str]:
 
 def _is_json(answer: str) -> bool:
     try:
-        json.loads(answer)
+        json.loads(answer, parse_constant=_refused)
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _refused(name: str) -> None:
+    """NaN and Infinity, which Python reads and the standard (RFC 8259) has not."""
+    raise ValueError(name)
 
 
 def _has(answer: str, part: str) -> bool:
@@ -41,13 +46,13 @@ CHECKS: dict[str, Callable[[Any, str], bool]] = {
     "equals": lambda value, answer: answer in [text.strip() for text in texts(value)],
     "contains": lambda value, answer: all(_has(answer, part) for part in texts(value)),
     "without": lambda value, answer: not any(_has(answer, part) for part in texts(value)),
-    "starts": lambda value, answer: any(answer.startswith(part) for part in texts(value)),
-    "ends": lambda value, answer: any(answer.endswith(part) for part in texts(value)),
+    "starts": lambda value, answer: answer.startswith(tuple(t.lstrip() for t in texts(value))),
+    "ends": lambda value, answer: answer.endswith(tuple(t.rstrip() for t in texts(value))),
     "sentences": lambda value, answer: n_sentences(answer) == value,
     "most_words": lambda value, answer: 0 < len(answer.split()) <= value,
     "least_words": lambda value, answer: len(answer.split()) >= value,
-    "lowercase": lambda value, answer: (answer == answer.lower()) == value,
-    "uppercase": lambda value, answer: (answer == answer.upper()) == value,
+    "lowercase": lambda value, answer: answer.islower() == value,
+    "uppercase": lambda value, answer: answer.isupper() == value,
     "json": lambda value, answer: _is_json(answer) == value,
 }
 NUMBERS = {"sentences", "most_words", "least_words"}
@@ -56,7 +61,8 @@ YES_OR_NO = {"lowercase", "uppercase", "json"}
 
 def check_of(value: Any, where: str) -> Check:
     """A check as it stands in a row. Raises InputError, beginning with ``where``, for an unknown
-    name (with the nearest) and for a value of another kind than the name wants."""
+    name and for a value of another kind than the name wants. A blank text is none: every answer
+    holds it."""
     if not isinstance(value, Mapping) or not value:
         raise InputError(
             f"{where}: the check {value!r:.60} is no object with a name and a value or more; write "
@@ -70,7 +76,7 @@ def check_of(value: Any, where: str) -> Check:
         elif name in YES_OR_NO:
             fits, kind = isinstance(wanted, bool), "true or false"
         else:
-            fits, kind = _all_texts(wanted), "a text, or a list of texts"
+            fits, kind = _all_texts(wanted), "a text, or a list of texts, none of them blank"
         if not fits:
             raise InputError(f"{where}: check {name!r} has {wanted!r:.60}; give {kind}")
     return value
@@ -78,7 +84,11 @@ def check_of(value: Any, where: str) -> Check:
 
 def _all_texts(value: Any) -> bool:
     listed = texts(value)
-    return isinstance(listed, list) and bool(listed) and all(isinstance(t, str) for t in listed)
+    return isinstance(listed, list) and bool(listed) and all(map(_is_text, listed))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def obeys(check: Check, answer: str) -> bool:
