@@ -17,7 +17,7 @@ from small_talks import talker
 import tercet
 from tercet import cli
 from tercet.errors import InputError
-from tercet.evaluate.instructions import prompts
+from tercet.evaluate.instructions import answers, prompts
 from tercet.evaluate.results import read
 from tercet.evaluate.significance import mean
 from tercet.jobs.reproduce import entries
@@ -106,11 +106,40 @@ def test_prompts_come_in_every_form(tmp_path: Path) -> None:
         save_rows(tmp_path / "one.jsonl", [{"instruction": "A", "input": "b", "check": check}])
     )
     assert below.messages[0].content == "A\n\nb"
+
+    # what stands beside a question is asked too, and an answer that is there is not needed
+    message = {"role": "user", "content": "Be short."}
+    rows = [
+        {"prompt": [message], "check": check},
+        {"conversations": [{"from": "human", "value": "Be short."}], "check": check},
+        {"prompt": "Be short.", "response": "", "check": check},
+        {"prompt": "Be short.", "chosen": "Yes.", "rejected": "Yes, yes.", "check": check},
+        {"question": "Be short.", "response": "No.", "check": {**check, "equals": None}},
+    ]
+    found = prompts(save_rows(tmp_path / "open.jsonl", rows))
+    assert [[message.content for message in one.messages] for one in found] == [["Be short."]] * 5
+    assert len({one.key for one in found}) == 1
+    beside = {"system": "You are a tree.", "context": "a larch", "check": check}
+    for answered in ({}, {"response": "No."}):
+        row = {"instruction": "What are you?", **beside, **answered}
+        (one,) = prompts(save_rows(tmp_path / "one.jsonl", [row]))
+        assert [(message.role, message.content) for message in one.messages] == [
+            ("system", "You are a tree."),
+            ("user", "What are you?\n\na larch"),
+        ]
+
     talk = [{"role": r, "content": r} for r in ("system", "user", "assistant")]
     (answered,) = prompts(save_rows(tmp_path / "talk.jsonl", [{"messages": talk}]))
     assert answered.check == {"equals": "assistant"} and answered.messages[-1].role == "user"
     (tmp_path / "t.csv").write_text('prompt,check\nSay b.,"{""equals"": ""b""}"\n')
     assert prompts(str(tmp_path / "t.csv"))[0].check == {"equals": "b"}
+    (tmp_path / "t.csv").write_text(
+        'prompt,response,check\nSay b.,,"{""contains"": ""b""}"\nSay c.,c,\n'
+    )
+    assert [one.check for one in prompts(str(tmp_path / "t.csv"))] == [
+        {"contains": "b"},
+        {"equals": "c"},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +151,15 @@ def test_prompts_come_in_every_form(tmp_path: Path) -> None:
         ({"prompt": "Why?", "check": "{"}, "is not JSON"),
         ({"prompt": " ", "check": {"json": True}}, "the content of user is empty"),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "no answer to compare with"),
+        ({"prompt": 3, "check": {"json": True}}, "int 3, not a list of messages"),
+        ({"instruction": "a", "input": {"b": 1}, "check": {"json": True}}, "'input' is dict"),
+        ({"messages": "[{}]", "check": {"json": True}}, "has no answer"),
+        ({"prompt": "a", "check": {"equals": "\ud800"}}, "the check has half a surrogate pair"),
+        (
+            {"prompt": "a", "check": {"json": True}, "kind": "\ud800"},
+            "the kind has half",
+        ),
+        ({"prompt": "a", "check": {"json": True}, "kind": ["b"]}, "kind is list"),
     ],
 )
 def test_bad_rows_are_refused_with_their_line(
@@ -138,6 +176,15 @@ def test_what_cannot_be_asked_is_said_in_a_line(place: Path, run, tmp_path: Path
     data = save_rows(tmp_path / "long.jsonl", [{"prompt": "red " * 200, "check": {"json": True}}])
     code, _, err = run("evaluate", "instructions", place / "talker", data)
     assert code == 2 and f"{data}, line 1" in err and err.count("\n") == 1
+    short = {"prompt": "red", "check": {"json": True}}
+    asked = prompts(save_rows(tmp_path / "both.jsonl", [short, {**short, "prompt": "red " * 200}]))
+    answered: list[int] = []
+    with pytest.raises(InputError, match="both.jsonl, line 2"):
+        model = tercet.load(place / "talker")
+        answers(model, asked, max_new_tokens=8, watch=lambda done, total: answered.append(done))
+    assert not answered  # nothing is lost to what could be known before
+    with pytest.raises(InputError, match="^max_new_tokens 0 must"):
+        answers(model, asked[:1], max_new_tokens=0)
     (tmp_path / "none.jsonl").write_text("")
     code, _, err = run("evaluate", "instructions", place / "talker", tmp_path / "none.jsonl")
     assert code == 2 and "holds no rows" in err

@@ -23,6 +23,10 @@ from tercet.text.messages import Message, conversation
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 LISTS = ".json"  # a file that is a list of rows
 PROMPTS = ("prompt", "conversations", "messages")  # of a pair of answers, the first that is there
+TURNS = ("messages", "conversations")  # columns of lists
+ASKING = (*TURNS, "prompt", "instruction", "question")  # of a row without an answer, the first
+BELOW = ("input", "context")  # what stands below it
+ANSWERS = ("output", "response", "completion", "answer")
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,32 @@ def _guessed(row: Row, where: str) -> Form:
     return form
 
 
+def question(row: Row, where: str) -> list[Message] | None:
+    """The messages of a row that ends with a question: one of no form, or of one whose answer is
+    not there. None for a row with an answer, or with several.
+
+    Raises InputError for columns of which none asks, and for messages as `conversation` does.
+    """
+    form = form_of(row)
+    if form is not None and form.name in ("preference", "self-instruct"):
+        return None
+    asks = next((name for name in ASKING if row.get(name)), None)
+    if asks is None:
+        raise InputError(
+            f"{where}: has columns {', '.join(row)}, of which none asks; call one {ASKING[2]}"
+        )
+    turns, is_text = _turns(row[asks], where), isinstance(row[asks], str)
+    if asks in TURNS:
+        if is_text or (isinstance(turns[-1], Mapping) and turns[-1].get("role") == "assistant"):
+            return None
+    elif form is not None and any(row.get(name) not in (None, "") for name in ANSWERS):
+        return None
+    if is_text:
+        below = [text_of(row.get(column), column, where) for column in BELOW]
+        turns = [{"role": "user", "content": _joined([row[asks], *below])}]
+    return conversation([*_system(row), *turns], answered=False, name=where)
+
+
 def rows_of(name: str) -> Iterator[tuple[str, Row]]:
     """Each row of a file, and where it stands. A .json file is a list of rows."""
     if name.lower().removesuffix(".gz").endswith(LISTS):
@@ -169,12 +199,17 @@ def _object(row: Any, name: str, number: int) -> Row:
 
 def _asked(row: Row, where: str, question: Sequence[str], answer: str) -> list[Conversation]:
     """A question made of some columns, empty ones left out, and its answer."""
-    parts = [text_of(row.get(column), column, where).strip() for column in question]
+    parts = [text_of(row.get(column), column, where) for column in question]
     messages = _system(row)
-    messages.append({"role": "user", "content": "\n\n".join(part for part in parts if part)})
+    messages.append({"role": "user", "content": _joined(parts)})
     said = text_of(value(row, answer, where), answer, where)
     messages.append({"role": "assistant", "content": said})
     return [_conversation(messages, where)]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """What asks in a row, and what stands below it."""
+    return "\n\n".join(part.strip() for part in parts if part.strip())
 
 
 def _system(row: Row) -> list[dict[str, Any]]:

@@ -13,16 +13,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
-from tercet.data.conversations import Row, form_of, rows_of
+from tercet.data.conversations import Preference, Row, form_of, question, rows_of
 from tercet.errors import InputError
 from tercet.evaluate.checks import Check, check_of, obeys
 from tercet.language_model import LanguageModel
-from tercet.text.messages import Message, conversation
+from tercet.text.messages import Message
 
 Watch = Callable[[int, int], object]  # is told how many are answered, and of how many
-ASKED = ("prompt", "instruction", "question")  # where a row has no answer, the first that is there
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,52 +68,55 @@ def prompts(name: str, limit: int | None = None) -> list[Prompt]:
 
 
 def _prompts(row: Row, where: str) -> Iterator[Prompt]:
-    check = None if row.get("check") is None else check_of(_plain(row["check"], where), where)
-    kind = str(row.get("kind") or "")
-    form = form_of(row)
-    if check is not None and (form is None or _is_open(row)):
-        yield Prompt(tuple(_asked(row, where)), check, kind, where)
+    check, kind, form = _check(row.get("check"), where), _kind(row.get("kind"), where), form_of(row)
+    if check is not None and (asked := question(row, where)) is not None:
+        yield Prompt(tuple(asked), check, kind, where)
         return
-    if form is None or form.name == "preference":
+    if form is None or (form.name == "preference" and check is None):
         raise InputError(
             f"{where}: has columns {', '.join(row)}, in which there is no answer to compare with; "
             "give one, or a check"
         )
     for one in form.read(row, where):
-        *before, answer = one.messages  # type: ignore[union-attr]
-        own = check or {"equals": answer.content}
-        yield Prompt(tuple(before), own, kind, one.where)
+        if isinstance(one, Preference):
+            assert check is not None
+            yield Prompt(one.prompt, check, kind, one.where)
+        else:
+            *before, answer = one.messages
+            yield Prompt(tuple(before), check or {"equals": answer.content}, kind, one.where)
 
 
-def _is_open(row: Row) -> bool:
-    """Whether its messages end with a question."""
-    said = row.get("messages")
-    last = said[-1] if isinstance(said, list) and said else None
-    return isinstance(last, dict) and last.get("role") == "user"
+def _check(value: Any, where: str) -> Check | None:
+    """A check is an object, or its JSON in a table's cell, which may be empty. In tables of columns
+    with types an object has the names of all rows, and null where it says nothing."""
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise InputError(f"{where}: the check {value!r:.60} is not JSON ({error})") from error
+    elif value is None or isinstance(value, str):
+        return None
+    if isinstance(value, Mapping):
+        value = {name: wanted for name, wanted in value.items() if wanted is not None}
+    return _written(check_of(value, where), "check", where)
 
 
-def _plain(check: Any, where: str) -> Any:
-    """A check is an object, or its JSON in a table's cell."""
-    if not isinstance(check, str):
-        return check
+def _kind(value: Any, where: str) -> str:
+    if value is not None and not isinstance(value, str | int):
+        raise InputError(f"{where}: the kind is {type(value).__name__} {value!r:.40}; give a text")
+    return _written("" if value is None else str(value), "kind", where)
+
+
+def _written(value: T, name: str, where: str) -> T:
+    """As it is, where a file can hold it: with no half of a surrogate pair."""
     try:
-        return json.loads(check)
-    except ValueError as error:
-        raise InputError(f"{where}: the check {check!r:.60} is not JSON ({error})") from error
-
-
-def _asked(row: Row, where: str) -> list[Message]:
-    """The question of a row without an answer."""
-    said = row.get("messages")
-    if said is None:
-        name = next((name for name in ASKED if row.get(name)), None)
-        if name is None:
-            raise InputError(
-                f"{where}: has columns {', '.join(row)}, of which none asks; call one {ASKED[0]}"
-            )
-        parts = [row[name], *([row["input"]] if row.get("input") else [])]
-        said = [{"role": "user", "content": "\n\n".join(map(str, parts))}]
-    return conversation(said, answered=False, name=where)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where}: the {name} has half a surrogate pair, {error.object[error.start]!r}; read "
+            "the text anew, or take it out"
+        ) from error
+    return value
 
 
 def answers(
@@ -125,13 +128,18 @@ def answers(
     watch: Watch | None = None,
 ) -> list[Answer]:
     """What the model answers to each. Raises InputError, with the line, for a prompt whose last
-    question alone does not fit the context."""
-    found = []
-    for number, prompt in enumerate(asked, 1):
+    question alone does not fit the context: before the first is answered."""
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens {max_new_tokens} must be a whole number of 1 or more")
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "overflow": overflow}
+    for prompt in asked:
         try:
-            reply = model.chat(prompt.messages, max_new_tokens=max_new_tokens, overflow=overflow)
+            model.chat_stream(prompt.messages, **how).close()  # which looks, and writes nothing
         except InputError as error:
             raise InputError(f"{prompt.where}: {error}") from error
+    found = []
+    for number, prompt in enumerate(asked, 1):
+        reply = model.chat(prompt.messages, **how)
         text, lost = reply.text.strip(), reply.sight.lost
         found.append(Answer(text, obeys(prompt.check, text), reply.finish == "stop", lost))
         if watch is not None:
