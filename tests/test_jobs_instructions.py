@@ -81,9 +81,16 @@ def test_what_is_said_is_what_chat_answers(place: Path, run, tmp_path: Path) -> 
     assert json.loads(out.read_text())["answers"] == texts
 
     code, said, _ = run(*verb)
-    assert code == 0 and f"obeyed      {mean(obeyed)}" in said and "\n  odd " in said
+    assert code == 0 and f"obeyed      {mean(obeyed)}" in said
+    assert (
+        f"\n  odd        3  {mean(obeyed[1::2])}" in said
+        and told["groups"]["odd"]["obeyed"]["n"] == 3
+    )
     code, said, _ = run("compare", out, out)
     assert code == 0 and "no difference shown" in said
+    code, _, err = run(*verb[:-1], MOST - 1, "--out", tmp_path / "cut.json", "--quiet")
+    code, _, err = run("compare", out, tmp_path / "cut.json")
+    assert code == 2 and "'instructions to 12 tokens' and 'instructions to 11 tokens'" in err
     code, said, _ = run(*verb, "--limit", 1, "--json")
     assert json.loads(said)["rows"] == 1
     assert json.loads(said)["figures"]["obeyed"]["standard_error"] is None
@@ -188,6 +195,18 @@ def test_what_cannot_be_asked_is_said_in_a_line(place: Path, run, tmp_path: Path
     (tmp_path / "none.jsonl").write_text("")
     code, _, err = run("evaluate", "instructions", place / "talker", tmp_path / "none.jsonl")
     assert code == 2 and "holds no rows" in err
+
+
+def test_kinds_of_strangers_are_cells_of_a_table(place: Path, run, tmp_path: Path) -> None:
+    kinds = ["\x1b[31mred\nhouse", "k" * 39 + "ab", "k" * 39 + "cd", 3]
+    rows = [{"prompt": "red", "check": {"json": True}, "kind": kind} for kind in kinds]
+    data = save_rows(tmp_path / "rows.jsonl", rows)
+    verb = ("evaluate", "instructions", place / "talker", data, "--max-new-tokens", 2)
+    code, said, _ = run(*verb)
+    cells = [line[2:42].strip() for line in said.splitlines()[1:5]]
+    assert cells == ["\\x1b[31mred\\nhouse", *["k" * 39 + "…"] * 2, "3"] and code == 0
+    _, said, _ = run(*verb, "--json")
+    assert list(json.loads(said)["groups"]) == [str(kind) for kind in kinds]
 
 
 def test_turns_that_did_not_fit_are_counted(place: Path, run, tmp_path: Path) -> None:

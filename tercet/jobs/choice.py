@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from tercet.errors import InputError
 from tercet.files import writable
-from tercet.jobs.flags import Model, print_json, say, unset
+from tercet.jobs.flags import Model, print_json, say, unset, visible
 
 if TYPE_CHECKING:
     from tercet.evaluate.significance import Figure
@@ -180,7 +180,7 @@ class _Told:
             )
         print(f"{self.rows.data}: {self.measure}, {len(self.asked):,} rows")
         for name, one in groups.items():
-            print(f"  {name:40}" + "".join(f"  {figure}" for figure in one.values()))
+            print(f"  {visible(name, 40):40}" + "".join(f"  {figure}" for figure in one.values()))
         for metric, figure in figures.items():
             print(f"{metric:12}{figure}")
 
@@ -201,6 +201,7 @@ def plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
         name: {
             "value": figure.value,
             "standard_error": figure.error if math.isfinite(figure.error) else None,
+            "n": figure.n,
         }
         for name, figure in figures.items()
     }

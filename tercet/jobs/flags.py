@@ -211,6 +211,14 @@ def one_line(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
+def visible(name: str, width: int) -> str:
+    r"""A name out of somebody's file, for a cell of a table at a terminal: what does not print is
+    spelled (\x1b), and beyond the width it is cut."""
+    parts = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    shown = "".join(parts)
+    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
+
+
 def say(sentence: str) -> None:
     """To the user, beside the results."""
     print(f"tercet: {sentence}", file=sys.stderr)

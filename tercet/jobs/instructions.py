@@ -10,14 +10,19 @@ from tyro.conf import Positional, arg
 
 from tercet.files import writable
 from tercet.jobs.choice import Output, plain
-from tercet.jobs.flags import Model, print_json, say, unset
+from tercet.jobs.flags import Model, print_json, say, unset, visible
 
 if TYPE_CHECKING:
     from tercet.evaluate.instructions import Answer, Prompt
     from tercet.evaluate.significance import Figure
     from tercet.language_model import LanguageModel
 
-MEASURE = "instructions"
+WIDEST = 40  # characters of a kind
+
+
+def measure(most: int) -> str:
+    """What was asked; answers that are cut elsewhere are not compared."""
+    return f"instructions to {most:,} tokens"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ def run(model: Model, asked: Asked, output: Output) -> None:
     rows = prompts(asked.data, asked.limit)
     loaded = model.load("chat")
     found = answered(loaded, rows, asked.max_new_tokens, asked.data, quiet=output.quiet)
-    told = {"measure": MEASURE, "model": model.model, "data": asked.data, **facts(rows, found)}
+    most = asked.max_new_tokens
+    told = {"measure": measure(most), "model": model.model, "data": asked.data}
+    told |= {"max_new_tokens": most, **facts(rows, found)}
     if output.out is not None:
         keep(output.out, told, rows, found)
     if output.json:
@@ -98,7 +105,7 @@ def keep(path: str, told: dict[str, Any], rows: Sequence[Prompt], found: Sequenc
     from tercet.evaluate.instructions import values
     from tercet.evaluate.results import Results, write
 
-    outcome = Results(MEASURE, told["model"], [row.key for row in rows], values(found))
+    outcome = Results(told["measure"], told["model"], [row.key for row in rows], values(found))
     write(path, outcome, {**told, "answers": [answer.text for answer in found]})
 
 
@@ -121,8 +128,11 @@ def _print(told: dict[str, Any], rows: Sequence[Prompt], found: Sequence[Answer]
             f"of {told['cut']:,} of {told['rows']:,} conversations the oldest turns did not fit "
             f"the context: {told['tokens_lost']:,} tokens were not read"
         )
-    print(f"{told['data']}: {MEASURE}, {told['rows']:,} prompts; obeyed, ended")
-    for kind, figures in _groups(rows, found).items():
-        print(f"  {kind:24}" + "".join(f"  {figure}" for figure in figures.values()))
+    print(f"{told['data']}: {told['measure']}, {told['rows']:,} prompts; obeyed, ended")
+    groups = [(visible(kind, WIDEST), one) for kind, one in _groups(rows, found).items()]
+    width = max((len(kind) for kind, _ in groups), default=0)
+    for kind, figures in groups:
+        n = figures["obeyed"].n
+        print(f"  {kind:{width}}{n:8,}" + "".join(f"  {figure}" for figure in figures.values()))
     for metric, figure in _figures(found).items():
         print(f"{metric:12}{figure}")

@@ -79,7 +79,7 @@ class _Job:
         asking left, of the same model and prompts. `tercet compare` reads the files."""
         from tercet.evaluate.instructions import prompts
         from tercet.evaluate.results import read
-        from tercet.jobs.instructions import MEASURE, answered, facts, keep
+        from tercet.jobs.instructions import answered, facts, keep, measure
         from tercet.language_model import load
         from tercet.language_model.identity import fingerprint
 
@@ -92,7 +92,11 @@ class _Job:
             if same and kept["items"] == [row.key for row in rows]:
                 return dict(read(path).values)  # type: ignore[arg-type]
         found = answered(loaded, rows, most, f"{name}, {table}", quiet=self.quiet)
-        told = {"measure": MEASURE, "model": str(model), "data": self.tables[self.entry[table]]}
+        told = {
+            "measure": measure(most),
+            "model": str(model),
+            "data": self.tables[self.entry[table]],
+        }
         told = {**told, **known, **facts(rows, found)}
         keep(str(path), told, rows, found)
         if not self.quiet:
