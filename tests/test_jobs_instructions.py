@@ -308,3 +308,6 @@ def test_the_worked_example_end_to_end(tmp_path: Path) -> None:
     assert [row.plain() for row in again] == [row.plain() for row in rows]
     assert [path.read_bytes() for path in [*files, *logs]] == before[0]
     assert [p.stat().st_mtime for p in files][1:] == before[1][1:]
+    entry["tables"]["talks"][0]["rows"] = [0, 12]  # another table: what learned from it is no more
+    with pytest.raises(InputError, match=r"begun was begun with other contents of data\.talks"):
+        instruct(entry, out, True)

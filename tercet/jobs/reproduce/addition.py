@@ -67,17 +67,16 @@ def begun(folder: Path, told: dict[str, Any]) -> Path:
     from tercet.presets import preset
     from tercet.text import train_tokenizer
 
-    if not (folder / "config.json").exists():
-        texts = ["user assistant system\n0123456789+"]
-        tokenizer = train_tokenizer(texts, kind="characters", vocab_size=64, special="decoder")
-        config = preset(told["preset"]).replace(
-            vocab_size=tokenizer.vocab_size,
-            bos_id=tokenizer.bos_id,
-            eos_ids=(tokenizer.eos_id,),
-            pad_id=tokenizer.pad_id,
-            **told["change"],
-        )
-        LanguageModel(build(config, seed=0), tokenizer).save(folder)
+    texts = ["user assistant system\n0123456789+"]
+    tokenizer = train_tokenizer(texts, kind="characters", vocab_size=64, special="decoder")
+    config = preset(told["preset"]).replace(
+        vocab_size=tokenizer.vocab_size,
+        bos_id=tokenizer.bos_id,
+        eos_ids=(tokenizer.eos_id,),
+        pad_id=tokenizer.pad_id,
+        **told["change"],
+    )
+    LanguageModel(build(config, seed=0), tokenizer).save(folder)
     return folder
 
 

@@ -24,6 +24,7 @@ def recovery(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
     """The probe of the decoder, of the encoder made of it before and after its recovery, and of the
     fresh one, before and after the same time."""
     from tercet.language_model import load
+    from tercet.language_model.identity import fingerprint
 
     told = entry["decoder"]
     decoder, _ = trained(told["recipe"], Path(told["folder"]), quiet=quiet)
@@ -31,7 +32,9 @@ def recovery(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
     kept = Kept(folder / "pieces.json", say if not quiet else lambda sentence: None)
 
     def row(name: str, place: Path, kind: str, said: str = "") -> Row:
-        found = kept(name, lambda: probed(entry["probe"], load(place), POOLS[kind]))
+        model = load(place)
+        piece = f"{name} {fingerprint(model)}"
+        found = kept(piece, lambda: probed(entry["probe"], model, POOLS[kind]))
         note = f"{said}; {found['note']}" if said else found["note"]
         return Row(f"{found['measure']}, {name}", found["figure"], None, note)
 
@@ -51,10 +54,9 @@ def _begun(decoder: Path, folder: Path) -> dict[str, Path]:
     from tercet.model import build
 
     places = {MADE: folder / "made", FRESH: folder / "fresh"}
-    if not all((place / "config.json").exists() for place in places.values()):
-        made = convert(load(decoder), "encoder").model
-        made.save(places[MADE])
-        LanguageModel(build(made.config, seed=1), made.tokenizer).save(places[FRESH])
+    made = convert(load(decoder), "encoder").model
+    made.save(places[MADE])
+    LanguageModel(build(made.config, seed=1), made.tokenizer).save(places[FRESH])
     return places
 
 

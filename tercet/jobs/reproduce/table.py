@@ -8,12 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tercet.errors import InputError
 from tercet.files import written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.settings import RunRecipe
 
 if TYPE_CHECKING:
     from tercet.jobs.run import Run
+
+GROUND = "ground.json"  # in the folder of a run that goes on from a model
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,45 @@ def trained(
     recipe: str | RunRecipe, folder: Path, *, quiet: bool, changes: Sequence[str] = ()
 ) -> tuple[Run, dict[str, Any]]:
     """The finished run of a recipe in a folder (trained now, or gone on with, or found whole), and
-    its result.json."""
+    its result.json. Raises InputError where it goes on from a model, and that or its files are
+    others than those it was begun with."""
     from tercet.jobs.run import Run
     from tercet.jobs.train import train
 
     wanted = recipes.load(recipe, changes) if isinstance(recipe, str) else recipe
+    if wanted.model.folder is not None:
+        _stand(folder, _ground(wanted))
     train(wanted, folder, resume=True, quiet=quiet)
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return Run.open(folder), result
+
+
+def _ground(recipe: RunRecipe) -> dict[str, Any]:
+    """What decides a run beside its recipe: its first model, and the contents of its files."""
+    from tercet.data.items import checksum_of
+    from tercet.data.sources import found
+    from tercet.language_model import load
+    from tercet.language_model.identity import fingerprint
+
+    ground: dict[str, Any] = {"model.folder": fingerprint(load(str(recipe.model.folder)))}
+    for name, data in recipe.data.items():
+        named = [*data.files, *(data.validation if isinstance(data.validation, list) else ())]
+        files = found(recipes.expanded(named), also=(".json",))
+        ground[f"data.{name}"] = [checksum_of(file) for file in files]
+    return ground
+
+
+def _stand(folder: Path, ground: dict[str, Any]) -> None:
+    """Writes down what a run stands on, where it is begun; holds it to that where it was."""
+    from tercet.jobs.train import BEGUN
+
+    path = folder / GROUND
+    if path.exists() and any((folder / name).exists() for name in BEGUN):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [name for name, seal in ground.items() if before.get(name) != seal]:
+            raise InputError(
+                f"{folder} was begun with other contents of {', '.join(changed)}; remove it, or "
+                "choose another --folder"
+            )
+    with written(path) as draft:
+        draft.write_text(json.dumps(ground, indent=1), encoding="utf-8")
