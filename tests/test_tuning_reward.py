@@ -27,9 +27,10 @@ from small_talks import (
 from tercet.data.rollouts import Rollout, Rollouts, asked
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
+from tercet.jobs.report import report
 from tercet.jobs.rewarding import Rewarding, load_reward
 from tercet.jobs.run import Run
-from tercet.jobs.runs import summary
+from tercet.jobs.runs import listing, summary
 from tercet.jobs.train import train
 from tercet.jobs.verify import CUTS, Cut, gradients, verify
 from tercet.language_model import load
@@ -51,6 +52,9 @@ def odd(prompt, answer, reference):
 
 def spelled(prompt, answer, reference):
     return "1.0"
+
+def worthless(prompt, answer, reference):
+    return 0.0
 
 def huge(prompt, answer, reference):
     return 10**400
@@ -135,6 +139,9 @@ def test_rewards_rise_and_a_stopped_run_is_the_whole_one(place: Path):
     shown = summary(place / "whole")
     assert shown.validation == last["reward"] and shown.loss is None  # of which it says nothing
     assert sum(rewards[-4:]) > sum(rewards[:4]) + 1
+    page = report_of(place / "whole")
+    assert "drawn at a temperature of 1, several to a question" in page
+    assert f"tercet chat {place}/whole/model" in page and "tercet generate" not in page
     source = (place / "rewards.py").read_text()
     counted = (
         "\ncalls = 0\ndef letters(prompt, answer, reference):\n    global calls\n    calls += 1\n"
@@ -150,6 +157,19 @@ def test_rewards_rise_and_a_stopped_run_is_the_whole_one(place: Path):
     train(wanted, place / "broken", resume=True)
     one, other = (load(place / name / "model").network.state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def report_of(folder: Path) -> str:
+    return report(folder).read_text(encoding="utf-8")
+
+
+def test_no_reward_is_0(place: Path):
+    """And not -0.0000, as minus the loss is where every answer was worth nothing."""
+    said = train(
+        recipe(place, "reward", *settings(place, "worthless"), "train.steps=1"), place / "run"
+    )
+    assert said is not None and "validation reward 0.0000 at 1" in said
+    assert "0.0000 at 1" in listing([summary(place / "run")]).replace("-0.0000", "")
 
 
 @pytest.mark.parametrize(

@@ -185,13 +185,19 @@ def _said(story: Story) -> str:
             "and the highest step of each stretch. "
         )
     elif width > 1:
-        said += "The faint line is the loss of each step. "
+        said += "The faint line joins the single steps. "
     else:
         said = "Every step is drawn. "
     if story.now.recipe.objective.smoothing:
         said += "The training loss holds the label smoothing, the validation loss does not. "
     if story.now.recipe.objective.r_drop:
         said += "The training loss holds how far two draws of dropout are apart (R-Drop). "
+    if story.now.recipe.objective.rewards:
+        said += (
+            "Training answers are drawn at a temperature of "
+            f"{story.now.recipe.objective.temperature:g}, several to a question; those to "
+            "validation questions are the likeliest: the two curves are not of like answers. "
+        )
     return said + "The validation split is measured without dropout, under the averaged weights."
 
 
@@ -327,9 +333,11 @@ def _next(story: Story) -> list[tuple[str, str]]:
         found.append(("Go on", f"tercet train {folder}/recipe.yaml --folder {folder} --resume"))
     if (story.folder / "model").is_dir():
         prompts = now.recipe.evaluate.prompts or ["..."]
-        verb = VERBS[now.family]
+        use = f"tercet {VERBS[now.family]} {folder}/model {shlex.quote(prompts[0])}"
+        if now.recipe.objective.tunes:
+            use = f"tercet chat {folder}/model"
         found += [
-            ("Use the model", f"tercet {verb} {folder}/model {shlex.quote(prompts[0])}"),
+            ("Use the model", use),
             ("What it is made of", f"tercet info {folder}/model"),
         ]
     if now.step:

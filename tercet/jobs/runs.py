@@ -160,7 +160,7 @@ def summary(folder: Path) -> Summary:
         tokens=now.get("tokens", 0),
         seconds=now.get("seconds", 0.0),
         loss=sum(losses) / len(losses) if losses and not rewards else None,
-        validation=-best[0] if rewards and best[0] is not None else best[0],
+        validation=0.0 - best[0] if rewards and best[0] is not None else best[0],
         best_step=best[1],
         state="running" if process else ending,
         process=process,

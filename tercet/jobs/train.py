@@ -310,7 +310,7 @@ def _sentence(run: Run, state: State) -> str:
     best = ""
     if state.best is not None:
         rewards = run.recipe.objective.rewards
-        found = f"reward {-state.best:.4f}" if rewards else f"loss {state.best:.4f}"
+        found = f"reward {0.0 - state.best:.4f}" if rewards else f"loss {state.best:.4f}"
         best = f", validation {found} at {state.best_step:,}"
     why = f"; ended early: {state.stopped}" if state.stopped else ""
     skipped = f"; {state.skipped:,} of them skipped" if state.skipped else ""
