@@ -79,11 +79,12 @@ def double() -> None:
     """transformers rounds norms and angles to float32 in the midst of a float64 model."""
     import torch
     from transformers.models.llama import modeling_llama as llama
+    from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
-    def norm(self: llama.LlamaRMSNorm, x: torch.Tensor) -> torch.Tensor:
+    def norm(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.rms_norm(x, x.shape[-1:], self.weight, self.variance_epsilon)
 
-    def turn(self: llama.LlamaRotaryEmbedding, x: torch.Tensor, position_ids: torch.Tensor):
+    def turn(self: torch.nn.Module, x: torch.Tensor, position_ids: torch.Tensor):
         assert self.rope_type == "default"
         pairs = torch.arange(0, 2 * len(self.inv_freq), 2, dtype=torch.float64)
         base = self.config.rope_parameters["rope_theta"]
@@ -91,8 +92,10 @@ def double() -> None:
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos(), angles.sin()
 
-    llama.LlamaRMSNorm.forward = norm
-    llama.LlamaRotaryEmbedding.forward = turn
+    for kind in (llama.LlamaRMSNorm, qwen3.Qwen3RMSNorm):
+        kind.forward = norm
+    for kind in (llama.LlamaRotaryEmbedding, qwen3.Qwen3RotaryEmbedding):
+        kind.forward = turn
 
 
 def main(place: str, model: str, backend: str, precision: str) -> None:
