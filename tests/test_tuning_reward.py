@@ -313,6 +313,7 @@ def worth(prompt, answer, reference):
 def test_the_question_is_all_before_the_last_answer(place: Path):
     run = prepared(place, "reward", *settings(place, "exact"))
     assert isinstance(run, Rewarding)
+    assert "conversations to learn from, and" in run.about()  # no token of these answers
     for sample in run.draw().samples(0):
         prompt, answer = asked(sample)
         text = run.tokenizer.decode(prompt.tolist(), skip_special=False)

@@ -195,6 +195,10 @@ class Rewarding(Tuning):
         wanted = self.recipe.objective
         return f"{super().about()}; {wanted.samples} answers to each question, by {wanted.reward}"
 
+    def _tokens_learned(self, name: str) -> str:
+        """What is learned is not written yet."""
+        return ""
+
     @property
     def train(self) -> Recipe:
         """The loss is near 0 whatever is learned: none of it is a leap."""

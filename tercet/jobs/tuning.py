@@ -163,17 +163,21 @@ class Tuning(Run):
 
     def about(self) -> str:
         """How much there is to learn, and what of it was left out or cut."""
-        manifest, said = self.corpus.manifest, []
+        said = []
         kind = "pairs of answers" if self.prefers else "conversations"
-        for name, source in manifest.sources.items():
+        for name, source in self.corpus.manifest.sources.items():
             each = 2 if self.prefers else 1
             counts = [facts.documents // each for facts in (source.train, source.validation)]
-            learned = manifest.settings["learned"][name]["train"]
-            line = f"{name}: {counts[0]:,} {kind} to learn from, {learned:,} of "
-            line += f"{source.train.tokens:,} tokens learned, and {counts[1]:,} for validation"
+            line = f"{name}: {counts[0]:,} {kind} to learn from{self._tokens_learned(name)}, and "
+            line += f"{counts[1]:,} for validation"
             line += "".join(f"; left out: {n:,} {why}" for why, n in source.skipped.items())
             said.append(line)
         return f"{'; '.join(said)}; an epoch is {self.draw().steps_per_epoch:,.1f} steps"
+
+    def _tokens_learned(self, name: str) -> str:
+        manifest = self.corpus.manifest
+        learned = manifest.settings["learned"][name]["train"]
+        return f", {learned:,} of {manifest.sources[name].train.tokens:,} tokens learned"
 
     def prompt(self, text: str) -> str:
         """A question as the template asks it, in text; what every text begins with is left to the
