@@ -27,6 +27,7 @@ from small_talks import (
 from tercet.data.rollouts import Rollout, Rollouts, asked
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
+from tercet.jobs.replay import replay
 from tercet.jobs.report import report
 from tercet.jobs.rewarding import Rewarding, load_reward
 from tercet.jobs.run import Run
@@ -126,6 +127,24 @@ def test_every_cut_writes_the_same_answers(place: Path):
     rows = verify(recipe(place, "reward", *settings(place)), place / "v")
     assert len(rows) == len(CUTS)
     assert all(row["difference"] < 1e-5 for row in rows)
+
+
+def test_a_step_is_replayed_with_answers_that_are_written_once(place: Path):
+    run = prepared(place, "reward", *settings(place))
+    assert isinstance(run, Rewarding)
+    asked_of, answers = [], run.answers
+
+    def counted(network, questions, step):
+        asked_of.extend(questions)
+        return answers(network, questions, step)
+
+    run.__dict__["answers"] = counted
+    found = replay(run, 0)
+    loss, _ = gradients(run, Cut("two", pieces=2), 0)
+    questions = run.draw().samples(0)
+    assert len(asked_of) == 2 * len(questions)
+    assert len(found["samples"]) == 4 * len(questions)
+    assert found["loss"] == pytest.approx(loss, abs=1e-6)
 
 
 def test_rewards_rise_and_a_stopped_run_is_the_whole_one(place: Path):

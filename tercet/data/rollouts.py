@@ -48,7 +48,7 @@ class Written(Answers):
         )
 
 
-def in_parts(found: list[Rollout], micro_tokens: int | None) -> list[list[Rollout]]:
+def in_parts(found: Sequence[Sample], micro_tokens: int | None) -> list[Sequence[Sample]]:
     """Of about so many tokens each, in their order; None: all in one."""
     sizes = [sample.n_tokens for sample in found]
     parts = 1 if micro_tokens is None else math.ceil(sum(sizes) / micro_tokens)
@@ -88,7 +88,10 @@ class Rollouts:
     def __call__(self, step: int) -> list[Batch]:
         questions = self.draw.samples(step)
         edges = near_equal([sample.n_tokens for sample in questions], self.world)
-        found = self.answer(questions[edges[self.rank] : edges[self.rank + 1]], step)
+        return self.cut(self.answer(questions[edges[self.rank] : edges[self.rank + 1]], step))
+
+    def cut(self, found: Sequence[Sample]) -> list[Batch]:
+        """The micro-batches of a rank's answers."""
         return [self.shape.batch(part) for part in in_parts(found, self.micro_tokens)]
 
     def samples(self, step: int) -> list[Rollout]:

@@ -6,6 +6,7 @@ The samples of a step do not depend on the cut: the union over the ranks is what
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,10 @@ class Stream:
             raise InputError(f"micro_tokens {self.micro_tokens} must be at least 1")
 
     def __call__(self, step: int) -> list[Batch]:
-        samples = self.samples(step)
+        return self.cut(self.samples(step))
+
+    def cut(self, samples: Sequence[Sample]) -> list[Batch]:
+        """This rank's micro-batches of all that a step sees."""
         count = min(self.micro_batches, len(samples) // self.world)
         edges = near_equal([sample.n_tokens for sample in samples], self.world * count)
         mine = edges[self.rank * count : (self.rank + 1) * count + 1]

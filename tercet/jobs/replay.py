@@ -68,7 +68,8 @@ def replay(run: Run, step: int) -> dict[str, Any]:
     _take_up(run, network, step)
     network.train()
     stream = run.stream(network=network)
-    samples, batches = stream.samples(step), stream(step)
+    samples = stream.samples(step)
+    batches = stream.cut(samples)
     with Watched(network) as watched:
         loss, norm = _loss_and_norm(run, network, batches, step)
     network.eval()

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     Job = tuple[Run, "Cut"]
 
 TOLERANCE = 1e-5  # of the whole gradient's length
-DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "head_dropout")
 SMOOTHINGS = (0.0, 0.1)
 
 
@@ -202,4 +201,5 @@ def _batches(run: Run, network: Any, cut: Cut, step: int, world: Any) -> list[An
     if cut.alone:
         return [stream.shape.batch([sample]) for sample in samples]
     micro = math.ceil(n_tokens / world.size / cut.pieces)
-    return dataclasses.replace(stream, micro_tokens=micro)(step)
+    stream = dataclasses.replace(stream, micro_tokens=micro)
+    return stream.cut(samples) if world.size == 1 else stream(step)
