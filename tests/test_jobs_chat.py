@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ import tercet
 from tercet import cli
 from tercet.data.conversations import conversations
 from tercet.errors import InputError
+from tercet.generate.grammar import Grammar
 from tercet.generate.texts import Request
 from tercet.jobs.chat import LEAVING, _joined
 from tercet.jobs.chat_session import COMMANDS, Session
@@ -209,6 +212,36 @@ def test_a_conversation_is_changed_saved_and_loaded(run, model, folder, tmp_path
     Path(bare).write_text(json.dumps(messages))
     code, out, _ = run("/system\nWhy?\n", "--load", bare, "--json", "--max-new-tokens", "6")
     assert objects(out)[0]["tokens"] < again["tokens"] and code == 0
+
+
+def test_a_packed_name_is_packed(model, tmp_path, capsys):
+    path = tmp_path / "talk.jsonl.gz"
+    session = Session(Conversing(model.writer), Request(2))
+    session.said = list(conversation(talk(1)[1:3], answered=True))
+    before = session.messages
+    assert session.turn(f"/save {path}")
+    with gzip.open(path, "rt") as file:
+        assert len(json.loads(file.read())["messages"]) == 2
+    session.turn("/reset")
+    assert session.turn(f"/load {path}") and session.messages == before
+
+
+def test_an_answer_gives_a_terminal_no_commands(model, monkeypatch, capsys):
+    answer = "red\x1b[31m\t\n\x7f\x85\r"
+    spelled = Grammar.regex(re.escape(answer))
+    session = Session(Conversing(model.writer), Request(20, grammar=spelled))
+    assert session.turn("Who?") and session.said[-1].content == answer
+    assert capsys.readouterr().out == f"{answer}\n"  # a pipe has it as it is
+    master, slave = pty.openpty()
+    settings = termios.tcgetattr(slave)
+    settings[1] &= ~termios.OPOST  # as it is printed
+    termios.tcsetattr(slave, termios.TCSANOW, settings)
+    with open(slave, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert session.turn("Who?")
+        terminal.flush()
+        assert os.read(master, 100).decode() == "red␛[31m\t\n␡\ufffd␍\n"
+    os.close(master)
 
 
 def test_help_names_every_command(run):

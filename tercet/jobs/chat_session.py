@@ -5,6 +5,7 @@ Knows nothing of keyboards and pipes.
 
 from __future__ import annotations
 
+import gzip
 import json as json_files
 import os
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tercet.answers import CutWarning
 from tercet.errors import InputError
 from tercet.files import written
-from tercet.jobs.flags import print_json, say
+from tercet.jobs.flags import print_json, say, shown
 from tercet.text.messages import Message, conversation
 from tercet.text.read import lines
 from tercet.text.turns import Sight, Turns, counted
@@ -94,7 +95,7 @@ class Session:
                 say(str(replying.sight))
             for piece in replying:
                 if not self.json:
-                    print(piece, end="", flush=True)
+                    print(shown(piece), end="", flush=True)
         except KeyboardInterrupt:
             self.interrupted = True
             if replying is None:
@@ -218,8 +219,10 @@ class Session:
         if not self.said:
             raise InputError("there is no conversation to save yet; ask something first")
         row = {"messages": [asdict(message) for message in self.messages]}
+        text = json_files.dumps(row, ensure_ascii=False) + "\n"
         with written(path) as beside:
-            beside.write_text(json_files.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+            packed = beside.suffix.lower() == ".gz"
+            beside.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
         say(f"{counted(len(self.said) // 2, 'turn')} saved in {path}")
 
     def load(self, path: str) -> None:

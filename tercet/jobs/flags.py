@@ -219,6 +219,16 @@ def visible(name: str, width: int) -> str:
     return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
+# A terminal takes them for commands; a picture of each (of those beyond ASCII there is none).
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+PICTURES |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+
+def shown(text: str) -> str:
+    """What a model wrote, as it is in a file or a pipe; without commands at a terminal."""
+    return text.translate(PICTURES) if sys.stdout.isatty() else text
+
+
 def say(sentence: str) -> None:
     """To the user, beside the results."""
     print(f"tercet: {sentence}", file=sys.stderr)

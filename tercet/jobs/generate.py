@@ -19,6 +19,7 @@ from tercet.jobs.flags import (
     one_line,
     print_json,
     say,
+    shown,
     unset,
 )
 from tercet.text.read import lines
@@ -77,7 +78,7 @@ def run(
     if isinstance(texts, str) and samples == 1 and not json:
         del how["samples"]
         for piece in network.stream(texts, **how):
-            print(piece, end="", flush=True)
+            print(shown(piece), end="", flush=True)
         print()
         return 0
     answers: Any
@@ -95,7 +96,7 @@ def run(
                 if json:
                     print_json({"prompt": prompt, **asdict(one)})
                 else:
-                    print(one_line(one.text))
+                    print(shown(one_line(one.text)))
                 written.append(one)
             code = 2 if failed(number, written[-1]) else code
     if said := slides(written):

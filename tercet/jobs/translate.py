@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from tyro.conf import UseAppendAction, arg
 
-from tercet.jobs.flags import Model, Text, failed, in_groups, one_line, print_json, unset
+from tercet.jobs.flags import Model, Text, failed, in_groups, one_line, print_json, shown, unset
 
 
 def run(
@@ -66,6 +66,6 @@ def run(
             if json:
                 print_json({"source": source, **asdict(answer)})
             else:
-                print(one_line(answer.text))
+                print(shown(one_line(answer.text)))
         code = 2 if failed(number, best[0]) else code
     return code
