@@ -13,9 +13,7 @@ from torch import Tensor
 
 from tercet.data import Batch, Tokens
 from tercet.errors import InputError
-from tercet.model.layout import Layout
-
-BATCH_TOKENS = 4_096
+from tercet.model.layout import BATCH_TOKENS, Layout
 
 
 def windows(

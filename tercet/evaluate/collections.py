@@ -10,7 +10,6 @@ from tercet.evaluate.retrieval import Judged, RetrievalScores, retrieval
 from tercet.language_model import LanguageModel
 from tercet.represent.collection import Collection
 
-MODES = ("dense", "bm25", "hybrid")
 AT, FAR = 10, 100  # documents that are looked at
 MOST = 8  # passages of a document that may stand before another one
 

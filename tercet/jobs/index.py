@@ -149,10 +149,11 @@ def tune(
         rerank: a cross-encoder, tried over the best 10, 20 and 50
         json: one JSON object instead
     """
-    from tercet.evaluate.collections import AT, MODES, rankings
+    from tercet.evaluate.collections import AT, rankings
     from tercet.evaluate.retrieval import difference, retrieval
     from tercet.language_model import load
     from tercet.represent.collection import Collection
+    from tercet.represent.collection.search import MODES
 
     collection = Collection.open(kept.collection)
     texts, judged = _asked(queries, split)

@@ -17,7 +17,7 @@ from tercet.evaluate.retrieval import Judged
 from tercet.evaluate.similarity import similarity, spearman
 from tercet.language_model import LanguageModel
 from tercet.represent import classify as classifying
-from tercet.represent.mine import near_negatives
+from tercet.represent.mine import near_negatives, unit
 from tercet.text import CutReport
 
 DEPTH = 50  # texts that are put into order again, out of the nearest by vectors
@@ -123,8 +123,8 @@ def dense_order(
     if not queries or not documents:
         raise InputError(f"{len(queries)} queries, {len(documents)} documents: give some of both")
     names = list(documents)
-    texts = _unit(model.embed(list(documents.values())))  # (P, D)
-    asked = _unit(model.embed(list(queries.values())))  # (Q, D)
+    texts = unit(model.embed(list(documents.values())))  # (P, D)
+    asked = unit(model.embed(list(queries.values())))  # (Q, D)
     return {
         query: [names[i] for i in np.argsort(-(texts @ vector), kind="stable")[:depth]]
         for query, vector in zip(queries, asked)
@@ -163,7 +163,3 @@ def _logits(model: LanguageModel, pairs: Sequence[tuple[str, str]]) -> Tensor:
     """(n,) of the only label, for each pair."""
     read = classifying.read(model.tokenizer, pairs, model.limit, "keep-start", CutReport())
     return classifying.logits(model.network, read)[:, 0]
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

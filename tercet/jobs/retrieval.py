@@ -45,11 +45,12 @@ def run(
         json: one JSON object instead
     """
     from tercet.data.judgements import Judgements
-    from tercet.evaluate.collections import MODES, searched
+    from tercet.evaluate.collections import searched
     from tercet.evaluate.results import Results, write
     from tercet.files import writable
     from tercet.jobs.collect import filled
     from tercet.represent.collection import Collection, Item
+    from tercet.represent.collection.search import MODES
     from tercet.text.passages import Passages
 
     if out is not None:

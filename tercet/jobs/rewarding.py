@@ -29,6 +29,7 @@ from tercet.errors import InputError
 from tercet.generate import Sampling
 from tercet.generate.engine import generate
 from tercet.generate.prompts import Finished
+from tercet.generate.sampling import GREEDY
 from tercet.jobs import recipe as recipes
 from tercet.jobs.tuning import Tuning
 from tercet.model import Network
@@ -36,8 +37,6 @@ from tercet.train import PolicyGradient, Recipe, Rewarded
 from tercet.train.loop import Objective
 from tercet.train.objectives import target_likelihoods
 from tercet.train.policy import advantages
-
-GREEDY = Sampling()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from tercet.answers import ChatWarning, CutWarning, Generation, Score
 from tercet.errors import InputError
 from tercet.generate import Beam, Sampling
 from tercet.generate.grammar import Grammar
+from tercet.generate.sampling import GREEDY
 from tercet.generate.speculation import Draft, DraftNetwork, PromptLookup
 from tercet.generate.texts import Request
 from tercet.language_model.asked import (
@@ -30,7 +31,6 @@ from tercet.text.messages import Messages
 if TYPE_CHECKING:
     from tercet.language_model.model import LanguageModel
 
-GREEDY = Sampling()
 NOTHING = "no text can be written: what is forbidden, or a network of NaN, leaves no token"
 
 

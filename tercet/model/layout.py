@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tercet.errors import InputError
 
+BATCH_TOKENS = 4_096  # of texts that are read together
 SHORT = 64  # tokens of which Python lists tell the places in less time than torch takes to begin
 
 
@@ -124,7 +125,7 @@ def flatten(
     return torch.tensor([token for ids in sequences for token in ids], device=device), layout
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], budget: int = BATCH_TOKENS) -> Iterator[list[int]]:
     """Indices of texts, longest first, so many at a time as hold at most ``budget`` tokens.
 
     Longest first, because a budget that is too large for the memory then fails at once.

@@ -18,7 +18,6 @@ from tercet.model import Network, batches, flatten
 from tercet.represent.texts import TextReader
 from tercet.text.windows import ContextWindow, context_windows
 
-BATCH_TOKENS = 4_096
 LONGEST = 30  # tokens of an answer, as in the published code
 
 
@@ -54,7 +53,7 @@ def stretches(network: Network, windows: Sequence[ContextWindow]) -> list[Tensor
     read = network.states if network.encoder is None else network.encode
     found: list[Tensor] = [torch.empty(0)] * len(windows)
     two = network.config.token_types > 1
-    for rows in batches([len(window.ids) for window in windows], BATCH_TOKENS):
+    for rows in batches([len(window.ids) for window in windows]):
         tokens, layout = flatten([windows[i].ids for i in rows], device)
         types = [kind for i in rows for kind in windows[i].types] if two else None
         given = None if types is None else torch.tensor(types, device=device)

@@ -17,7 +17,6 @@ from tercet.model import Layout, Network, batches
 from tercet.model.evaluating import evaluating
 from tercet.text import CutReport, Tokenizer, fit
 
-TOKENS = 4_096  # of a batch
 Text = str | tuple[str, str]  # one text, or a pair
 
 
@@ -88,14 +87,14 @@ def _pair(
     return Read([ids[i] for i in rows], [types[i] for i in rows])
 
 
-def logits(network: Network, texts: Sequence[Read], *, budget: int = TOKENS) -> Tensor:
-    """(B, labels) float32 on the CPU, in the caller's order. budget: tokens of a batch."""
-    return _read_off(network, texts, network.heads.classify, network.config.n_labels, budget)
+def logits(network: Network, texts: Sequence[Read]) -> Tensor:
+    """(B, labels) float32 on the CPU, in the caller's order."""
+    return _read_off(network, texts, network.heads.classify, network.config.n_labels)
 
 
-def features(network: Network, texts: Sequence[Read], *, budget: int = TOKENS) -> Tensor:
+def features(network: Network, texts: Sequence[Read]) -> Tensor:
     """(B, D) float32 on the CPU, in the caller's order: what the classifier's matrix multiplies."""
-    return _read_off(network, texts, network.heads.classified, network.config.d_model, budget)
+    return _read_off(network, texts, network.heads.classified, network.config.d_model)
 
 
 @torch.inference_mode()
@@ -104,13 +103,12 @@ def _read_off(
     texts: Sequence[Read],
     head: Callable[[Tensor, Layout], Tensor],
     width: int,
-    budget: int,
 ) -> Tensor:
     """(B, width) of what a head makes of the states."""
     device = network.tokens.weight.device
     found = torch.empty(len(texts), width)
     with evaluating(network):
-        for rows in batches([len(text.ids) for text in texts], budget):
+        for rows in batches([len(text.ids) for text in texts]):
             states, layout = _states(network, [texts[i] for i in rows], device)
             found[torch.tensor(rows)] = head(states, layout).float().cpu()
     return found

@@ -39,7 +39,7 @@ def near_negatives(
         )
     if not margin >= 0:
         raise InputError(f"margin {margin} must be at least 0, such as 0.05")
-    queries, passages = _unit(queries), _unit(passages)
+    queries, passages = unit(queries), unit(passages)
     answers: dict[int, set[int]] = defaultdict(set)
     for query, passage in pairs:
         answers[query].add(passage)
@@ -59,5 +59,6 @@ def near_negatives(
     return found
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(n, D) of length 1, so that their products are cosines."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

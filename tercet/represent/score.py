@@ -14,7 +14,6 @@ from torch import Tensor
 from tercet.model import Layout, Network, batches, flatten
 from tercet.text import Window
 
-BATCH_TOKENS = 4_096
 ROWS = 512  # of logits held at once: 512 x 50,257 float32 are 103 MB
 LEAST_SHARED = 8  # tokens: less in common is not worth a pass of its own
 
@@ -29,7 +28,7 @@ def score(
     stands before, or no window counts a token. owners: the text of each window."""
     device = network.tokens.weight.device
     values: list[Values] = [[None] * n for n in lengths]
-    for rows in batches([len(window.ids) for window in windows], BATCH_TOKENS):
+    for rows in batches([len(window.ids) for window in windows]):
         tokens, layout = flatten([windows[i].ids for i in rows], device)
         states = network.states(tokens, layout)  # (N, D)
         found: list[float] = []
@@ -73,7 +72,7 @@ def foretold(
         [i for i, n in enumerate(shared) if n],
         [i for i, n in enumerate(shared) if not n],
     ):
-        for rows in batches([n_read(groups[i]) for i in numbers], BATCH_TOKENS):
+        for rows in batches([n_read(groups[i]) for i in numbers]):
             part = [numbers[row] for row in rows]
             found = _read(network, [groups[i] for i in part], [shared[i] for i in part])
             yield from zip(part, found, strict=True)

@@ -16,8 +16,6 @@ from tercet.text.tags import chunks, is_bio, repaired
 from tercet.text.windows import WordWindow, pieces_of, word_windows
 from tercet.text.words import words_in
 
-BATCH_TOKENS = 4_096
-
 Named = list[tuple[int, float]]  # of each word: the number of its tag, and the probability of that
 
 
@@ -75,7 +73,7 @@ def named_in(network: Network, windows: Sequence[WordWindow]) -> list[Named]:
     device = network.tokens.weight.device
     read = network.states if network.encoder is None else network.encode
     found: list[Named] = [[] for _ in windows]
-    for rows in batches([len(window.ids) for window in windows], BATCH_TOKENS):
+    for rows in batches([len(window.ids) for window in windows]):
         tokens, layout = flatten([windows[i].ids for i in rows], device)
         select = torch.tensor(
             [s + at for i, s in zip(rows, layout.starts) for at in windows[i].places], device=device

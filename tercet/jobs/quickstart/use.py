@@ -14,6 +14,7 @@ from tercet.jobs.quickstart.questions import QUESTIONS
 from tercet.language_model import LanguageModel
 from tercet.model import build
 from tercet.represent.encode import encode
+from tercet.represent.mine import unit
 
 if TYPE_CHECKING:
     from tercet.jobs.quickstart.state import Run
@@ -126,14 +127,10 @@ def ranking(encoder: LanguageModel, found: dict[str, str]) -> list[list[str]]:
     questions = [encoder.tokenizer.encode(question) for question, _ in QUESTIONS]
     texts = encode(encoder.network, passages, "mean").numpy()  # (passages, D)
     asked = encode(encoder.network, questions, "mean").numpy()  # (questions, D)
-    near = _unit(asked - asked.mean(0)) @ _unit(texts - texts.mean(0)).T
+    near = unit(asked - asked.mean(0)) @ unit(texts - texts.mean(0)).T
     keys, owner = list(found), np.array(owners)
     best = np.stack([near[:, owner == i].max(1) for i in range(len(keys))], axis=1)
     return [[keys[i] for i in np.argsort(-row, kind="stable")] for row in best]
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def translate_dates(translator: LanguageModel, date_pairs: int) -> list[list[str]]:

@@ -13,7 +13,7 @@ from tercet.errors import InputError
 from tercet.language_model import LanguageModel
 from tercet.represent.collection.store import OWN, Row, Rows
 
-MODES = ("hybrid", "dense", "bm25")
+MODES = ("dense", "bm25", "hybrid")
 FUSED = 60  # reciprocal rank fusion: 1 / (60 + rank) (Cormack, Clarke and Büttcher 2009)
 DEPTH = 100  # rows of each part that are fused, or as many as are asked for
 WORD = re.compile(r"[^\W_]+")
