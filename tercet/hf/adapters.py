@@ -21,11 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tercet.errors import InputError, undamaged
-from tercet.hf.embedding import read_json, write_json
+from tercet.hf.embedding import write_json
 from tercet.hf.matching import OPS, Link, choose_form, matched
 from tercet.hf.names import OUTPUT, Table
 from tercet.hf.weights import Weights
 from tercet.model.lora import Adapted, adapters, attach, freeze, sizes
+from tercet.text.special import read_json
 
 SETTINGS, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 BEFORE = "base_model.model."

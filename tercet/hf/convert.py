@@ -29,7 +29,7 @@ from tercet.hf.adapters import (
 )
 from tercet.hf.configs import OURS, ROWS
 from tercet.hf.embedding import FILES as EMBEDDING_FILES
-from tercet.hf.embedding import read_json, write_embedding, write_json
+from tercet.hf.embedding import write_embedding, write_json
 from tercet.hf.extras import (
     GENERATION_FILE,
     TEMPERATURE,
@@ -52,6 +52,7 @@ from tercet.hf.names import OUTPUT, TABLES, Form, Table
 from tercet.hf.spelling import n_labels, read_config, row_of, write_config
 from tercet.hf.weights import INDEX, SINGLE, Shapes, Weights
 from tercet.model import Network, build
+from tercet.text.special import read_json
 
 CONFIG = "config.json"
 # What a saved folder may hold; of an older one, whatever is not written anew is removed.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet.errors import InputError, undamaged
+from tercet.text.special import read_json
 
 MODULES, SETTINGS, PROMPTS = (
     "modules.json",
@@ -131,14 +132,6 @@ def write_embedding(settings: EmbeddingSettings, folder: Path, d_model: int) -> 
         folder / PROMPTS,
         {"prompts": settings.prompts, "default_prompt_name": settings.default_prompt},
     )
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path}: cannot be read as JSON ({reason}); fetch it again") from error
 
 
 def write_json(path: Path, values: Any) -> None:

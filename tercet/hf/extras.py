@@ -10,7 +10,8 @@ from typing import Any
 from tercet.config import TransformerConfig
 from tercet.errors import InputError, undamaged
 from tercet.hf.configs import GENERATION, OURS
-from tercet.hf.embedding import EmbeddingSettings, read_embedding, read_json, write_json
+from tercet.hf.embedding import EmbeddingSettings, read_embedding, write_json
+from tercet.text.special import read_json
 
 TEMPERATURE = "temperature"  # of a classifier, beside what matters while training
 GENERATION_FILE = "generation_config.json"

@@ -65,7 +65,7 @@ def read_json(path: Path) -> Any:
     """A JSON file's content. Raises InputError where it is not JSON or not UTF-8."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); copy or download the file anew") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check it is there") from error
