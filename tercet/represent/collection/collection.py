@@ -19,8 +19,9 @@ from tercet.language_model import LanguageModel, load
 from tercet.language_model.asked import warn_of_cuts
 from tercet.represent.collection.contract import Contract
 from tercet.represent.collection.items import Added, Item, check, hashed
+from tercet.represent.collection.rows import Row, Rows, quoted
 from tercet.represent.collection.search import Asked, Hit
-from tercet.represent.collection.store import Row, Rows, Store, quoted
+from tercet.represent.collection.store import Store
 from tercet.text import CutReport
 from tercet.text.passages import Passages, passages
 

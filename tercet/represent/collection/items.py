@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tercet.errors import InputError
-from tercet.represent.collection.store import KINDS, OWN
+from tercet.represent.collection.rows import KINDS, OWN
 from tercet.text import CutReport
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tercet.errors import InputError
 from tercet.language_model import LanguageModel
-from tercet.represent.collection.store import OWN, Row, Rows
+from tercet.represent.collection.rows import OWN, Row, Rows
 
 MODES = ("dense", "bm25", "hybrid")
 FUSED = 60  # reciprocal rank fusion: 1 / (60 + rank) (Cormack, Clarke and Büttcher 2009)
