@@ -246,7 +246,7 @@ def test_the_rules_would_notice():
     assert allowed("text.overflow", "errors.InputError")
     assert allowed("jobs.info", "__version__") and allowed("language_model", "generate.Sampling")
     assert not allowed("data.packing", "model.build")
-    assert not allowed("hf.names", "hf.convert") and not allowed("text.bpe", "config")
+    assert not allowed("hf.names", "hf.reading") and not allowed("text.bpe", "config")
     assert not allowed("represent.encode", "represent.topics")
     assert not allowed("generate.engine", "load") and not allowed("jobs.info", "cli.main")
     for text in ("BertModel", "GPT2Config", "is_llama", "openai-gpt", "a T5 model", "RoBERTa"):

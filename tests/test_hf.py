@@ -22,9 +22,9 @@ from tercet import hf
 from tercet.config import RopeScaling, TransformerConfig
 from tercet.errors import InputError
 from tercet.hf.configs import ROWS
-from tercet.hf.convert import row_for
 from tercet.hf.names import TABLES
 from tercet.hf.spelling import essential, read_config, write_config
+from tercet.hf.writing import row_for
 from tercet.model import Network, build, flatten
 from tercet.presets import PRESETS, preset
 from tercet.text import Tokenizer, train_tokenizer

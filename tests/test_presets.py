@@ -9,7 +9,7 @@ import pytest
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
-from tercet.hf.convert import row_for
+from tercet.hf.writing import row_for
 from tercet.model import build
 from tercet.presets import PRESETS, preset
 

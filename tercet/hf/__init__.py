@@ -2,10 +2,11 @@
 
 from tercet.hf.adapters import base_of, is_adapter
 from tercet.hf.configs import OURS
-from tercet.hf.convert import config_of, load, row_for, save, save_adapter
 from tercet.hf.embedding import EmbeddingSettings
 from tercet.hf.extras import Extras
 from tercet.hf.hub import find, find_settings
+from tercet.hf.reading import config_of, load
+from tercet.hf.writing import row_for, save, save_adapter
 
 __all__ = [
     "OURS",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tercet.errors import InputError
-from tercet.hf.convert import CONFIG, check_settings
+from tercet.hf.reading import CONFIG, check_settings
 from tercet.hf.weights import INDEX, SINGLE, Shapes
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The names of tensors in Hugging Face checkpoints, as tables read both ways. Data only.
 
 A Rule says which of their tensors is which of ours. ``{}`` stands for the number of a layer, ``*``
-for ``weight`` or ``bias``. ``op`` names an invertible pair of convert.py: keep, transpose, split
+for ``weight`` or ``bias``. ``op`` names an invertible pair of matching.py: keep, transpose, split
 (rows of one matrix are several of ours), split-columns (the same, stored transposed), row.
 """
 
