@@ -17,39 +17,22 @@ from pathlib import Path
 import torch
 
 from tercet.config import TransformerConfig
-from tercet.data import (
-    Batch,
-    Causal,
-    Masked,
-    Masking,
-    Mixture,
-    Pieces,
-    Rows,
-    SentencePairs,
-    Spans,
-    Stream,
-    TextPairs,
-    Tokens,
-    Translation,
-    spans,
-)
+from tercet.data import Batch, Mixture, Stream
 from tercet.data.corpus import Corpus
 from tercet.data.draw import Draw
 from tercet.data.manifest import MANIFEST
 from tercet.data.preparation import Progress
-from tercet.data.prepare import Learn, Source, Tail, Texts, prepare
-from tercet.data.prepare import Pairs as PairFiles
+from tercet.data.prepare import Learn, prepare
 from tercet.data.rollouts import Rollouts
 from tercet.data.shape import Shape
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
-from tercet.jobs.settings import Data, RunRecipe
+from tercet.jobs.samples import draw_of, learned_shape, shape_of, source_of, special_of
+from tercet.jobs.settings import RunRecipe
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network, build
 from tercet.presets import preset
-from tercet.text import Special, Tokenizer
-from tercet.text.special import SPECIAL
-from tercet.text.spellings import Spellings
+from tercet.text import Tokenizer
 from tercet.text.train import Kind
 from tercet.train import (
     Average,
@@ -103,7 +86,7 @@ class Run:
         places = [place for place in (wanted.folder, self.recipe.model.folder) if place]
         if self.place != self.folder / "data":
             Corpus.open(self.place)  # which says what is missing
-        sources = {name: _source(data) for name, data in self.recipe.data.items()}
+        sources = {name: source_of(data) for name, data in self.recipe.data.items()}
         if places:
             tokenizer, *others = map(Tokenizer.load, places)
             if any(other.hash != tokenizer.hash for other in others):
@@ -113,21 +96,14 @@ class Run:
                 )
         else:
             kind = typing.cast(Kind, wanted.kind)
-            tokenizer = Learn(kind, wanted.vocab_size, self._special(), wanted.lowercase)
+            special = special_of(self.recipe.objective.kind)
+            tokenizer = Learn(kind, wanted.vocab_size, special, wanted.lowercase)
         prepare(self.folder / "data", sources, tokenizer, progress=progress)
         return True
 
     def verify_data(self) -> None:
         """Holds each byte of what was prepared to its checksum. Raises InputError."""
         Corpus.open(self.place, verify=True)
-
-    def _special(self) -> str | Special:
-        """The special tokens that a tokenizer for this objective needs."""
-        kind = self.recipe.objective.kind
-        if kind == "spans":
-            whole = SPECIAL["encoder-decoder"]
-            return dataclasses.replace(whole, extra=spans.spellings())
-        return {"next-token": "decoder", "masked": "encoder"}.get(kind, "encoder-decoder")
 
     @property
     def place(self) -> Path:
@@ -167,48 +143,15 @@ class Run:
         splits = {name: tokens for name, tokens in splits.items() if len(tokens)}
         if not splits:
             raise InputError("there are no texts for validation; give data.validation a share")
-        draws = [self._draw(tokens) for tokens in splits.values()]
+        draws = [draw_of(self, tokens) for tokens in splits.values()]
         if len(draws) == 1:
             return draws[0]
         return Mixture(draws, [self.recipe.data[name].weight for name in splits])
 
-    def _draw(self, tokens: Tokens) -> Draw:
-        objective, seed, size = self.recipe.objective, self.recipe.seed, self.recipe.batch.tokens
-        if objective.kind == "pairs":
-            return TextPairs(tokens, size, seed, longest=objective.length)
-        length = objective.length - self.shape.added  # the special tokens around a text
-        if length < 2:
-            raise InputError(
-                f"objective.length {objective.length} leaves {length} tokens beside the special "
-                "ones; make it longer"
-            )
-        if objective.next_sentence:
-            return SentencePairs(tokens, length, size, seed)
-        if objective.packing == "rows":
-            return Rows(tokens, length, max(1, size // length), seed)
-        return Pieces(tokens, length, size, seed, bare=objective.kind != "next-token")
-
     @cached_property
     def shape(self) -> Shape:
         """How samples become a batch."""
-        objective, tokenizer = self.recipe.objective, self.tokenizer
-        if objective.kind == "next-token":
-            return Causal()
-        if objective.kind == "pairs":
-            start, end = self.config.start_id, tokenizer.eos_id
-            assert start is not None and end is not None
-            return Translation(start, end)
-        if objective.kind == "spans":
-            assert self.config.start_id is not None and tokenizer.eos_id is not None
-            return Spans.of(
-                tokenizer,
-                start_id=self.config.start_id,
-                rate=objective.rate,
-                length=objective.span,
-                seed=self.recipe.seed,
-            )
-        masking = Masking.of(tokenizer, rate=objective.rate, whole_words=objective.whole_words)
-        return Masked(masking, self.recipe.seed, next_sentence=objective.next_sentence)
+        return shape_of(self)
 
     def about(self) -> str | None:
         """What was left out, or what else must not go without a word."""
@@ -220,26 +163,11 @@ class Run:
     ) -> Stream | Rollouts:
         """The loop's data. network: that which learns, where what is read depends on it."""
         micro = self.recipe.batch.micro_tokens
-        return Stream(self.draw(), self._learned_shape, micro, rank=rank, world=world)
+        return Stream(self.draw(), learned_shape(self), micro, rank=rank, world=world)
 
     def first_batches(self) -> list[Batch]:
         """Those of the first step, or others of their sizes."""
         return self.stream()(0)
-
-    @property
-    def _learned_shape(self) -> Shape:
-        """The shape of what is learned from, whose words may be spelled otherwise."""
-        dropout, shape = self.recipe.objective.bpe_dropout, self.shape
-        if not dropout or not isinstance(shape, Translation):
-            return shape
-        sides = (self.tokenizer, self.tokenizer.target)
-        source, target = (Spellings(side, dropout, self.recipe.seed) for side in sides)
-        return dataclasses.replace(
-            shape,
-            spellings=(source, target),
-            longest=self.config.context_length,
-            seed=self.recipe.seed,
-        )
 
     def validation(self, network: Network | None = None) -> Iterator[Batch]:
         """The validation split once, or as much of it as the recipe says. network: that which is
@@ -396,30 +324,3 @@ class Run:
 
     def with_recipe(self, recipe: RunRecipe) -> Run:
         return dataclasses.replace(self, recipe=recipe)
-
-
-def _source(data: Data) -> Source:
-    """The recipe's words as a source of texts or pairs."""
-    files = tuple(recipes.expanded(data.files))
-    if data.source is None or data.target is None:
-        read: Texts | PairFiles = Texts(files, data.split, data.column)
-    elif files:
-        read = PairFiles(data.source, data.target, files)
-    else:
-        source, target = recipes.expanded([data.source, data.target])
-        read = PairFiles(source, target)
-    held_out: float | Tail | Texts | PairFiles
-    if data.tail is not None:
-        held_out = Tail(data.tail)
-    elif data.validation_source is not None and data.validation_target is not None:
-        own = [data.validation_source, data.validation_target]
-        source, target = recipes.expanded(own)
-        held_out = PairFiles(source, target)
-    elif isinstance(data.validation, list):
-        named = tuple(recipes.expanded(data.validation))
-        held_out = Texts(named, data.split, data.column)
-        if isinstance(read, PairFiles):
-            held_out = PairFiles(read.source, read.target, named)
-    else:
-        held_out = data.validation
-    return Source(read, held_out)
