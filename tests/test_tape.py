@@ -16,10 +16,11 @@ from tercet.kernels import library
 from tercet.kernels.packed import pack, product
 from tercet.kernels.tape import ACTIVATIONS, Rows, Tape
 from tercet.model import build, flatten
+from tercet.model.borrowed import borrowed, tape_of
 from tercet.model.layers import Activation
 from tercet.model.layout import Layout
 from tercet.model.quantize import quantise
-from tercet.model.tape import StackTape, borrowed, tape_of
+from tercet.model.tape import StackTape
 from tercet.represent.encode import encode
 
 pytestmark = pytest.mark.skipif(library("tape") is None, reason="no C compiler")

@@ -20,8 +20,9 @@ from tercet.generate.reader import Pick, ending, grow, picker
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules
 from tercet.generate.scheduler import PAGE, Job, Scheduler
 from tercet.kernels.best import log_sums
+from tercet.model.borrowed import tape_of
 from tercet.model.evaluating import evaluating
-from tercet.model.tape import FEW, Pages, tape_of
+from tercet.model.tape import FEW, Pages
 from tercet.model.transformer import Transformer
 
 MEMORY = 1 << 30  # bytes of keys and values

@@ -22,9 +22,10 @@ from tercet.generate.sampling import (
     moved,
 )
 from tercet.model import Cache, Layout, Network, flatten
+from tercet.model.borrowed import borrowed
 from tercet.model.evaluating import evaluating
 from tercet.model.recurrent import RecurrentCache
-from tercet.model.tape import FEW, StackTape, borrowed
+from tercet.model.tape import FEW, StackTape
 
 AnyCache = Cache | RecurrentCache
 Pick = Callable[[Tensor, list[Text]], Tensor]

@@ -15,8 +15,8 @@ from tercet.errors import InputError
 from tercet.generate.prompts import Ids, Text
 from tercet.generate.reader import Pick, Reader, grow, reading
 from tercet.model import Cache, Network
+from tercet.model.borrowed import tape_of
 from tercet.model.evaluating import evaluating
-from tercet.model.tape import tape_of
 
 GUESSED = 8  # tokens a pass, at most
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from tercet.model import Network, batches, flatten
+from tercet.model.borrowed import borrowed
 from tercet.model.evaluating import evaluating
-from tercet.model.tape import FEW, borrowed
+from tercet.model.tape import FEW
 
 GPU_TOKENS = 16_384
 CORE_TOKENS = 1_024  # a batch whose (N, F) lie in the cache: 4,096 were 10 % slower (docs/LOG.md)
