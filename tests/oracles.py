@@ -187,3 +187,8 @@ def pair(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """(theirs, ours): the same weights, ours read from the folder that theirs wrote."""
     network, _ = hf.load(folder_of(name))
     return ORACLES[name].build(dtype), network.eval().to(dtype)
+
+
+def close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tercet.jobs import recipe as recipes
+from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.language_model import LanguageModel
 from tercet.model import build
 from tercet.presets import preset
@@ -17,6 +19,7 @@ from tercet.text import train_tokenizer
 WORDS = "the a one two red blue old new house tree river road sees finds keeps takes".split()
 TEXTS = [" ".join(random.Random(i).choices(WORDS, k=12)) for i in range(60)]
 SIZES: dict[str, Any] = {"d_model": 32, "d_ff": 48, "n_heads": 2, "context_length": 40}
+FAST = ("train.learning_rate=1e-2", "train.epochs=3", "train.rows=16", "train.dropout=0.0")
 LAYERS = {
     "encoder": {"encoder_layers": 2},
     "decoder": {"decoder_layers": 2},
@@ -76,3 +79,12 @@ def table(
     rows = [{"text": text, name: label(text)} for text in sentences(n, seed)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def recipe(place: Path, *changes: str, **keys: Any) -> FinetuneRecipe:
+    """Of a classifier that learns from a folder's model and tables in seconds."""
+    data = {"train": [str(place / "train.jsonl")], "test": [str(place / "test.jsonl")]}
+    tree: dict[str, Any] = {"model": str(place / "model"), "task": "classify", "data": data, **keys}
+    for change in (*FAST, *changes):
+        recipes.change_key(tree, change)
+    return recipes.built(FinetuneRecipe, tree, "test")

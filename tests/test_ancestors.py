@@ -6,13 +6,12 @@ Neither has a row among the architectures of `transformers`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import oracles
 import pytest
 import torch
-from oracles import ORACLES
+from oracles import ORACLES, close
 from torch import Tensor, nn
 
 from tercet.model import build
@@ -20,18 +19,7 @@ from tercet.model.attention import attention_weights
 from tercet.model.layout import flatten
 from tercet.presets import preset
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
-    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # the Transformer of 2017 -------------------------------------------------------------------------

@@ -81,18 +81,6 @@ def tercet(*args: str, timeout: int = 120, **options) -> subprocess.CompletedPro
     )
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """The command in this process: (exit code, stdout, stderr)."""
-
-    def call(*args: str) -> tuple[int, str, str]:
-        code = cli.run(args)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
-
-
 # help, verbs and mistakes ------------------------------------------------------------------------
 
 

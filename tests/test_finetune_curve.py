@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_tables
 import torch
-from small_tables import model_folder, table
+from small_tables import model_folder, recipe, table
 
 import tercet.jobs.finetune.job as job_module
 from tercet import cli
@@ -23,7 +24,7 @@ from tercet.jobs.finetune.kinds import class_weights
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.train.log import rows
 
-FAST = ("train.learning_rate=1e-2", "train.epochs=2", "train.rows=16", "train.dropout=0.0")
+FAST = (*small_tables.FAST, "train.epochs=2")
 CURVE = {"sizes": [12, 40], "scratch": True}
 
 
@@ -35,14 +36,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table(folder / "train.jsonl", 100, 1)
     table(folder / "test.jsonl", 60, 2)
     return folder
-
-
-def recipe(place: Path, *changes: str, **keys: Any) -> FinetuneRecipe:
-    data = {"train": [str(place / "train.jsonl")], "test": [str(place / "test.jsonl")]}
-    tree: dict[str, Any] = {"model": str(place / "model"), "task": "classify", "data": data, **keys}
-    for change in (*FAST, *changes):
-        recipes.change_key(tree, change)
-    return recipes.built(FinetuneRecipe, tree, "test")
 
 
 def test_any_first_rows_have_the_labels_as_all_have():
@@ -88,7 +81,7 @@ def test_a_curve_from_the_command_line(
         assert one["n"] == 60 and 0 <= one["mean"]["low"] < one["mean"]["high"] <= 1
         assert f"{one['mean']['accuracy']:.4f}  {one['mean']['low']:.4f} to" in said
     assert points["pretrained", 40]["mean"] != points["from scratch", 40]["mean"]
-    scratch = finetune(recipe(place, "train.scratch=true"), tmp_path / "scratch")
+    scratch = finetune(recipe(place, *FAST, "train.scratch=true"), tmp_path / "scratch")
     assert scratch["test"]["mean"] == points["from scratch", 90]["mean"]
     assert not list((folder / "curve").rglob("model.safetensors"))
     capsys.readouterr()
@@ -105,7 +98,7 @@ def test_a_curve_from_the_command_line(
 def test_a_curve_goes_on_where_it_was_interrupted(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    wanted = recipe(place, curve={**CURVE, "scratch": False}, seeds=2)
+    wanted = recipe(place, *FAST, curve={**CURVE, "scratch": False}, seeds=2)
     whole = finetune(wanted, tmp_path / "whole")
     taken, run = [], Fitting.run
 
@@ -161,7 +154,7 @@ def test_curves_that_cannot_be(place: Path, told: dict[str, Any], message: str):
 
 def test_sizes_are_held_to_the_rows(place: Path, tmp_path: Path, capsys: Any):
     with pytest.raises(InputError, match="curve.sizes 90: there are 90 rows to learn from"):
-        finetune(recipe(place, curve={"sizes": [12, 90]}), tmp_path / "run")
+        finetune(recipe(place, *FAST, curve={"sizes": [12, 90]}), tmp_path / "run")
     assert not list((tmp_path / "run").glob("*/log.jsonl"))  # nothing was trained
     args = ["finetune", "m", "a.csv", "--curve", "12,many"]
     assert cli.run(args) == 2 and "give numbers of training rows" in capsys.readouterr().err

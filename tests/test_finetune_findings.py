@@ -10,6 +10,7 @@ from typing import Any
 import browser
 import numpy as np
 import pytest
+from small_decoders import save_rows
 from small_tables import label_of, model_folder, sentences
 from test_report import parsed
 
@@ -35,11 +36,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("findings")
     model_folder(folder / "model")
     return folder
-
-
-def written(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 def rows_of(texts: list[str]) -> list[dict[str, Any]]:
@@ -73,7 +69,7 @@ def told(place: Path) -> dict[str, Any]:
     for row in test[:4]:
         row["label"] = {"yes": "no", "no": "yes"}[row["label"]]
     train.append({"text": long, "label": "no"})
-    files = written(place / "train.jsonl", train), written(place / "test.jsonl", test)
+    files = save_rows(place / "train.jsonl", train), save_rows(place / "test.jsonl", test)
     found = run(place, place / "run", files[0], test=[files[1]])
     return {"train": train, "planted": planted, "test": test, "found": found}
 
@@ -124,7 +120,7 @@ def test_planted_label_errors_are_found(told: dict[str, Any]):
 
 def test_a_clean_table_has_few_and_no_twins(place: Path, tmp_path: Path):
     files = (
-        written(tmp_path / f"{name}.jsonl", rows_of(sentences(n, seed)))
+        save_rows(tmp_path / f"{name}.jsonl", rows_of(sentences(n, seed)))
         for name, n, seed in (("train", 240, 3), ("test", 40, 4))
     )
     train, test = files
@@ -170,7 +166,7 @@ def test_the_folds_own_models_find_label_errors(place: Path, tmp_path: Path):
     for i in planted:
         train[i]["label"] = {"yes": "no", "no": "yes"}[train[i]["label"]]
     train.append({"text": "the only one of its kind", "label": "maybe"})
-    found = run(place, tmp_path / "run", written(tmp_path / "train.jsonl", train), "folds=3",
+    found = run(place, tmp_path / "run", save_rows(tmp_path / "train.jsonl", train), "folds=3",
                 "train.epochs=3")  # fmt: skip
     errors = found["label_errors"]
     assert errors["by"].startswith("the models of the 3 folds")
@@ -200,8 +196,8 @@ def test_other_kinds_and_pairs_have_what_applies(place: Path, tmp_path: Path):
         {"sentence1": one, "sentence2": two, "label": label_of(one)}
         for one, two in zip(sentences(60, 1), sentences(60, 2))
     ]
-    train = written(tmp_path / "train.jsonl", pairs)
-    test = written(tmp_path / "test.jsonl", [{**pairs[3], "sentence1": "a tree"}, *pairs[4:8]])
+    train = save_rows(tmp_path / "train.jsonl", pairs)
+    test = save_rows(tmp_path / "test.jsonl", [{**pairs[3], "sentence1": "a tree"}, *pairs[4:8]])
     found = run(place, tmp_path / "run", train, "train.epochs=1", test=[test])
     assert found["duplicates"]["same"] == 4 and found["duplicates"]["near"] == 0
     assert found["duplicates"]["shown"][0]["text"] == [
@@ -209,7 +205,7 @@ def test_other_kinds_and_pairs_have_what_applies(place: Path, tmp_path: Path):
     ]  # fmt: skip
     assert "n" in found["label_errors"]
     numbers = [{**row, "label": i / 7} for i, row in enumerate(pairs)]
-    train = written(tmp_path / "numbers.jsonl", numbers)
+    train = save_rows(tmp_path / "numbers.jsonl", numbers)
     found = run(place, tmp_path / "numbers", train, "train.epochs=1")
     assert set(found) == {"duplicates", "cut"}
 

@@ -16,7 +16,6 @@ from scipy.stats import binomtest
 from small_decoders import save_decoder, save_rows
 
 import tercet
-from tercet import cli
 from tercet.errors import InputError
 from tercet.evaluate.choice import answered, values
 from tercet.evaluate.results import Results, compared, read, write
@@ -43,18 +42,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_rows(tmp_path_factory.mktemp("rows") / "arc.jsonl", ROWS)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """The command in this process: (exit code, stdout, stderr)."""
-
-    def call(*args: str) -> tuple[int, str, str]:
-        code = cli.run(args)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 def test_what_is_said_is_what_was_found(folder: str, data: str, run, tmp_path: Path):

@@ -10,12 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_tables import label_of, model_folder, sentences, table
+from small_tables import FAST, label_of, model_folder, recipe, sentences, table
 
 import tercet
 from tercet import cli
@@ -30,8 +29,6 @@ from tercet.jobs.finetune.task import Splits
 from tercet.language_model import load
 from tercet.train.log import rows
 
-FAST = ("train.learning_rate=1e-2", "train.epochs=3", "train.rows=16", "train.dropout=0.0")
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,14 +38,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table(folder / "train.jsonl", 160, 1)
     table(folder / "test.jsonl", 60, 2)
     return folder
-
-
-def recipe(place: Path, *changes: str, **keys: Any) -> FinetuneRecipe:
-    data = {"train": [str(place / "train.jsonl")], "test": [str(place / "test.jsonl")]}
-    tree: dict[str, Any] = {"model": str(place / "model"), "task": "classify", "data": data, **keys}
-    for change in (*FAST, *changes):
-        recipes.change_key(tree, change)
-    return recipes.built(FinetuneRecipe, tree, "test")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

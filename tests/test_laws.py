@@ -79,12 +79,7 @@ LOCAL = ["encoder-window", "decoder-window"]  # every layer has the window
 REACH = 3 * (WINDOW - 1)  # tokens that three local layers carry
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(name: str, dtype: torch.dtype = torch.float64) -> Any:

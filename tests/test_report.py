@@ -275,12 +275,6 @@ def test_all_text_is_escaped() -> None:
     assert kinds.count("title") == 1
 
 
-def embedded(html: str) -> dict:
-    found = re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)
-    assert found
-    return json.loads(found[1])
-
-
 @pytest.mark.slow
 @browser.needed
 def test_a_browser_draws_the_maps(tmp_path: Path) -> None:
@@ -299,7 +293,9 @@ def test_a_browser_draws_the_maps(tmp_path: Path) -> None:
 def test_weights_can_be_had_back(kind: str) -> None:
     weights = attention(5, 7)
     given = {"array": weights, "lists": weights.tolist(), "list of arrays": list(weights)}[kind]
-    data = embedded(report.attention_map(given, list("abcde"), list("1234567"), title="map"))
+    data = browser.embedded(
+        report.attention_map(given, list("abcde"), list("1234567"), title="map")
+    )
     assert data["shape"] == [3, 4, 5, 7]
     codes = np.frombuffer(base64.b64decode(data["weights"]), np.uint8)
     back = np.array([decode(int(code)) for code in codes]).reshape(3, 4, 5, 7)
@@ -310,7 +306,7 @@ def test_weights_can_be_had_back(kind: str) -> None:
 
 def test_masked_cells_are_empty_and_only_they() -> None:
     weights = attention(6, 6, causal=True)
-    data = embedded(report.attention_map(weights, list("abcdef"), title="decoder"))
+    data = browser.embedded(report.attention_map(weights, list("abcdef"), title="decoder"))
     codes = np.frombuffer(base64.b64decode(data["weights"]), np.uint8).reshape(3, 4, 6, 6)
     assert ((codes == 0) == (np.triu(np.ones((6, 6)), 1) > 0)).all()
     assert encode(0.0) == 0 and encode(1e-30) == 1 and encode(1.0) == 255
@@ -318,7 +314,8 @@ def test_masked_cells_are_empty_and_only_they() -> None:
 
 def test_tokens_stand_on_both_axes() -> None:
     html = report.attention_map(attention(2, 3), ["\n", "<b>"], [" ", "", "x"], title="t")
-    assert embedded(html)["queries"] == ["↵", "<b>"] and embedded(html)["keys"] == ["␣", "∅", "x"]
+    data = browser.embedded(html)
+    assert data["queries"] == ["↵", "<b>"] and data["keys"] == ["␣", "∅", "x"]
     assert '<bdi title="&lt;b&gt;">&lt;b&gt;</bdi>' in html
 
 

