@@ -1,5 +1,5 @@
-"""Settings of every test: few threads, no network, properties tried the same way each time. And what
-tests of several files begin with."""
+"""Settings of every test: few threads, no network, properties tried the same way each time; and
+what tests of several files begin with."""
 
 import os
 import signal
