@@ -255,7 +255,7 @@ def test_heads(model_class: str, tmp_path: Path) -> None:
     if not model_class.endswith("Classification"):
         settings["num_labels"] = 2
     if model_class == "EuroBertForSequenceClassification":
-        settings["classifier_pooling"] = "mean"  # the default is refused, see test_hf
+        settings["classifier_pooling"] = "mean"  # the default is refused, see test_hf_settings
     oracle = oracles.Oracle(architecture, model_class, settings)
     theirs = oracle.build()
     theirs.save_pretrained(tmp_path / "theirs")
