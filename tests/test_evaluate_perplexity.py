@@ -17,8 +17,7 @@ from torch import Tensor
 import tercet
 from tercet import cli
 from tercet.config import TransformerConfig
-from tercet.data import Tokens
-from tercet.data.windows import documents_of, windows
+from tercet.data.windows import windows
 from tercet.errors import InputError
 from tercet.evaluate import perplexity
 from tercet.evaluate.perplexity import (
@@ -101,18 +100,6 @@ def test_without_a_context_every_window_gives_the_same():
         assert loss(net, tokens, 16) == pytest.approx(whole, rel=1e-6)
         documents = [(0, 5), (5, n - 1)]
         assert loss(net, tokens, 16, documents=documents) == pytest.approx(whole, rel=1e-6)
-
-
-@pytest.mark.parametrize("separator", [None, 0])
-def test_the_documents_of_a_stream(separator: int | None):
-    texts = [[5, 6, 7, 8], [9], [10, 11, 12]]
-    tokens = Tokens.of(texts, separator)
-    (batch,) = windows(tokens.take(0, tokens.n_tokens), 16, documents=documents_of(tokens))
-    after = [] if separator is None else [separator]
-    wanted = [ids if after else ids[1:] for ids in texts]
-    assert batch.targets.tolist() == [token for ids in wanted for token in (*ids, *after)]
-    read = [[*after, *ids][: len(ids) - 1 + 2 * len(after)] for ids in texts]
-    assert batch.tokens.tolist() == [token for ids in read for token in ids]
 
 
 def test_documents_do_not_see_each_other():

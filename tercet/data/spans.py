@@ -19,9 +19,9 @@ RATE, LENGTH = 0.15, 3.0  # of all tokens; tokens of a span on average
 SENTINELS = 100
 
 
-def spellings(count: int = SENTINELS) -> tuple[str, ...]:
+def spellings() -> tuple[str, ...]:
     """What the sentinels are called in a tokenizer that is made for this."""
-    return tuple(f"<extra_id_{number}>" for number in range(count))
+    return tuple(f"<extra_id_{number}>" for number in range(SENTINELS))
 
 
 def sentinels(tokenizer: Tokenizer, count: int = SENTINELS) -> tuple[int, ...]:

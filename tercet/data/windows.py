@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from tercet.data import Batch, Tokens
+from tercet.data import Batch
 from tercet.errors import InputError
 from tercet.model.layout import BATCH_TOKENS, Layout
 
@@ -43,16 +43,6 @@ def windows(
         group.append(span)
     if group:
         yield _batch(tokens, group)
-
-
-def documents_of(tokens: Tokens) -> list[tuple[int, int]]:
-    """The (start, stop) of each document, for windows that look into no other one.
-
-    Where the stream has separators, a document's end is a target.
-    """
-    last = 1 if tokens.separator is None else 0
-    stops = tokens.starts + tokens.lengths - last
-    return list(zip(tokens.starts.tolist(), stops.tolist()))
 
 
 def _spans(start: int, stop: int, length: int, seen: int) -> Iterator[tuple[int, int, int]]:

@@ -13,6 +13,7 @@ import numpy as np
 from tercet.errors import InputError
 
 Z95 = 1.959963984540054  # the standard normal's 97.5 % point
+BINS = 15  # of probabilities
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ def macro_f1(labels: np.ndarray, guesses: np.ndarray) -> float:
     return float(np.mean(scores))
 
 
-def wilson(right: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """The interval of a share: which true shares would not be surprised by ``right`` of ``n``."""
-    share, square = right / n, z * z / n
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share: which true ones would not be surprised by so many of ``n``."""
+    share, square = right / n, Z95 * Z95 / n
     middle = (share + square / 2) / (1 + square)
     half = math.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
     return max(0.0, middle - half), min(1.0, middle + half)
@@ -86,10 +87,10 @@ def paired_gain(before: np.ndarray, after: np.ndarray) -> Gain:
     return Gain((won - lost) / n, middle - half, middle + half)
 
 
-def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+def calibration_error(probabilities: np.ndarray, right: np.ndarray) -> float:
     """How far the probabilities (B,) of guesses are from how often they were right (B,): the mean
-    over equal bins, weighted by texts (Naeini et al. 2015)."""
-    place = np.minimum((probabilities * bins).astype(int), bins - 1)
+    over 15 equal bins, weighted by texts (Naeini et al. 2015)."""
+    place = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     gaps = [
         abs(probabilities[place == i].sum() - right[place == i].sum()) for i in np.unique(place)
     ]

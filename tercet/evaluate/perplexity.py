@@ -105,24 +105,13 @@ def loss(
     return cost(network, tokens, length, documents=documents).loss
 
 
-def bits_per_byte(
-    network: Predictor,
-    tokens: Tensor,
-    length: int,
-    n_bytes: int,
-    *,
-    documents: Documents | None = None,
-) -> float:
+def bits_per_byte(network: Predictor, tokens: Tensor, length: int, n_bytes: int) -> float:
     """Bits that the stream costs, of all its tokens but the first, for each of ``n_bytes``."""
-    return cost(network, tokens, length, documents=documents).bits_per_byte(n_bytes)
+    return cost(network, tokens, length).bits_per_byte(n_bytes)
 
 
 def loss_by_context(
-    network: Predictor,
-    tokens: Tensor,
-    contexts: Sequence[int] = (32, 64, 128, 256, 512),
-    *,
-    documents: Documents | None = None,
+    network: Predictor, tokens: Tensor, contexts: Sequence[int] = (32, 64, 128, 256, 512)
 ) -> dict[int, float]:
     """Visible context -> nats a token, of the same tokens for every context.
 
@@ -131,8 +120,7 @@ def loss_by_context(
     far, is left out.
     """
     return {
-        context: cost(network, tokens, context, documents=documents, seen=max(contexts)).loss
-        for context in contexts
+        context: cost(network, tokens, context, seen=max(contexts)).loss for context in contexts
     }
 
 

@@ -62,16 +62,13 @@ def difference(
     before: Mapping[str, Sequence[str]],
     after: Mapping[str, Sequence[str]],
     judged: Judged,
-    *,
-    at: int = 10,
-    samples: int = 10_000,
 ) -> Difference:
-    """Of nDCG, with its interval over the queries; see ``paired``."""
+    """Of nDCG@10, with its interval over the queries; see ``paired``."""
     pairs = [
-        [retrieval(one, {query: gains}, at=at).ndcg for one in (before, after)]
+        [retrieval(one, {query: gains}).ndcg for one in (before, after)]
         for query, gains in judged.items()
     ]
-    return paired(np.diff(np.array(pairs), axis=1)[:, 0], samples=samples)
+    return paired(np.diff(np.array(pairs), axis=1)[:, 0])
 
 
 def _one(

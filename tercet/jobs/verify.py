@@ -95,7 +95,7 @@ def table(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def verify(wanted: RunRecipe, folder: Path, step: int = 0) -> list[dict[str, Any]]:
+def verify(wanted: RunRecipe, folder: Path) -> list[dict[str, Any]]:
     """A row a cut and smoothing: its loss, and how far its gradient is from the whole step's."""
     from tercet.jobs.run import Run
     from tercet.jobs.train import compare
@@ -111,7 +111,7 @@ def verify(wanted: RunRecipe, folder: Path, step: int = 0) -> list[dict[str, Any
         one = run.with_recipe(dataclasses.replace(wanted, objective=objective))
         jobs += [(one, cut) for cut in CUTS]
     found, whole = [], None
-    for (one, cut), (loss, gradient) in zip(jobs, measured(jobs, step)):
+    for (one, cut), (loss, gradient) in zip(jobs, measured(jobs, 0)):
         whole = gradient if cut == CUTS[0] or whole is None else whole
         difference = float((gradient - whole).norm() / whole.norm())
         smoothing = one.recipe.objective.smoothing

@@ -130,14 +130,13 @@ def fill(
     candidates: Sequence[tuple[str, float]],
     *,
     truth: str | None = None,
-    mask: str = "[MASK]",
 ) -> Html:
-    """A text with a gap and the likeliest words for it, probabilities as bars (0 to 1).
+    """A text with a gap, [MASK], and the likeliest words for it, probabilities as bars (0 to 1).
 
     truth: the word that stood there; it is marked among the candidates, or named below them.
     """
     gap = tag("span", tag("span", "mask", class_="unseen"), class_="gap")
-    pieces = masked.split(mask) if mask else [masked]
+    pieces = masked.split("[MASK]")
     gaps = zip_longest(map(escape, pieces), [gap] * (len(pieces) - 1))
     rows = [_candidate(word, float(chance), word == truth) for word, chance in candidates]
     missed = truth is not None and all(word != truth for word, _ in candidates)

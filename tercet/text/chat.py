@@ -144,16 +144,16 @@ class ChatTemplate:
             ids, places = self._encoded(text, stand_ins)
         return Compiled(ids, _covered(places, spans))
 
-    def prompt(self, messages: Messages, *, name: str = "the conversation") -> list[int]:
+    def prompt(self, messages: Messages) -> list[int]:
         """The ids of a conversation that ends with a question, and of what comes before an answer.
         Raises InputError as `compile` does."""
-        return self.ids(conversation(messages, answered=False, name=name), name=name)
+        return self.ids(conversation(messages, answered=False))
 
-    def ids(self, messages: Sequence[Message], *, name: str = "the conversation") -> list[int]:
+    def ids(self, messages: Sequence[Message]) -> list[int]:
         """The ids of messages in their order, and behind a question of what comes before an answer.
         Raises InputError for what the template refuses."""
         stand_ins, hidden = self._hidden(list(messages))
-        with _about(name):
+        with _about("the conversation"):
             text, _ = _unmarked(self._rendered(hidden, messages[-1].role == "user"))
             return self._encoded(text, stand_ins)[0]
 

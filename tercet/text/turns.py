@@ -82,18 +82,13 @@ class Turns:
     """A conversation in pieces that may be left out: turns, between what stays."""
 
     def __init__(
-        self,
-        template: ChatTemplate,
-        messages: Messages,
-        *,
-        answered: bool = False,
-        name: str = "the conversation",
+        self, template: ChatTemplate, messages: Messages, *, answered: bool = False
     ) -> None:
         """answered: it ends with an answer, and the last turn stays, else with a question. Raises
-        InputError, beginning with `name`, as `conversation` does."""
-        read = conversation(messages, answered=answered, name=name)
+        InputError as `conversation` does."""
+        read = conversation(messages, answered=answered)
         begin = 1 if read[0].role == "system" else 0
-        self.template, self.name = template, name
+        self.template = template
         end = len(read) - (2 if answered else 1)
         self.system, self.last = read[:begin], read[end:]
         self.turns = [read[place : place + 2] for place in range(begin, end, 2)]
@@ -109,7 +104,7 @@ class Turns:
             return sight
         if policy == "error":
             raise InputError(
-                f"{_beyond(f'{self.name} has', sight)}; ask for fewer new tokens "
+                f"{_beyond('the conversation has', sight)}; ask for fewer new tokens "
                 f"(max_new_tokens), begin anew, or choose an overflow policy: {', '.join(KEEPING)}"
             )
         what, it = "the question alone has", "it"
@@ -153,7 +148,7 @@ class Turns:
         head = self._head(dropped, policy)
         turns = [*self.turns[:head], *self.turns[head + dropped :]]
         messages = [*self.system, *(one for turn in turns for one in turn), *self.last]
-        return self.template.ids(messages, name=self.name)
+        return self.template.ids(messages)
 
     def next(self, dropped: int, policy: str) -> list[Message]:
         """The turn that goes when one more has to, empty where none is left."""

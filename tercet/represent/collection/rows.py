@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 KEPT = timedelta(minutes=10)  # old versions: a reader may be in one
+SAMPLE = 100  # rows that an index is judged by
 REFINED = 5  # times k rows of an index are ranked by their exact vectors
 OWN = {
     "id": "string",  # of document and key: one passage of one document
@@ -163,7 +164,9 @@ class Rows:
 
     # searching ------------------------------------------------------------------------------------
 
-    def nearest(self, vector: np.ndarray, k: int, where: str | None, exact: bool) -> list[Row]:
+    def nearest(
+        self, vector: np.ndarray, k: int, where: str | None, exact: bool = False
+    ) -> list[Row]:
         """Rows by cosine, the best first, each with its "score"."""
         with self._asking(where):
             asked = self.table.search(vector).distance_type("cosine")
@@ -231,13 +234,13 @@ class Rows:
             self.table.optimize(cleanup_older_than=KEPT)
             return "vector" in new
 
-    def recall(self, k: int, samples: int = 100) -> float | None:
+    def recall(self, k: int) -> float | None:
         """The share of the ``k`` nearest rows that the vectors' index finds too, for rows drawn out
         of the table; each is its own nearest, and not counted."""
         if len(self) < 2:
             return None
         draw = np.random.default_rng(0)
-        places = draw.choice(len(self), min(samples, len(self)), replace=False)
+        places = draw.choice(len(self), min(SAMPLE, len(self)), replace=False)
         with said(self.store.place):
             taken = self.table.take_offsets(sorted(map(int, places))).select(["vector"]).to_list()
         hits = 0

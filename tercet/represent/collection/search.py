@@ -70,14 +70,14 @@ class Asked:
         if self.mode not in MODES:
             raise InputError(f"mode {self.mode!r} is unknown; choose from {', '.join(MODES)}")
 
-    def hits(self, rows: Rows, vector: np.ndarray | None, *, exact: bool = False) -> list[Hit]:
-        """vector: of the query, None for words alone. exact: without the vectors' index."""
+    def hits(self, rows: Rows, vector: np.ndarray | None) -> list[Hit]:
+        """vector: of the query, None for words alone."""
         wanted = self.k if self.rerank is None else max(self.k, self.depth)
         depth = max(wanted, DEPTH) if self.mode == "hybrid" else wanted
         dense, words = list[Row](), list[Row]()
         if self.mode != "bm25":
             assert vector is not None
-            dense = rows.nearest(vector, depth, self.where, exact)
+            dense = rows.nearest(vector, depth, self.where)
         if self.mode != "dense":
             words = rows.matching(self.query, depth, self.where)
         found = self._hits(dense, words)[:wanted]
