@@ -118,15 +118,6 @@ def quickstart_page() -> report.Page:
                 x="seconds",
             ),
         ),
-        report.bar_plot(
-            [("Transformer", 21_300), ("LSTM", 9_800)], title="Tokens per second", unit="/s"
-        ),
-        report.bar_plot(
-            [("top 1", [22.4, 5.1]), ("top 5", [41.0, 12.2])],
-            title="Masked words found",
-            unit="%",
-            names=["encoder", "unigram"],
-        ),
     )
     source = "the third of March nineteen eighty-four </s>".split()
     page.section(
@@ -263,7 +254,6 @@ def test_all_text_is_escaped() -> None:
             y=NASTY,
             references={NASTY: 1},
         ),
-        report.bar_plot([(NASTY, [1, 2])], title=NASTY, unit=NASTY, names=[NASTY, NASTY]),
         report.attention_map([[[[1.0]]]], [NASTY], title=NASTY, note=NASTY),
     )
     page.section(NASTY)
@@ -348,8 +338,6 @@ def test_other_bad_input(tmp_path: Path) -> None:
         report.attention_map([[[[1.0]]]], ["a"], title="map", start=(0, 1))
     with pytest.raises(InputError, match="3 x values and 2 y values"):
         report.line_plot([report.Series("s", [1, 2, 3], [1, 2])], title="plot")
-    with pytest.raises(InputError, match="value -1.0"):
-        report.bar_plot([("a", -1)], title="bars")
     with pytest.raises(InputError, match="2 cells for 1 columns"):
         report.table(["a"], [[1, 2]])
     (tmp_path / "file").write_text("")

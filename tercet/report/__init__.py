@@ -4,7 +4,6 @@ Knows nothing of models, tokenizers or runs: numbers, strings and arrays come in
 """
 
 from tercet.report.attention import attention_map
-from tercet.report.bars import bar_plot
 from tercet.report.confusion import confusion_matrix
 from tercet.report.map import TextMap
 from tercet.report.markup import Html
@@ -39,7 +38,6 @@ __all__ = [
     "TextMap",
     "answers",
     "attention_map",
-    "bar_plot",
     "code",
     "commands",
     "confusion_matrix",
