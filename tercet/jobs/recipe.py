@@ -22,7 +22,10 @@ from tercet.text.read import lines
 
 SHIPPED = Path(__file__).parent.parent / "recipes"
 DATA = "TERCET_DATA"  # the variable that shipped recipes find their data by
-RECIPE = "recipe.yaml"  # in a run folder
+# what stands in a run folder
+RECIPE = "recipe.yaml"
+LOG = "log.jsonl"
+RESULT = "result.json"  # where it is complete
 
 T = TypeVar("T")
 

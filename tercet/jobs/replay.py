@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from tercet.errors import InputError
 from tercet.jobs.flags import one_line, print_json
+from tercet.jobs.recipe import LOG
 
 if TYPE_CHECKING:
     from tercet.data import Batch
@@ -115,7 +116,7 @@ def _take_up(run: Run, network: Network, step: int) -> None:
         from tercet.train.log import rows
 
         state = state or State()
-        decided = rows(run.folder / "log.jsonl", "plan")
+        decided = rows(run.folder / LOG, "plan")
         state.plan |= {str(row["step"]): row["steps"] for row in decided}
         planned = state.steps or whole.steps
 

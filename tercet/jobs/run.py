@@ -46,8 +46,6 @@ from tercet.train import (
 )
 from tercet.train.loop import Objective
 
-LOG = "log.jsonl"
-
 
 @dataclass(frozen=True)
 class Run:

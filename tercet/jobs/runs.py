@@ -106,7 +106,7 @@ class Summary:
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / "recipe.yaml").is_file()
+    return (folder / recipes.RECIPE).is_file()
 
 
 def find(folder: Path) -> list[Path]:
@@ -114,7 +114,7 @@ def find(folder: Path) -> list[Path]:
     found = []
     for place, below, files in os.walk(folder):
         below.sort()
-        if "recipe.yaml" in files:
+        if recipes.RECIPE in files:
             found.append(Path(place))
             below.clear()  # a run holds no runs, but many files
     if not found:
@@ -139,7 +139,7 @@ def summary(folder: Path) -> Summary:
     if finetuning.is_finetuning(path):
         return _of_finetuning(folder, finetuning.opened(path))
     recipe = recipes.load(str(path))
-    log = folder / "log.jsonl"
+    log = folder / recipes.LOG
     last = last_rows(log, "step", RECENT)
     now = last[-1] if last else {}
     losses = [loss for row in last if math.isfinite(loss := float(row["loss"]))]
@@ -172,7 +172,7 @@ def summary(folder: Path) -> Summary:
 def _of_finetuning(folder: Path, recipe: FinetuneRecipe) -> Summary:
     """All seeds or folds together; the metric that the best is chosen by stands for the loss of a
     validation split, and the loss is that of the run that came last."""
-    found = folder.rglob("log.jsonl")
+    found = folder.rglob(recipes.LOG)
     logs = [log for log in found if log.relative_to(folder).parts[0] != finetuning.CURVE]
     logs.sort(key=lambda log: log.stat().st_mtime)
     last = [last_rows(log, "step", RECENT) for log in logs]
@@ -183,7 +183,7 @@ def _of_finetuning(folder: Path, recipe: FinetuneRecipe) -> Summary:
     evaluations = [row for log in told for row in rows(log, "evaluation")]
     best = max(evaluations, key=lambda row: row[row["chosen_by"]], default=None)
     losses = [float(row["loss"]) for row in (last[-1] if last else [])]
-    process, ended = holder(folder), (folder / "result.json").exists()
+    process, ended = holder(folder), (folder / recipes.RESULT).exists()
     runs = recipe.folds or recipe.seeds
     return Summary(
         run=str(folder),
@@ -205,7 +205,7 @@ def _of_finetuning(folder: Path, recipe: FinetuneRecipe) -> Summary:
 
 def result(folder: Path) -> dict[str, Any]:
     """How the run ended; empty while it has not."""
-    path = folder / "result.json"
+    path = folder / recipes.RESULT
     try:
         return jsons.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:

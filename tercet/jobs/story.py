@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tercet.jobs.recipe import LOG
 from tercet.jobs.runs import Summary, summary
 from tercet.report import Series
 from tercet.train.log import Row, rows
@@ -28,7 +29,7 @@ class Story:
     def of(cls, folder: Path) -> Story:
         now = summary(folder)
         lines: dict[str, list[Row]] = defaultdict(list)
-        for row in rows(folder / "log.jsonl"):
+        for row in rows(folder / LOG):
             lines[row["kind"]].append(row)
         return cls(folder, now, lines)
 

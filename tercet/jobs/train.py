@@ -19,6 +19,7 @@ from tercet.errors import InputError
 from tercet.files import locked, written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say, unset
+from tercet.jobs.recipe import LOG, RESULT
 from tercet.jobs.settings import RunRecipe
 
 if TYPE_CHECKING:
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
     from tercet.model import Network
     from tercet.train import State, World
 
-RESULT = "result.json"  # stands in a run folder that is complete
 # one of them stands in a folder where work was done
-BEGUN = (RESULT, "log.jsonl", "data/manifest.json")
+BEGUN = (RESULT, LOG, "data/manifest.json")
 # What may differ when a run goes on: nothing that decides what a step reads or does to the weights.
 MAY_CHANGE = (
     *("about", "evaluate.patience", "evaluate.prompts", "evaluate.max_new_tokens"),
@@ -205,7 +205,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
     if (about := run.about()) and not quiet:
         say(about)
     told = {"about": about} if about else {}
-    state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / "log.jsonl", "plan")}
+    state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / LOG, "plan")}
     first = world.rank == 0
     if not any(batch.n_targets for batch in run.validation()):
         raise InputError(
@@ -214,7 +214,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
     with ExitStack() as stack:
         log = None
         if first:
-            path = run.folder / "log.jsonl"
+            path = run.folder / LOG
             log = stack.enter_context(
                 Log(path, step=state.step, board=_board(run.folder, state.step))
             )

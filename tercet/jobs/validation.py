@@ -11,7 +11,8 @@ import torch
 
 from tercet.answers import CutWarning
 from tercet.errors import InputError
-from tercet.jobs.run import LOG, Run
+from tercet.jobs.recipe import LOG
+from tercet.jobs.run import Run
 from tercet.jobs.settings import MASK
 from tercet.language_model import LanguageModel
 from tercet.model import Network

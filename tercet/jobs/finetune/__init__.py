@@ -19,20 +19,20 @@ from tercet.files import locked, written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.flags import print_json, say, unset
+from tercet.jobs.recipe import LOG, RESULT
 from tercet.jobs.settings import choice
 
 if TYPE_CHECKING:
     from tercet.jobs.finetune.task import Reader
 
 CURVE = "curve"  # the folder of the runs on fewer rows
-RESULT = "result.json"  # stands in a run folder that is complete
 FINDINGS = "findings.json"  # beside it, what the best model shows of the data
 # where each task is; one function that reads the data, see task.py
 TASKS = {
     name: f"tercet.jobs.finetune.{name}:{name}"
     for name in ("classify", "tag", "answer", "embed", "rank", "seq2seq")
 }
-WORKED = ("log.jsonl", "cost.json")  # what a run, or a rung, leaves from its first moments on
+WORKED = (LOG, "cost.json")  # what a run, or a rung, leaves from its first moments on
 # what may differ when a run goes on: nothing that decides what a step reads or does to the weights
 MAY_CHANGE = ("about", "evaluate.patience", "curve.sizes", "curve.scratch")
 

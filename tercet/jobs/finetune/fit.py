@@ -23,6 +23,7 @@ from tercet.files import written
 from tercet.jobs.finetune.layers import freeze, share_of
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.task import Finished, Scores, Splits, Task
+from tercet.jobs.recipe import LOG, RESULT
 from tercet.model import Network, build
 from tercet.model.lora import LoRA, adapt
 from tercet.train import Checkpoints, Log, Optimizer, Recipe, Recorder, Schedule, State
@@ -30,7 +31,6 @@ from tercet.train import fit as optimise
 from tercet.train.loop import Action
 from tercet.train.progress import Watch
 
-RESULT = "result.json"
 SAID = "said.npy"  # of a fold: what its model said of the examples that it had not learned from
 
 
@@ -121,7 +121,7 @@ class Learning:
             spike=0.0,  # on a few hundred texts losses leap
         )
         with ExitStack() as stack:
-            log = stack.enter_context(Log(self.folder / "log.jsonl", step=state.step))
+            log = stack.enter_context(Log(self.folder / LOG, step=state.step))
             parameters = sum(parameter.numel() for parameter in self.network.parameters())
             learned = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
             log(

@@ -33,13 +33,14 @@ from tercet.jobs.finetune.rungs import Cost, Rungs
 from tercet.jobs.finetune.splits import stratified
 from tercet.jobs.finetune.task import Scores, Splits
 from tercet.jobs.flags import say
+from tercet.jobs.recipe import RESULT
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network
 
 FOLDS = 5  # of few rows
 WARM, TIMED = 3, 30  # calls: before the clock runs, and under it
 WHOLE = "whole"  # beside fold-0, fold-1 ...: learned from all rows
-RUNG, COST, LOGITS, RESULT = "rung.json", "cost.json", "held.safetensors", "result.json"
+RUNG, COST, LOGITS = "rung.json", "cost.json", "held.safetensors"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tercet.jobs import recipe as recipes
-from tercet.jobs.finetune import FINDINGS, RESULT, kept, opened
+from tercet.jobs.finetune import FINDINGS, kept, opened
 from tercet.jobs.finetune.card import about_choice, curve_cells, rungs, sentences
 from tercet.jobs.finetune.page_findings import found_facts, sections
+from tercet.jobs.recipe import RESULT
 from tercet.report import (
     Axis,
     Fact,
