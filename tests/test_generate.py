@@ -503,8 +503,7 @@ def test_a_step_of_a_large_vocabulary_has_a_bound(vocab_size: int, sizes: list[i
     """Of half a million logits a row, 2^24 numbers are 33 rows."""
     monkeypatch.setattr("tercet.generate.prompts.LOGITS", 1 << 24)
     texts = [Text(i, b"", [1, 2], 3) for i in range(64)]
-    found = groups(texts, None, vocab_size)
-    assert [len(together) for together, _ in found] == sizes
+    assert [len(together) for together in groups(texts, vocab_size)] == sizes
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tercet.generate.engine import run
-from tercet.generate.prompts import Again, Ids, begin, checked
+from tercet.generate.prompts import Again, Ids, begin
 from tercet.generate.reader import Kept, ending, picker
 from tercet.generate.texts import Request, Writer
 
@@ -34,7 +34,6 @@ class Answering(Iterator[str]):
         """again: the prompt in no more than so many tokens. kept: what was read of the prompt
         before. Raises InputError as `generate` does."""
         network, sampling = writer.network, request.sampling
-        checked(network, [prompt], None)
         sampling.check(network.config.vocab_size)
         (self._text,) = begin(
             network,
@@ -46,7 +45,7 @@ class Answering(Iterator[str]):
         )
         self._text.again = again
         pick = picker(sampling, request.seed, writer.rules)
-        self._steps = run(network, [self._text], None, pick, kept)
+        self._steps = run(network, [self._text], pick, kept)
         tokens = self._written(frozenset(writer.ends))
         self._pieces = writer.pieces(tokens, writer.tokenizer.streamer(), request.stop)
         self._stopped = False

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tercet.errors import InputError
-from tercet.generate.prompts import Finished, Form, Ids, Text, begin, checked
+from tercet.generate.prompts import Finished, Form, Ids, Text, begin
 from tercet.generate.reader import Pick, ending, grow, picker
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules
 from tercet.generate.scheduler import PAGE, Job, Scheduler
@@ -72,7 +72,6 @@ class Batcher:
         """A text to be written; arguments as in `generate`. Raises InputError as that does, for a
         name that is under way, and for a text that the memory could not hold alone."""
         config = self.network.config
-        checked(self.network, [prompt], None)
         sampling.check(config.vocab_size)
         (text,) = begin(self.network, [prompt], None, max_new_tokens=max_new_tokens, form=form)
         ends = frozenset(config.eos_ids if eos_ids is None else eos_ids)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tercet.generate.prompts import Finished, Form, Ids, Text, begin, checked, groups
+from tercet.generate.prompts import Finished, Form, Ids, Text, begin, groups
 from tercet.generate.reader import AnyCache, Kept, Pick, Reader, ending, picker, reading
 from tercet.generate.sampling import GREEDY, NO_RULES, Sampling, TokenRules, log_probabilities
 from tercet.generate.speculation import Draft, check_draft, speculate
@@ -50,14 +50,13 @@ def generate(
     Raises InputError: an encoder, empty prompt, foreign id, no room, not a positive number of new
     tokens, prompt and new tokens beyond the context.
     """
-    prompts, sources = checked(network, prompts, sources)
     sampling.check(network.config.vocab_size)
     if draft is not None:
         check_draft(network, draft)
     how: Any = {"max_new_tokens": max_new_tokens, "overflow": overflow, "form": form}
     texts = begin(network, prompts, sources, **how)
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
-    for live in _written(network, texts, sources, picker(sampling, seed, rules), draft):
+    for live in _written(network, texts, picker(sampling, seed, rules), draft):
         for text in live:
             if on_token is not None:
                 on_token(text.index, text.ids[-1])
@@ -66,19 +65,14 @@ def generate(
 
 
 def _written(
-    network: Network,
-    texts: list[Text],
-    sources: Sequence[Ids] | None,
-    pick: Pick,
-    draft: Draft | None,
+    network: Network, texts: list[Text], pick: Pick, draft: Draft | None
 ) -> Iterator[list[Text]]:
     if draft is not None:
         for text in texts:
-            source = None if sources is None else sources[text.index]
-            yield from speculate(network, text, source, pick, draft)
+            yield from speculate(network, text, pick, draft)
         return
-    for together, their_sources in groups(texts, sources, network.config.vocab_size):
-        yield from run(network, together, their_sources, pick)
+    for together in groups(texts, network.config.vocab_size):
+        yield from run(network, together, pick)
 
 
 def stream(
@@ -99,9 +93,7 @@ def stream(
 
     Input is checked at the call, not at the first id. Closing the generator ends the text.
     """
-    prompts, sources = checked(
-        network, None if prompt is None else [prompt], None if source is None else [source]
-    )
+    prompts, sources = (None if one is None else [one] for one in (prompt, source))
     sampling.check(network.config.vocab_size)
     if draft is not None:
         check_draft(network, draft)
@@ -110,7 +102,7 @@ def stream(
     ends = frozenset(network.config.eos_ids if eos_ids is None else eos_ids)
 
     def write() -> Generator[int, None, Finished]:
-        for (text,) in _written(network, texts, sources, picker(sampling, seed, rules), draft):
+        for (text,) in _written(network, texts, picker(sampling, seed, rules), draft):
             text.finish = ending(text, ends, None)
             yield text.ids[-1]
         return texts[0].finished()
@@ -122,18 +114,14 @@ def stream(
 
 
 def run(
-    network: Network,
-    texts: list[Text],
-    sources: Sequence[Ids] | None,
-    pick: Pick,
-    kept: Kept | None = None,
+    network: Network, texts: list[Text], pick: Pick, kept: Kept | None = None
 ) -> Generator[list[Text], None, None]:
     """Yields the texts that just grew by a token; the caller sets `finish` on those that end.
     kept: of a single text, what was read before and what is read now."""
     context, bos_id = network.config.context_length, network.config.bos_id
     with reading(network) as reader:
         if kept is None:
-            cache, logits = _begun(reader, texts, sources)  # (B, V)
+            cache, logits = _begun(reader, texts)  # (B, V)
         else:
             cache, logits = kept.read(reader, texts[0].window)  # (1, V)
         live = list(texts)
@@ -164,20 +152,17 @@ def run(
             logits = reader.read(cache, [text.window[-text.unread :] for text in live])
 
 
-def _begun(
-    reader: Reader, texts: list[Text], sources: Sequence[Ids] | None
-) -> tuple[AnyCache, Tensor]:
+def _begun(reader: Reader, texts: list[Text]) -> tuple[AnyCache, Tensor]:
     """A cache that has read all windows, equal ones once, and the logits (B, V) behind them."""
-    given = sources or [()] * len(texts)
-    keys = [(tuple(text.window), tuple(source)) for text, source in zip(texts, given, strict=True)]
-    different = list(dict.fromkeys(keys))
-    own = None if sources is None else [source for _, source in different]
-    cache = reader.cache(len(different), own)
+    keys = [(tuple(text.window), tuple(text.source or ())) for text in texts]
+    different = dict(zip(keys, texts))
+    cache = reader.cache([text.source for text in different.values()])
     logits = reader.read(cache, [window for window, _ in different])
     for text in texts:
         text.slid = False
     if len(different) < len(keys):
-        rows = torch.tensor([different.index(key) for key in keys], device=logits.device)
+        places = {key: place for place, key in enumerate(different)}
+        rows = torch.tensor([places[key] for key in keys], device=logits.device)
         cache.reorder(rows)
         logits = logits[rows]
     return cache, logits

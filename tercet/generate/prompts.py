@@ -55,6 +55,7 @@ class Text:
     identity: bytes
     window: list[int]
     limit: int  # new tokens allowed
+    source: Ids | None = None  # what an encoder–decoder answers
     unread: int = 0  # tokens at the window's end that the cache does not hold yet
     slid: bool = False  # the window moved, so the cached keys belong to other positions
     dropped: int = 0
@@ -99,7 +100,7 @@ class Text:
         return Finished(self.ids, self.finish, self.log_probabilities, self.dropped)
 
 
-def checked(
+def _checked(
     network: Network, prompts: Sequence[Ids] | None, sources: Sequence[Ids] | None
 ) -> tuple[Sequence[Ids], Sequence[Ids] | None]:
     """Prompts and sources that fit the family and the vocabulary, start tokens filled in."""
@@ -162,14 +163,16 @@ def check_options(max_new_tokens: int | None, overflow: str, *, slides: bool) ->
 
 def begin(
     network: Network,
-    prompts: Sequence[Ids],
+    prompts: Sequence[Ids] | None,
     sources: Sequence[Ids] | None,
     *,
     max_new_tokens: int | None,
     overflow: str = "error",
     form: Callable[[], Form] | None = None,
 ) -> list[Text]:
-    """The texts before their first new token, each with the number of tokens it may get."""
+    """The texts before their first new token, each with the number of tokens it may get. Raises
+    InputError as ``engine.generate`` does."""
+    prompts, sources = _checked(network, prompts, sources)
     check_options(max_new_tokens, overflow, slides=sources is None)
     context = network.config.context_length
     keys = identities([(*p, -1, *s) for p, s in zip(prompts, sources or [()] * len(prompts))])
@@ -179,7 +182,8 @@ def begin(
         if overflow != "slide":
             _check_room(_name("prompt", index, prompts), len(prompt), max_new_tokens, context)
         limit = room if max_new_tokens is None else max_new_tokens
-        text = Text(index, key, list(prompt), limit, unread=len(prompt))
+        source = None if sources is None else sources[index]
+        text = Text(index, key, list(prompt), limit, source, unread=len(prompt))
         text.form = None if form is None else form()
         if len(prompt) >= context:
             text.slide(context, network.config.bos_id)
@@ -191,18 +195,14 @@ CACHED_TOKENS = 16_384  # held at once: of a model of 12 layers of 768 that is 1
 LOGITS = 1 << 28  # numbers of a step: 1 GiB in float32
 
 
-def groups(
-    texts: list[Text], sources: Sequence[Ids] | None, vocab_size: int, *, beams: int = 1
-) -> Iterator[tuple[list[Text], list[Ids] | None]]:
-    """Texts that are written together, and their sources: any list in bounded memory."""
+def groups(texts: list[Text], vocab_size: int, *, beams: int = 1) -> Iterator[list[Text]]:
+    """Texts that are written together: any list in bounded memory."""
     least = vocab_size * CACHED_TOKENS // LOGITS  # a row of 250,000 logits counts as 15 tokens
     longest = [
-        beams
-        * max(least, len(text.window) + text.limit + len(sources[text.index] if sources else ()))
-        for text in texts
+        beams * max(least, len(text.window) + text.limit + len(text.source or ())) for text in texts
     ]
     for rows in batches(longest, CACHED_TOKENS):
-        yield [texts[i] for i in rows], None if sources is None else [sources[i] for i in rows]
+        yield [texts[i] for i in rows]
 
 
 def _check_room(name: str, n_prompt: int, max_new_tokens: int | None, context: int) -> None:

@@ -100,15 +100,16 @@ class Reader:
         self.device = next(network.parameters()).device
 
     @torch.no_grad()
-    def cache(self, n_texts: int, sources: Sequence[Ids] | None, *, reordered: int = 0) -> AnyCache:
-        """An empty cache for `n_texts`; sources are encoded, and their keys computed, once.
-        reordered: as of ``Transformer.new_cache``."""
-        if sources is None:
-            return self.network.new_cache(n_texts, reordered=reordered)
-        tokens, layout = flatten([list(source) for source in sources], device=self.device)
+    def cache(self, sources: Sequence[Ids | None], *, reordered: int = 0) -> AnyCache:
+        """An empty cache for as many texts; their sources (None: a decoder's have none) are
+        encoded, and their keys computed, once. reordered: as of ``Transformer.new_cache``."""
+        given = [list(source) for source in sources if source is not None]
+        if not given:
+            return self.network.new_cache(len(sources), reordered=reordered)
+        tokens, layout = flatten(given, device=self.device)
         memory = self.network.encode(tokens, layout)  # (N, D)
         kept = {"memory": memory, "memory_layout": layout}
-        return self.network.new_cache(n_texts, **kept, reordered=reordered)
+        return self.network.new_cache(len(sources), **kept, reordered=reordered)
 
     @torch.no_grad()
     def read(self, cache: AnyCache, unread: Sequence[Ids], *, behind: int | None = None) -> Tensor:
@@ -146,7 +147,7 @@ class Kept:
         while same < min(len(self.ids), len(window) - 1) and self.ids[same] == window[same]:
             same += 1
         if cache is None or same == 0 or not isinstance(cache, Cache):
-            cache, same = reader.cache(1, None), 0
+            cache, same = reader.cache([None]), 0
         cache.rewind([same])
         return cache, reader.read(cache, [window[same:]])
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tercet.errors import InputError
 from tercet.generate.engine import generate
-from tercet.generate.prompts import CACHED_TOKENS, Finished, Ids, Text, begin, checked, groups
+from tercet.generate.prompts import CACHED_TOKENS, Finished, Ids, Text, begin, groups
 from tercet.generate.reader import AnyCache, Reader, reading
 from tercet.generate.sampling import NO_RULES, TokenRules
 from tercet.generate.wording import NO_WORDING, Wording, share
@@ -92,16 +92,15 @@ def beam_search(
             rules=rules,
         )
         return [[text] for text in greedy]
-    prompts, sources = checked(network, prompts, sources)
     texts = begin(network, prompts, sources, max_new_tokens=max_new_tokens)
     ends = tuple(network.config.eos_ids if eos_ids is None else eos_ids)
     found: dict[int, list[Finished]] = {}
     vocab = network.config.vocab_size
     with reading(network) as reader:
-        for together, their_sources in groups(texts, sources, vocab, beams=beam.beams):
+        for together in groups(texts, vocab, beams=beam.beams):
             tokens = sum(len(text.window) + beam.beams * text.limit for text in together)
             room = min(tokens, CACHED_TOKENS)  # a single text may ask for more than it will write
-            cache = reader.cache(len(together), their_sources, reordered=room)
+            cache = reader.cache([text.source for text in together], reordered=room)
             texts_found = _Search(beam, ends, rules, together).run(reader, cache)
             found.update(zip([text.index for text in together], texts_found, strict=True))
     return [found[i] for i in range(len(texts))]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from tercet.errors import InputError
-from tercet.generate.prompts import Ids, Text
+from tercet.generate.prompts import Text
 from tercet.generate.reader import Pick, Reader, grow, reading
 from tercet.model import Cache, Network
 from tercet.model.borrowed import tape_of
@@ -59,7 +59,7 @@ class DraftNetwork:
         while same < min(len(self.read), len(window) - 1) and self.read[same] == window[same]:
             same += 1
         if self.cache is None or same == 0:
-            cache = self.reader.cache(1, None)
+            cache = self.reader.cache([None])
             assert isinstance(cache, Cache)
             self.cache, same = cache, 0
         self.cache.rewind([same])
@@ -90,13 +90,11 @@ def check_draft(network: Network, draft: Draft) -> None:
             raise InputError("the draft is recurrent; choose a Transformer")
 
 
-def speculate(
-    network: Network, text: Text, source: Ids | None, pick: Pick, draft: Draft
-) -> Iterator[list[Text]]:
+def speculate(network: Network, text: Text, pick: Pick, draft: Draft) -> Iterator[list[Text]]:
     """`engine.run` for one text: yields it as often as it grows by a token."""
     context, bos_id = network.config.context_length, network.config.bos_id
     with reading(network) as reader:
-        cache = reader.cache(1, None if source is None else [source])
+        cache = reader.cache([text.source])
         while True:
             if text.slid:
                 cache.rewind([0])

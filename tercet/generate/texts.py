@@ -11,7 +11,7 @@ from tercet.answers import Generation
 from tercet.errors import InputError
 from tercet.generate.engine import generate, stream
 from tercet.generate.grammar import Form, Grammar
-from tercet.generate.prompts import Finished, begin, check_options, checked
+from tercet.generate.prompts import Finished, begin, check_options
 from tercet.generate.sampling import NO_RULES, Sampling, TokenRules
 from tercet.generate.search import Beam, beam_search
 from tercet.generate.speculation import Draft
@@ -199,14 +199,8 @@ class Writer:
         bad: dict[int, Generation] = {}
         for i, text in enumerate(texts):
             try:
-                prompts, sources = checked(self.network, *self._sides([self.ids(text)]))
-                begin(
-                    self.network,
-                    prompts,
-                    sources,
-                    max_new_tokens=max_new_tokens,
-                    overflow=overflow,
-                )
+                sides = self._sides([self.ids(text)])
+                begin(self.network, *sides, max_new_tokens=max_new_tokens, overflow=overflow)
                 good.append(i)
             except InputError as error:
                 bad[i] = Generation("", error=str(error))
