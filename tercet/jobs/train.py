@@ -19,7 +19,6 @@ from tercet.errors import InputError
 from tercet.files import locked, written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say, unset
-from tercet.jobs.recipe import LOG, RESULT
 from tercet.jobs.settings import RunRecipe
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from tercet.train import State, World
 
 # one of them stands in a folder where work was done
-BEGUN = (RESULT, LOG, "data/manifest.json")
+BEGUN = (recipes.RESULT, recipes.LOG, "data/manifest.json")
 # What may differ when a run goes on: nothing that decides what a step reads or does to the weights.
 MAY_CHANGE = (
     *("about", "evaluate.patience", "evaluate.prompts", "evaluate.max_new_tokens"),
@@ -89,7 +88,7 @@ def train(
             stack.enter_context(locked(folder))
             begin(wanted, folder, resume=resume)
         here.any(False)  # the others wait until the folder is begun
-        if (folder / RESULT).exists():
+        if (folder / recipes.RESULT).exists():
             return "the run is complete" if here.rank == 0 else None
         run = Run.open(folder)
         if here.rank == 0:
@@ -205,7 +204,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
     if (about := run.about()) and not quiet:
         say(about)
     told = {"about": about} if about else {}
-    state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / LOG, "plan")}
+    state.plan |= {str(row["step"]): row["steps"] for row in rows(run.folder / recipes.LOG, "plan")}
     first = world.rank == 0
     if not any(batch.n_targets for batch in run.validation()):
         raise InputError(
@@ -214,7 +213,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
     with ExitStack() as stack:
         log = None
         if first:
-            path = run.folder / LOG
+            path = run.folder / recipes.LOG
             log = stack.enter_context(
                 Log(path, step=state.step, board=_board(run.folder, state.step))
             )
@@ -298,7 +297,7 @@ def _save_best(run: Run, network: Any, averages: Any, checkpoints: Any, state: S
         checkpoints.load(state.best_step)
     with averages.applied():
         run.model(network).save(run.folder / "model")
-    with written(run.folder / RESULT) as draft:
+    with written(run.folder / recipes.RESULT) as draft:
         facts = {"step": state.step, "best_step": state.best_step, "loss": state.best}
         facts |= {"seconds": state.seconds, "tokens": state.tokens, "stopped": state.stopped}
         draft.write_text(json.dumps(facts, indent=1), encoding="utf-8")

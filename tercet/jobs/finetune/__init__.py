@@ -19,7 +19,6 @@ from tercet.files import locked, written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.flags import print_json, say, unset
-from tercet.jobs.recipe import LOG, RESULT
 from tercet.jobs.settings import choice
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ TASKS = {
     name: f"tercet.jobs.finetune.{name}:{name}"
     for name in ("classify", "tag", "answer", "embed", "rank", "seq2seq")
 }
-WORKED = (LOG, "cost.json")  # what a run, or a rung, leaves from its first moments on
+WORKED = (recipes.LOG, "cost.json")  # what a run, or a rung, leaves from its first moments on
 # what may differ when a run goes on: nothing that decides what a step reads or does to the weights
 MAY_CHANGE = ("about", "evaluate.patience", "curve.sizes", "curve.scratch")
 
@@ -133,7 +132,7 @@ def finetune(
     """
     with locked(folder):
         begin(wanted, folder, resume=resume)
-        result, found = (kept(folder / name) for name in (RESULT, FINDINGS))
+        result, found = (kept(folder / name) for name in (recipes.RESULT, FINDINGS))
         if result is not None and wanted.curve.sizes:
             drawn = result.get("curve", {}).get("of")
             result = result if drawn == asdict(wanted.curve) else None  # it gets its curve now
@@ -152,7 +151,7 @@ def finetune(
             climb = Climb(job)
         if result is None:
             result = (climb or job).run()
-            _keep(result, folder / RESULT)
+            _keep(result, folder / recipes.RESULT)
         _keep((climb or job).findings(result["best"]), folder / FINDINGS)
         if climb is not None:
             climb.clear()
@@ -178,7 +177,7 @@ def _keep(value: dict[str, Any], path: Path) -> None:
 def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
     """The folder with its recipe; a run that is there already goes on only when it may."""
     path = folder / recipes.RECIPE
-    begun = (folder / RESULT).exists() or any(map(any, map(folder.rglob, WORKED)))
+    begun = (folder / recipes.RESULT).exists() or any(map(any, map(folder.rglob, WORKED)))
     if path.exists() and begun:
         if not resume:
             raise InputError(

@@ -12,7 +12,6 @@ from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import FINDINGS, kept, opened
 from tercet.jobs.finetune.card import about_choice, curve_cells, rungs, sentences
 from tercet.jobs.finetune.page_findings import found_facts, sections
-from tercet.jobs.recipe import RESULT
 from tercet.report import (
     Axis,
     Fact,
@@ -34,7 +33,7 @@ SHARES = ("accuracy", "f1", "macro_f1", "micro_f1", "exact", "precision", "recal
 def page(folder: Path) -> Page:
     """Of a run folder, while it works too."""
     recipe = opened(folder / recipes.RECIPE)
-    result, found = kept(folder / RESULT), kept(folder / FINDINGS) or {}
+    result, found = kept(folder / recipes.RESULT), kept(folder / FINDINGS) or {}
     climbed = result is not None and "ladder" in result
     told = [] if result is None else about_choice(result) if climbed else sentences(result)
     lead = " ".join(f"{line[:1].upper()}{line[1:]}." for line in told) or "Not complete yet."
