@@ -117,10 +117,13 @@ def _sweep(folder: Path) -> None:
             pass  # it lives and is another user's, or nobody knows whose it is
 
 
-def writable(path: str | Path, *, folder: bool = False) -> None:
-    """Raises InputError where a file (with `folder`: files in it) could not be written, before any
-    work is done. Tries it with a nameless file in the nearest folder that exists."""
+def writable(path: str | Path, *, folder: bool = False, source: str | None = None) -> None:
+    """Raises InputError where a file (with `folder`: files in it) could not be written, or is the
+    source that is read, before any work is done. Tries it with a nameless file in the nearest
+    folder that exists."""
     path = Path(path)
+    if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+        raise InputError(f"{path} is what is read, and would be lost; write to another file")
     with _refusals(path):
         if not folder and path.is_dir():
             raise OSError("it is a folder")

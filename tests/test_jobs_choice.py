@@ -100,6 +100,8 @@ def test_last_words(folder: str, run, tmp_path: Path):
     costs = read(out).values["log_probability"]
     assert told["figures"]["perplexity"]["value"] == pytest.approx(math.exp(-np.mean(costs)))
     assert told["figures"]["acc"]["value"] == np.mean(read(out).values["acc"])
+    code, _, err = run("evaluate", "lambada", folder, path, "--out", path)
+    assert code == 2 and f"{path} is what is read, and would be lost" in err
     code, said, _ = run("evaluate", "lambada", folder, path)
     assert code == 0 and said.splitlines()[2].startswith("perplexity ")
 

@@ -94,6 +94,8 @@ def test_what_is_said_is_what_chat_answers(place: Path, run, tmp_path: Path) -> 
     code, said, _ = run(*verb, "--limit", 1, "--json")
     assert json.loads(said)["rows"] == 1
     assert json.loads(said)["figures"]["obeyed"]["standard_error"] is None
+    code, _, err = run(*verb, "--out", data)
+    assert code == 2 and f"{data} is what is read, and would be lost" in err
 
 
 def test_prompts_come_in_every_form(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def run(
     kind, asked = questions(rows.data, forms, rows.limit)
     if task is None and not (output.quiet or output.json):
         say(f"prompt {kind.prompt!r}, choices {kind.choices!r}, answer {kind.answer!r}")
-    found, cut = _found(model, asked, task or "choice", output)
+    found, cut = _found(model, rows, asked, task or "choice", output)
     told = values(asked, found, kind.metrics)
     figures = {metric: mean(column) for metric, column in told.items()}
     _Told(model, rows, f"choice {task or kind.prompt}", asked, cut).tell(figures, told, output)
@@ -109,14 +109,14 @@ def last_word(model: Model, rows: Rows, output: Output) -> None:
     from tercet.evaluate.tasks import LAMBADA, questions
 
     _, asked = questions(rows.data, LAMBADA, rows.limit)
-    found, cut = _found(model, asked, "lambada", output)
+    found, cut = _found(model, rows, asked, "lambada", output)
     told = last_words(found)
     figures = {"acc": mean(told["acc"]), "perplexity": perplexity(told["log_probability"])}
     _Told(model, rows, "lambada", asked, cut).tell(figures, told, output)
 
 
 def _found(
-    model: Model, asked: Sequence[Question], stage: str, output: Output
+    model: Model, rows: Rows, asked: Sequence[Question], stage: str, output: Output
 ) -> tuple[list[list[Foretold]], dict[str, int]]:
     """What the model makes of the questions, and what did not fit."""
     from tercet.evaluate.choice import answered
@@ -124,7 +124,7 @@ def _found(
     from tercet.text import CutReport
 
     if output.out is not None:
-        writable(output.out)
+        writable(output.out, source=rows.data)
     loaded, report = model.load("score"), CutReport()
     with Display(quiet=output.quiet) as display:
 

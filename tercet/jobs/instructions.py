@@ -51,7 +51,7 @@ def run(model: Model, asked: Asked, output: Output) -> None:
     from tercet.evaluate.instructions import prompts
 
     if output.out is not None:
-        writable(output.out)
+        writable(output.out, source=asked.data)
     rows = prompts(asked.data, asked.limit)
     loaded = model.load("chat")
     found = answered(loaded, rows, asked.max_new_tokens, asked.data, quiet=output.quiet)
