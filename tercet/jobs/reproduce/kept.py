@@ -29,5 +29,13 @@ class Kept:
             self.pieces[name] = measure()
             with written(self.path) as draft:
                 draft.write_text(json.dumps(self.pieces, indent=1), encoding="utf-8")
-            self.say(f"{name}: {self.pieces[name]}")
+            self.say(f"{name}: {_told(self.pieces[name])}")
         return self.pieces[name]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_told, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

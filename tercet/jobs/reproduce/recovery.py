@@ -33,7 +33,7 @@ def recovery(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
 
     def row(name: str, place: Path, kind: str, said: str = "") -> Row:
         model = load(place)
-        piece = f"{name} {fingerprint(model)}"
+        piece = f"{name} {fingerprint(model)[:8]}"
         found = kept(piece, lambda: probed(entry["probe"], model, POOLS[kind]))
         note = f"{said}; {found['note']}" if said else found["note"]
         return Row(f"{found['measure']}, {name}", found["figure"], None, note)
