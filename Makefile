@@ -14,9 +14,8 @@ DEV_STAMP = .venv/tercet-dev-installed
 quickstart: $(USER_STAMP)
 	.venv/bin/python -m tercet quickstart
 
-# A file of tests stays in one process, with what its tests share; processes of a thread each. In the
-# order of names: by the number of their tests, the guides, which take longest, would begin last.
-PYTEST = .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file of tests stays in one process, with what its tests share; processes of a thread each.
+PYTEST = .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test: $(DEV_STAMP)
 	$(PYTEST) -m "not slow"
