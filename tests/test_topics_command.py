@@ -121,3 +121,16 @@ def test_the_verb_prints_json(minilm: Path, tmp_path: Path, capsys):
     table = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sum(topic["size"] for topic in table) == len(REAL)
     assert set(table[0]) == {"number", "size", "name", "words", "examples", "stability"}
+
+
+def test_finding_topics_leaves_torch_its_threads():
+    """A training behind it took minutes instead of seconds, with two threads beside a busy core."""
+    found = (
+        "import torch; from tercet.represent.topics.reduce import alone\n"
+        "with alone(): pass\n"
+        "print(torch.get_num_threads())"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-c", found]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -80,7 +80,9 @@ def layout(
 @contextmanager
 def alone() -> Iterator[None]:
     """One thread for numba and for scikit-learn: several would add up in any order, and other
-    last digits are other topics in the end."""
+    last digits are other topics in the end. torch keeps its own: numba, when it
+    begins, tells the OpenMP of both to take all cores."""
+    threads = torch.get_num_threads()
     numba, pools = require("numba", "learn"), require("threadpoolctl", "learn")
     before = numba.get_num_threads()
     numba.set_num_threads(1)
@@ -89,6 +91,7 @@ def alone() -> Iterator[None]:
             yield
     finally:
         numba.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 def _quietly(module: str):  # type: ignore[no-untyped-def]
