@@ -153,7 +153,7 @@ def question(row: Row, where: str) -> list[Message] | None:
     asks = next((name for name in ASKING if row.get(name)), None)
     if asks is None:
         raise InputError(
-            f"{where}: has columns {', '.join(row)}, of which none asks; call one {ASKING[2]}"
+            f"{where}: has columns {', '.join(row)}, of which none asks; call one prompt"
         )
     turns, is_text = _turns(row[asks], where), isinstance(row[asks], str)
     if asks in TURNS:

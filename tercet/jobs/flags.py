@@ -215,8 +215,8 @@ def visible(name: str, width: int) -> str:
     r"""A name out of somebody's file, for a cell of a table at a terminal: what does not print is
     spelled (\x1b), and beyond the width it is cut."""
     parts = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    shown = "".join(parts)
-    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
+    spelled = "".join(parts)
+    return spelled if len(spelled) <= width else f"{spelled[: width - 1]}…"
 
 
 # A terminal takes them for commands; a picture of each (of those beyond ASCII there is none).

@@ -99,11 +99,12 @@ class _Job:
         }
         told = {**told, **known, **facts(rows, found)}
         keep(str(path), told, rows, found)
-        columns = dict(read(path).values)
         if not self.quiet:
-            each = (f"{metric} {_percent(one).value:.1f} %" for metric, one in columns.items())  # type: ignore[arg-type]
+            each = (
+                f"{metric} {100 * one['value']:.1f} %" for metric, one in told["figures"].items()
+            )
             say(f"{name}, {table}: {', '.join(each)}")
-        return columns  # type: ignore[return-value]
+        return dict(read(path).values)  # type: ignore[arg-type]
 
     def kinds(self, table: str) -> list[str]:
         from tercet.evaluate.instructions import prompts
