@@ -77,7 +77,7 @@ def _activations(run: Run, made: Plan) -> int:
     """Autocast halves what most layers keep; the output layer keeps no logits (chunks). With
     recomputation a block keeps its input, and one block at a time the rest."""
     inner = [row.activations for row in made.rows if not row.component.startswith("heads")]
-    kept = sum(inner) // (2 if run.recipe.train.bfloat16 else 1)
+    kept = sum(inner) // (2 if run.bfloat16 else 1)
     if run.recipe.train.recompute:
         layers = max(1, run.config.n_layers)
         kept = kept // layers + made.n_tokens * run.config.d_model * 4 * layers

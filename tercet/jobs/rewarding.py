@@ -152,7 +152,7 @@ class Rewarding(Tuning):
         """With what the model that the run began with says of their tokens."""
         wanted, network = self.recipe.objective, self.start.network.to(self.device).eval()
         kind, said = self.device.type, []
-        with torch.no_grad(), torch.autocast(kind, torch.bfloat16, self.recipe.train.bfloat16):
+        with torch.no_grad(), torch.autocast(kind, torch.bfloat16, self.bfloat16):
             for part in in_parts(found, self.recipe.batch.micro_tokens):
                 batch = Rollouts.shape.batch(part).to(self.device)
                 said.append(target_likelihoods(network, batch, wanted.temperature).cpu())

@@ -27,6 +27,7 @@ from tercet.data.rollouts import Rollouts
 from tercet.data.shape import Shape
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
+from tercet.jobs.precision import in_bfloat16
 from tercet.jobs.samples import draw_of, learned_shape, shape_of, source_of, special_of
 from tercet.jobs.settings import RunRecipe
 from tercet.language_model import LanguageModel, load
@@ -255,6 +256,10 @@ class Run:
             return torch.device("cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
+    @property
+    def bfloat16(self) -> bool:
+        return in_bfloat16(self.recipe.train.bfloat16, self.device)
+
     @cached_property
     def start(self) -> LanguageModel:
         """The model that the run goes on from."""
@@ -312,9 +317,10 @@ class Run:
     def train(self) -> Recipe:
         """The loop's own settings."""
         train = self.recipe.train
-        names = ("learning_rate", "steps", "clip", "bfloat16", "on_trouble", "spike")
+        names = ("learning_rate", "steps", "clip", "on_trouble", "spike")
         return Recipe(
             **{name: getattr(train, name) for name in names},
+            bfloat16=self.bfloat16,
             seconds=train.seconds,
             schedule=Schedule(train.schedule, train.warmup, train.decay, train.final),
             seed=self.recipe.seed,

@@ -183,6 +183,7 @@ def compare(old: RunRecipe, new: RunRecipe, folder: Path) -> None:
 
 
 def _train(run: Run, world: World, *, quiet: bool) -> State:
+    from tercet.jobs.precision import IN_FLOAT32
     from tercet.jobs.validation import Validation
     from tercet.kernels.memory import keep_pages
     from tercet.train import Log, Recorder, State
@@ -200,6 +201,8 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
         recompute(network)
     if run.recipe.train.compile and (why := compile_blocks(network)) and not quiet:
         say(why)
+    if run.recipe.train.bfloat16 and not run.bfloat16 and not quiet:
+        say(IN_FLOAT32)
     stream = run.stream(rank=world.rank, world=world.size, network=network)
     if (about := run.about()) and not quiet:
         say(about)
@@ -217,7 +220,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
             log = stack.enter_context(
                 Log(path, step=state.step, board=_board(run.folder, state.step))
             )
-            log("event", state.step, **_beginning(network, state, world), **told)
+            log("event", state.step, **_beginning(run, network, state, world), **told)
         watch = stack.enter_context(Watch(run.folder.name, quiet=quiet, share=_share(run, quiet)))
         save: Callable[[State], None] = checkpoints.save if first else (lambda state: None)
         actions = [(1, watch), (1, lambda state: keep_pages())]  # behind a step that had room
@@ -248,7 +251,7 @@ def _train(run: Run, world: World, *, quiet: bool) -> State:
     return state
 
 
-def _beginning(network: Network, state: State, world: World) -> dict[str, Any]:
+def _beginning(run: Run, network: Network, state: State, world: World) -> dict[str, Any]:
     """What stands in the log where a process takes the run up."""
     import torch
 
@@ -257,6 +260,7 @@ def _beginning(network: Network, state: State, world: World) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "processes": world.size,
         "threads": torch.get_num_threads(),
+        "bfloat16": run.bfloat16,
     }
 
 
@@ -287,7 +291,7 @@ def _share(run: Run, quiet: bool) -> float | None:
     from tercet.plan.peak import peak
 
     step = need(run)
-    kind = torch.bfloat16 if run.recipe.train.bfloat16 else torch.float32
+    kind = torch.bfloat16 if run.bfloat16 else torch.float32
     return step.flops / step.tokens / peak(kind, run.device)
 
 

@@ -142,7 +142,7 @@ class Tuning(Run):
 
     @cached_property
     def _says(self) -> Callable:
-        return measured(self.start.network, self.device, self.recipe.train.bfloat16)
+        return measured(self.start.network, self.device, self.bfloat16)
 
     def _key(self, name: str, split: str) -> dict[str, str]:
         facts = getattr(self.corpus.manifest.sources[name], split)
@@ -150,7 +150,7 @@ class Tuning(Run):
         return {
             "model": self._fingerprint,
             "data": seals,
-            "bfloat16": str(self.recipe.train.bfloat16),
+            "bfloat16": str(self.bfloat16),
         }
 
     @cached_property

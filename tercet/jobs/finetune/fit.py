@@ -23,6 +23,7 @@ from tercet.files import written
 from tercet.jobs.finetune.layers import freeze, share_of
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.task import Finished, Scores, Splits, Task
+from tercet.jobs.precision import in_bfloat16
 from tercet.jobs.recipe import LOG, RESULT
 from tercet.model import Network, build
 from tercet.model.lora import LoRA, adapt
@@ -111,13 +112,14 @@ class Learning:
         stream, train = self.task.stream(self.splits.train, self.seed), self.recipe.train
         steps = max(1, round(train.epochs * stream.draw.steps_per_epoch))
         every = self.recipe.evaluate.every or -(-steps // train.epochs)
+        bfloat16 = in_bfloat16(train.bfloat16, device())
         how = Recipe(
             train.rate(self.network.config.d_model),
             steps=steps,
             schedule=Schedule(train.schedule, warmup=math.ceil(train.warmup * steps)),
             clip=train.clip,
             seed=self.seed,
-            bfloat16=train.bfloat16,
+            bfloat16=bfloat16,
             spike=0.0,  # on a few hundred texts losses leap
         )
         with ExitStack() as stack:
@@ -132,6 +134,7 @@ class Learning:
                 learned=learned,
                 steps=steps,
                 threads=torch.get_num_threads(),
+                bfloat16=bfloat16,
             )
             watch = stack.enter_context(Watch(self.folder.name, quiet=quiet))
             optimise(

@@ -19,6 +19,7 @@ from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.splits import cut, fold
 from tercet.jobs.finetune.task import Finished, Reader, Scores, Splits, Task
 from tercet.jobs.flags import say
+from tercet.jobs.precision import IN_FLOAT32, in_bfloat16
 from tercet.jobs.settings import choice
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network
@@ -44,6 +45,8 @@ class Job:
             raise InputError(
                 f"{recipe.model} is an adapter; merge it (tercet merge), and fine-tune the result"
             )
+        if recipe.train.bfloat16 and not in_bfloat16(True, device()) and not quiet:
+            say(IN_FLOAT32)
         task, splits = reader(recipe, model, (lambda sentence: None) if quiet else say)
         choice("evaluate.metric", recipe.evaluate.metric, (None, *task.metrics))
         share = recipe.data.validation

@@ -27,6 +27,7 @@ from tercet.data import (
 )
 from tercet.evaluate.ngram import NGram, unigram_top
 from tercet.evaluate.perplexity import bits_per_byte
+from tercet.jobs.precision import in_bfloat16
 from tercet.jobs.quickstart.corpus import dates_and_numbers, documents
 from tercet.jobs.quickstart.measure import tokens, top_accuracy
 from tercet.language_model import LanguageModel
@@ -169,13 +170,14 @@ def fastest(net: Network, batch: Batch) -> tuple[int, bool]:
     """The number of threads, and whether in bfloat16, in which a step of this network is fastest.
 
     Small matrices gain little from many cores; two threads that wait for each other on a busy
-    machine were seen to be five times slower than one (docs/LOG.md); and bfloat16 pays only where
-    the processor multiplies it.
+    machine were seen to be five times slower than one (docs/LOG.md); and bfloat16 does not pay
+    everywhere, least of all where the processor cannot multiply it.
     """
     allowed = torch.get_num_threads()
     most = min(MOST_THREADS, allowed)
     threads = sorted({1, *(2**n for n in range(1, 5) if 2**n < most), most})
-    spent = dict.fromkeys(itertools.product(threads, (False, True)), 0.0)
+    kinds = {False, in_bfloat16(True, "cpu")}
+    spent = dict.fromkeys(itertools.product(threads, kinds), 0.0)
     for trial in range(3):
         for n, bfloat16 in spent:
             torch.set_num_threads(n)

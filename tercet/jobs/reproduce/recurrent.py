@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tercet.files import written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say
+from tercet.jobs.precision import in_bfloat16
 from tercet.jobs.reproduce.figures import draw
 from tercet.jobs.reproduce.table import Row, trained
 from tercet.jobs.reproduce.twin import share, twin, twin_of
@@ -120,7 +121,10 @@ def _speeds(
 
 
 def _faster(run: Run, steps: int) -> dict[str, Any]:
-    speeds = {bfloat16: _speed(run, steps, bfloat16) for bfloat16 in (False, True)}
+    speeds = {
+        bfloat16: _speed(run, steps, bfloat16)
+        for bfloat16 in {False, in_bfloat16(True, run.device)}
+    }
     best = max(speeds, key=lambda kind: speeds[kind])
     return {"bfloat16": best, "tokens_per_second": speeds[best]}
 

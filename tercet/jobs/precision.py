@@ -1,0 +1,17 @@
+"""In which numbers a run computes."""
+
+from __future__ import annotations
+
+import torch
+
+from tercet.model.quantize import emulated
+
+IN_FLOAT32 = (
+    "train.bfloat16: this processor has no products in bfloat16, and torch's imitation of them was "
+    "measured at a sixtieth of the speed; the run computes in float32"
+)
+
+
+def in_bfloat16(wanted: bool, device: torch.device | str) -> bool:
+    """Whether products are taken in bfloat16: where that is wanted, and not only imitated."""
+    return wanted and not (torch.device(device).type == "cpu" and emulated("bfloat16"))
