@@ -357,15 +357,21 @@ def test_info_says_what_a_model_is(models, run):
 
 
 @pytest.mark.parametrize(
-    "has, said",
+    "has, torch_has, said",
     [
-        ({"avx512_bf16", "avx512_vnni"}, ["float32", "bfloat16", "int8", "int4"]),
-        (set(), ["float32", "bfloat16", "int8", "int4"]),  # the system does not say
-        ({"sse2"}, ["float32", *(f"{k} (emulated: slow)" for k in ("bfloat16", "int8", "int4"))]),
+        ({"avx512_bf16", "avx512_vnni"}, False, ["float32", "bfloat16", "int8", "int4"]),
+        (set(), True, ["float32", "bfloat16", "int8", "int4"]),  # the system does not say
+        (set(), False, ["float32", "bfloat16 (emulated: slow)", "int8", "int4"]),
+        (
+            {"sse2"},
+            True,
+            ["float32", *(f"{k} (emulated: slow)" for k in ("bfloat16", "int8", "int4"))],
+        ),
     ],
 )
-def test_what_the_processor_emulates_is_said(has, said, models, run, monkeypatch):
+def test_what_the_processor_emulates_is_said(has, torch_has, said, models, run, monkeypatch):
     monkeypatch.setattr("tercet.model.quantize.features", lambda: frozenset(has))
+    monkeypatch.setattr("tercet.model.quantize._torch_multiplies_bfloat16", lambda: torch_has)
     assert json.loads(run("info", "gpt2", "--json")[1])["precisions"] == said
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from tercet.kernels import features
 from tercet.kernels.packed import pack
 from tercet.model.linear import Linear, PackedLinear
@@ -29,7 +31,14 @@ NATIVE = {
 
 
 def emulated(precision: str) -> bool:
-    """Whether this processor computes in ``precision`` by way of others, which is slow. False where
-    the system does not say what it can do."""
-    known = features()
-    return bool(known) and precision in NATIVE and not known & NATIVE[precision]
+    """Whether this processor computes in ``precision`` by way of others, which is slow. Where the
+    system does not say what it can do, torch is asked, which knows of bfloat16 alone."""
+    if known := features():
+        return precision in NATIVE and not known & NATIVE[precision]
+    return precision == "bfloat16" and not _torch_multiplies_bfloat16()
+
+
+def _torch_multiplies_bfloat16() -> bool:
+    """By oneDNN; True where torch was built without it."""
+    able = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return able is None or able()
