@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("answers", "config", "model", "text", "hf", "generate"),
         *(f"represent.{name}" for name in ("answer", "classify", "fill", "look", "score", "tag")),
         "represent.texts",
+        "kernels.processor",  # which precisions it has
     },
     "evaluate": {"text", "train.objectives", "data", "represent", "language_model"},
     # another harness asks for texts as well, with settings of its own for how they are written

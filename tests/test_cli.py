@@ -370,8 +370,8 @@ def test_info_says_what_a_model_is(models, run):
     ],
 )
 def test_what_the_processor_emulates_is_said(has, torch_has, said, models, run, monkeypatch):
-    monkeypatch.setattr("tercet.model.quantize.features", lambda: frozenset(has))
-    monkeypatch.setattr("tercet.model.quantize._torch_multiplies_bfloat16", lambda: torch_has)
+    monkeypatch.setattr("tercet.kernels.processor.features", lambda: frozenset(has))
+    monkeypatch.setattr("tercet.kernels.processor._torch_multiplies_bfloat16", lambda: torch_has)
     assert json.loads(run("info", "gpt2", "--json")[1])["precisions"] == said
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

@@ -163,8 +163,8 @@ def test_both_changes_have_a_reference_each(folder: str, files, run):
 
 def test_progress_is_said_unless_quiet(folder: str, files, run, monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0.0)
-    monkeypatch.setattr("tercet.model.quantize.features", frozenset)  # nor that it is slow here
-    monkeypatch.setattr("tercet.model.quantize._torch_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr("tercet.kernels.processor.features", frozenset)  # nor that it is slow here
+    monkeypatch.setattr("tercet.kernels.processor._torch_multiplies_bfloat16", lambda: True)
     args = (folder, *files, "--precision", "bfloat16", "--by-position")
     code, out, err = run(*args)
     assert code == 0 and {line.partition(":")[0].strip() for line in err.splitlines()} == {

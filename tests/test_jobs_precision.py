@@ -24,7 +24,7 @@ WANTED = "train.bfloat16=true"
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether this processor is believed to have such products."""
     has = {"avx512_bf16"} if request.param else {"avx2"}
-    monkeypatch.setattr("tercet.model.quantize.features", lambda: frozenset(has))
+    monkeypatch.setattr("tercet.kernels.processor.features", lambda: frozenset(has))
     return request.param
 
 

@@ -23,10 +23,10 @@ from tercet.kernels import activation
 from tercet.kernels import attention as ragged
 from tercet.kernels.best import best, log_sums
 from tercet.kernels.dropout import dropped
+from tercet.kernels.processor import emulated
 from tercet.model import build, linear
 from tercet.model.attention import View, attend
 from tercet.model.layout import Layout
-from tercet.model.quantize import emulated
 
 compiled = pytest.mark.skipif(
     kernels.library("attention") is None, reason="there is no C compiler on this machine"

@@ -79,7 +79,7 @@ def _machine() -> dict[str, Any]:
     """How models run here: threads of torch and tokenizer, and the precisions."""
     import torch
 
-    from tercet.model.quantize import NATIVE, emulated
+    from tercet.kernels.processor import NATIVE, emulated
 
     said = [kind + (" (emulated: slow)" if emulated(kind) else "") for kind in NATIVE]
     threads: int | str = torch.get_num_threads()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tercet.model.quantize import emulated
+from tercet.kernels.processor import emulated
 
 IN_FLOAT32 = (
     "train.bfloat16: this processor has no products in bfloat16, and torch's imitation of them was "

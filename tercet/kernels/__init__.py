@@ -10,13 +10,14 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+
+from tercet.kernels.processor import signature
 
 HERE = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-shared", "-fPIC")
@@ -50,7 +51,7 @@ def _say(why: str) -> None:
 def _built(name: str, compiler: str) -> Path:
     source = (HERE / f"{name}.c").read_text("utf-8")
     shared = [header.read_text("utf-8") for header in sorted(HERE.glob("*.h"))]
-    key = repr((source, shared, FLAGS, _processor(), compiler))
+    key = repr((source, shared, FLAGS, signature(), compiler))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     target = _folder() / f"{name}-{digest}.so"
     if not target.exists():
@@ -79,26 +80,3 @@ def _folder() -> Path:
 @cache
 def _own_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="tercet-kernels-"))
-
-
-def _processor() -> str:
-    """What -march=native looks at: the model and its flags."""
-    lines = _cpuinfo().splitlines()
-    known = "\n".join(x for x in lines if x.startswith(("model name", "flags", "Features")))
-    return known or platform.machine() + platform.processor()
-
-
-@cache
-def features() -> frozenset[str]:
-    """What the processor can do, in the system's words ("avx512_bf16"); empty where unknown."""
-    lines = [x for x in _cpuinfo().splitlines() if x.startswith(("flags", "Features"))]
-    return frozenset(" ".join(line.partition(":")[2] for line in lines).split())
-
-
-@cache
-def _cpuinfo() -> str:
-    """Of the first core."""
-    try:
-        return Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0]
-    except OSError:
-        return ""

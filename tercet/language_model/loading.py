@@ -11,8 +11,9 @@ import torch
 from tercet import hf
 from tercet.answers import SlowWarning
 from tercet.errors import InputError
+from tercet.kernels.processor import emulated
 from tercet.language_model.model import LanguageModel
-from tercet.model.quantize import emulated, quantise
+from tercet.model.quantize import quantise
 from tercet.model.transformer import Transformer
 from tercet.text import Tokenizer
 

@@ -1,7 +1,5 @@
 """AdamW for tables and vectors, Muon for the matrices inside the network; state by parameter name.
-
-Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix; scaled to
-AdamW's typical update (Liu et al. 2025, "match_rms_adamw") both share one learning rate.
+Muon's updates are scaled to AdamW's, so that both share one learning rate.
 """
 
 from __future__ import annotations
@@ -13,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from tercet.errors import InputError
+from tercet.train.muon import Muon
 
 Parameters = list[tuple[str, nn.Parameter]]
 
 
 class Optimizer:
-    """One or two of torch's optimizers behind one learning rate.
+    """One or two optimizers behind one learning rate.
 
     ``kind``: "adamw" or "muon" (matrices inside blocks by Muon, all else by AdamW). Weight decay
     acts on matrices only. ``betas`` are AdamW's. ``share``: of the learning rate, that a parameter
@@ -47,7 +46,7 @@ class Optimizer:
             self._parts.append((torch.optim.AdamW(groups, betas=betas, fused=True), outer))
         if inner:
             groups = _groups(inner, weight_decay, share)
-            self._parts.append((torch.optim.Muon(groups, adjust_lr_fn="match_rms_adamw"), inner))
+            self._parts.append((Muon(groups), inner))
 
     def step(self, learning_rate: float) -> None:
         """One update of every parameter, and no gradient left."""
