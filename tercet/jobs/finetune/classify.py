@@ -76,6 +76,8 @@ class ClassifyTask:
 
     def stream(self, examples: Sequence[Example], seed: int) -> Stream:
         config = self.model.config
+        if self.recipe.classify.symmetric:
+            examples = [*examples, *self._turned(examples)]
         types = [one.read.types or [0] * len(one.read.ids) for one in examples]
         draw = LabelledTexts(
             [one.read.ids for one in examples],
@@ -86,6 +88,13 @@ class ClassifyTask:
         )
         both = config.family == "encoder-decoder"
         return Stream(draw, Labelled(start_of(self.model.network) if both else None))
+
+    def _turned(self, examples: Sequence[Example]) -> list[Example]:
+        """The pairs with the second text first."""
+        texts = [(second, first) for first, second in (one.text for one in examples)]
+        how = self.model.limit, self.recipe.data.overflow, CutReport()
+        found = read(self.model.tokenizer, texts, *how)
+        return [replace(one, read=ids) for one, ids in zip(examples, found, strict=True)]
 
     def objective(self, examples: Sequence[Example]) -> Objective:
         return self.kind.objective(targets_of(examples), self.recipe.train.class_weights)
@@ -181,6 +190,11 @@ def of_tables(
     """The task on rows that have been read, by split. Raises InputError for what is wrong with
     them."""
     data, train = recipe.data, tables["train"]
+    if recipe.classify.symmetric and "pair" not in train.columns:
+        raise InputError(
+            "classify.symmetric is for pairs, and the rows have one text each; leave it out, or "
+            "name the second text's column with data.columns.pair"
+        )
     skipped = {name: _drop_empty(table) for name, table in tables.items()}
     for name, count in skipped.items():
         if count:

@@ -26,7 +26,7 @@ from tercet.jobs.finetune.bodies import with_body
 from tercet.jobs.finetune.classify import HEAD, ClassifyTask, Example, targets_of, with_classifier
 from tercet.jobs.finetune.fit import Learning
 from tercet.jobs.finetune.kinds import class_weights
-from tercet.jobs.finetune.settings import ADAPTER, Classify, Evaluate, FinetuneRecipe, Ladder, Lora
+from tercet.jobs.finetune.settings import ADAPTER, Evaluate, FinetuneRecipe, Ladder, Lora
 from tercet.jobs.finetune.task import Splits
 from tercet.model import Network
 from tercet.plan import plan
@@ -64,7 +64,9 @@ class Rungs:
     ) -> None:
         pool = recipe.classify.pool or pool_of(task)
         every = recipe.evaluate.every or CHECKPOINT
-        self.recipe = replace(recipe, classify=Classify(pool=pool), evaluate=Evaluate(every=every))
+        self.recipe = replace(
+            recipe, classify=replace(recipe.classify, pool=pool), evaluate=Evaluate(every=every)
+        )
         self.task, self.examples, self.quiet = replace(task, recipe=self.recipe), examples, quiet
         self.targets = targets_of(examples)
         self._frozen: tuple[np.ndarray, float] | None = None
