@@ -321,7 +321,7 @@ def test_symmetric_pairs_are_learned_in_both_orders(place: Path):
     task, splits = classify(wanted, model, lambda sentence: None)
     assert len(splits.train) == 6  # what is measured is as the file has it
     draw = task.stream(splits.train, 0).draw
-    seen = [sample for step in range(draw.steps_per_epoch) for sample in draw.samples(step)]
+    seen = [sample for step in range(round(draw.steps_per_epoch)) for sample in draw.samples(step)]
     found = sorted((sample.ids.tolist(), int(sample.label)) for sample in seen)
     both = [(row["text"], row["text2"]) for row in pairs]
     both += [(second, first) for first, second in both]
