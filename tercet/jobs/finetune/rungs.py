@@ -107,7 +107,7 @@ class Rungs:
 
         def headed(body: Network) -> None:
             begun = time.perf_counter()
-            network = self._network(halfway(body, self.task.model.network))
+            network = self._network(body)
             vectors = features(network, [self.examples[i].read for i in rows]).double().numpy()
             head = self._regression(vectors, self.targets[list(rows)])
             after.append(time.perf_counter() - begun)
@@ -254,18 +254,6 @@ class Together(ClassifyTask):
     def objective(self, examples: Sequence[Example]) -> Objective:
         assert self.recipe.ladder is not None and self.recipe.classify.pool is not None
         return SameLabel(self.recipe.classify.pool, self.recipe.ladder.temperature)
-
-
-def halfway(body: Network, start: Network) -> Network:
-    """The body with the mean of its own weights and those that it began with: what few texts have
-    taught, without all that they made it forget (Wortsman et al. 2022, Robust Fine-Tuning of
-    Zero-Shot Models, whose mixing coefficient of 0.5 is the one to take where none can be chosen).
-    """
-    begun = dict(start.named_parameters())
-    with torch.no_grad():
-        for name, weight in body.named_parameters():
-            weight.lerp_(begun[name].to(weight), 0.5)
-    return body
 
 
 def under(network: Network, head: Regression) -> Network:

@@ -197,7 +197,7 @@ class Ladder:
     steps: int = 100  # that LoRA and full fine-tuning take at least, however few the rows
     pairs: int = 1_000  # few-shot: pairs of one label that are drawn at least,
     partners: int = 2  # and so many for each text where those are more
-    temperature: float = 0.1  # few-shot: of the softmax over the step's texts
+    temperature: float = 0.3  # few-shot: of the softmax over the step's texts
 
     def __post_init__(self) -> None:
         positive(self, "ladder", "few", "rows", "steps", "pairs", "partners")

@@ -25,7 +25,7 @@ from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import finetune
 from tercet.jobs.finetune.classify import ClassifyTask, classify
 from tercet.jobs.finetune.job import Job
-from tercet.jobs.finetune.rungs import FEW_SHOT, PROBE, Rungs
+from tercet.jobs.finetune.rungs import FEW_SHOT, Rungs
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.flags import say
 from tercet.jobs.reproduce.kept import Figures, Kept
@@ -46,7 +46,7 @@ def ladder(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
         kept(f"{few['name']}, {few['labels']} a label, draw {draw}", partial(pieces.drawn, draw))
         for draw in range(few["draws"])
     ]
-    return [*rows, *_of_draws(few, draws)]
+    return [*rows, _of_draws(few, draws)]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Pieces:
         }
 
     def drawn(self, draw: int) -> Figures:
-        """Test accuracy of the few-shot rung, and of the probe below it, on one draw of texts."""
+        """Test accuracy of the few-shot rung on one draw of texts."""
         few = self.entry["few_shot"]
         with TemporaryDirectory(dir=self.folder) as place:
             wanted = self._recipe(few, few["labels"], draw, Path(place))
@@ -84,12 +84,11 @@ class Pieces:
             assert isinstance(job.task, ClassifyTask)
             rungs = Rungs(job.task, wanted, job.splits.train, quiet=self.quiet)
             found: Figures = {}
-            for name in (PROBE, FEW_SHOT):
 
-                def keep(network: Any, name: str = name) -> None:
-                    found[name] = job.task.scores(network, job.splits.test).figures["accuracy"]
+            def keep(network: Any) -> None:
+                found[FEW_SHOT] = job.task.scores(network, job.splits.test).figures["accuracy"]
 
-                rungs.learn(name, range(len(job.splits.train)), Path(place) / name, keep)
+            rungs.learn(FEW_SHOT, range(len(job.splits.train)), Path(place) / FEW_SHOT, keep)
         return found
 
     def _recipe(self, files: dict[str, Any], labels: int, seed: int, place: Path) -> FinetuneRecipe:
@@ -153,12 +152,9 @@ def _row(piece: str, found: Figures) -> Row:
     return Row(f"{piece}: the choice's test accuracy, %", 100 * chosen, None, note)
 
 
-def _of_draws(few: dict[str, Any], draws: list[Figures]) -> list[Row]:
-    found = []
-    for rung in (FEW_SHOT, PROBE):
-        each = [100 * one[rung] for one in draws]
-        spread = statistics.stdev(each) if len(each) > 1 else 0.0
-        note = f"± {spread:.1f} over {len(each)} draws, {min(each):.1f} to {max(each):.1f}"
-        measure = f"{few['name']}, {few['labels']} a label, {rung}: test accuracy, %"
-        found.append(Row(measure, statistics.fmean(each), None, note))
-    return found
+def _of_draws(few: dict[str, Any], draws: list[Figures]) -> Row:
+    each = [100 * one[FEW_SHOT] for one in draws]
+    spread = statistics.stdev(each) if len(each) > 1 else 0.0
+    note = f"± {spread:.1f} over {len(each)} draws, {min(each):.1f} to {max(each):.1f}"
+    measure = f"{few['name']}, {few['labels']} a label, {FEW_SHOT}: test accuracy, %"
+    return Row(measure, statistics.fmean(each), None, note)
