@@ -20,6 +20,7 @@ from tercet import cli, report
 from tercet.errors import InputError
 from tercet.report.attention import decode, encode
 from tercet.report.markup import number
+from tercet.report.plots import _foot
 from tercet.report.scales import Scale, scale_of, tick_labels
 
 NASTY = "<script>alert('x')</script> & \"quotes\" \x00\ud800 </title> 日本 👩‍🚀"
@@ -421,6 +422,12 @@ def test_an_axis_can_begin_at_zero() -> None:
 )
 def test_ticks(low: float, high: float, log: bool, labels: list[str]) -> None:
     assert tick_labels(Scale(low, high, log).ticks(6)) == labels
+
+
+def test_ticks_below_a_narrow_plot_do_not_touch():
+    for high in (20, 458, 1000, 1327, 2000, 2292, 9999, 20_000, 123_456, 1e6, 3.7e9):
+        labels = [label for _, label in _foot(Scale(0, high))]
+        assert 3 <= len(labels) and sum(len(label) + 2 for label in labels) <= 36, labels
 
 
 def test_scales_and_numbers() -> None:
