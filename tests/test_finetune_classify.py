@@ -25,6 +25,7 @@ from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import finetune, kinds
 from tercet.jobs.finetune.classify import classify, with_classifier
 from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.finetune.splits import in_groups
 from tercet.language_model import LanguageModel, load
 from tercet.model import build
 from tercet.represent.classify import Read, logits, read
@@ -327,6 +328,10 @@ def test_symmetric_pairs_are_learned_in_both_orders(place: Path):
     both += [(second, first) for first, second in both]
     ids = [model.tokenizer.encode_pair(*pair)[0] for pair in both]
     assert found == sorted(zip(ids, [0, 1] * 6))
+    turned = [{**row, "text": row["text2"], "text2": row["text"]} for row in pairs]
+    (place / "pairs.jsonl").write_text(lines(*pairs, *turned))
+    _, splits = classify(wanted, model, lambda sentence: None)
+    assert len(in_groups(splits.train)) == 6  # nor is a pair measured that was learned turned
     with pytest.raises(InputError, match="symmetric is for pairs, and the rows have one text each"):
         said_of(place, lines(*GOOD), "classify.symmetric=true")
 

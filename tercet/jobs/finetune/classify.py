@@ -47,11 +47,12 @@ class Example:
     text: Text
     label: str  # as the file has it
     where: str
+    symmetric: bool = False  # the pair is learned in both orders
 
     @property
     def group(self) -> Hashable:
         """The text itself: the same one must not be learned and measured."""
-        return self.text
+        return frozenset(self.text) if self.symmetric else self.text
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def of_tables(
     _check_number_of_labels(kind, len(values), train.columns["label"], model, say)
     examples, cut = {}, {}
     for name, table in tables.items():
-        examples[name], cut[name] = _examples(table, kind, model, data.overflow)
+        examples[name], cut[name] = _examples(table, kind, model, recipe)
         if cut[name]:
             say(f"{name}: {cut[name]} (limit {model.limit:,}, overflow {data.overflow!r})")
     facts = _facts(examples, kind, say) | {
@@ -234,15 +235,15 @@ def _drop_empty(table: Table) -> int:
 
 
 def _examples(
-    table: Table, kind: Kind, model: LanguageModel, overflow: str
+    table: Table, kind: Kind, model: LanguageModel, recipe: FinetuneRecipe
 ) -> tuple[list[Example], str]:
     targets = [kind.target(row["label"], where) for where, row in table.rows]
     texts = [_text(row, where) for where, row in table.rows]
     report = CutReport()
-    found = read(model.tokenizer, texts, model.limit, overflow, report)
+    found = read(model.tokenizer, texts, model.limit, recipe.data.overflow, report)
     rows = zip(found, targets, texts, table.rows, strict=True)
     examples = [
-        Example(ids, target, text, _written(row["label"]), where)
+        Example(ids, target, text, _written(row["label"]), where, recipe.classify.symmetric)
         for ids, target, text, (where, row) in rows
     ]
     return examples, str(report)
