@@ -121,7 +121,8 @@ class Rungs:
     def _tuned(self, name: str, rows: Sequence[int], folder: Path, keep: Keep) -> Cost:
         """LoRA, or all weights with rates that fall layer by layer; both from the probe's head."""
         train = self.recipe.train
-        per_epoch = -(-len(rows) // min(train.rows, len(rows)))
+        learned = len(rows) * (2 if self.recipe.classify.symmetric else 1)
+        per_epoch = -(-learned // min(train.rows, learned))
         epochs = max(train.epochs, -(-self._ladder.steps // per_epoch))
         if name == LORA:
             how = {"lora": train.lora or Lora(), "freeze": None, "layer_decay": 1.0}
