@@ -7,8 +7,8 @@ import torch
 from tercet.kernels.processor import emulated
 
 IN_FLOAT32 = (
-    "train.bfloat16: this processor has no products in bfloat16, and torch's imitation of them was "
-    "measured at a sixtieth of the speed; the run computes in float32"
+    "train.bfloat16: this processor has no products in bfloat16, and to imitate them is slow (with "
+    "AVX2 a sixtieth of the speed was measured); the run computes in float32"
 )
 
 

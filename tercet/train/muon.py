@@ -35,7 +35,9 @@ class Muon(torch.optim.Optimizer):
                 if matrix.grad is None:
                     continue
                 state = self.state[matrix]
-                momentum = state.setdefault("momentum_buffer", torch.zeros_like(matrix.grad))
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+                momentum = state["momentum_buffer"]
                 momentum.lerp_(matrix.grad, 1 - MOMENTUM)
                 ahead = matrix.grad.lerp(momentum, MOMENTUM)  # as Nesterov looks
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
