@@ -25,7 +25,6 @@ from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import finetune, kinds
 from tercet.jobs.finetune.classify import classify, with_classifier
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.splits import in_groups
 from tercet.language_model import LanguageModel, load
 from tercet.model import build
 from tercet.represent.classify import Read, logits, read
@@ -311,29 +310,6 @@ def test_temperature_gives_the_least_loss():
     facts = kinds.One(("a", "b", "c")).finish(head, 3 * truth, labels)
     assert facts["temperature"] == pytest.approx(found) and facts["calibration_error"] < 0.03
     assert calibration_error(np.array([0.9, 0.9]), np.array([True, False])) == pytest.approx(0.4)
-
-
-def test_symmetric_pairs_are_learned_in_both_orders(place: Path):
-    pairs = [{"text": f"red {text}", "text2": "the blue tree", "label": i % 2} for i, text in
-             enumerate(sentences(6, 3))]  # fmt: skip
-    (place / "pairs.jsonl").write_text(lines(*pairs))
-    wanted = recipe(place / "model", place / "pairs.jsonl", "classify.symmetric=true")
-    model = load(place / "model")
-    task, splits = classify(wanted, model, lambda sentence: None)
-    assert len(splits.train) == 6  # what is measured is as the file has it
-    draw = task.stream(splits.train, 0).draw
-    seen = [sample for step in range(round(draw.steps_per_epoch)) for sample in draw.samples(step)]
-    found = sorted((sample.ids.tolist(), int(sample.label)) for sample in seen)
-    both = [(row["text"], row["text2"]) for row in pairs]
-    both += [(second, first) for first, second in both]
-    ids = [model.tokenizer.encode_pair(*pair)[0] for pair in both]
-    assert found == sorted(zip(ids, [0, 1] * 6))
-    turned = [{**row, "text": row["text2"], "text2": row["text"]} for row in pairs]
-    (place / "pairs.jsonl").write_text(lines(*pairs, *turned))
-    _, splits = classify(wanted, model, lambda sentence: None)
-    assert len(in_groups(splits.train)) == 6  # nor is a pair measured that was learned turned
-    with pytest.raises(InputError, match="symmetric is for pairs, and the rows have one text each"):
-        said_of(place, lines(*GOOD), "classify.symmetric=true")
 
 
 def test_a_long_pair_loses_the_end_of_the_longer_text(place: Path):

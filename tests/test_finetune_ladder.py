@@ -302,10 +302,6 @@ def test_which_rungs_there_are(place: Path, tmp_path: Path):
     (tmp_path / "pairs.jsonl").write_text("".join(lines))
     pairs = rungs_of(place, tmp_path, "pairs.jsonl")
     assert pairs.names(range(40)) == [PROBE, LORA, FULL]
-    changes = ("classify.symmetric=true", "ladder.steps=4", "train.epochs=1", "train.rows=16")
-    both = rungs_of(place, tmp_path, "pairs.jsonl", *changes)
-    both.learn(FULL, range(32), tmp_path / "full", lambda network: None)
-    assert next(rows(tmp_path / "full" / "log.jsonl", "event"))["steps"] == 4  # 64 rows, in 16s
 
 
 def test_partners_have_the_same_label():

@@ -47,12 +47,11 @@ class Example:
     text: Text
     label: str  # as the file has it
     where: str
-    symmetric: bool = False  # the pair is learned in both orders
 
     @property
     def group(self) -> Hashable:
         """The text itself: the same one must not be learned and measured."""
-        return frozenset(self.text) if self.symmetric else self.text
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,6 @@ class ClassifyTask:
 
     def stream(self, examples: Sequence[Example], seed: int) -> Stream:
         config = self.model.config
-        if self.recipe.classify.symmetric:
-            examples = [*examples, *self._turned(examples)]
         types = [one.read.types or [0] * len(one.read.ids) for one in examples]
         draw = LabelledTexts(
             [one.read.ids for one in examples],
@@ -89,13 +86,6 @@ class ClassifyTask:
         )
         both = config.family == "encoder-decoder"
         return Stream(draw, Labelled(start_of(self.model.network) if both else None))
-
-    def _turned(self, examples: Sequence[Example]) -> list[Example]:
-        """The pairs with the second text first."""
-        texts = [(second, first) for first, second in (one.text for one in examples)]
-        how = self.model.limit, self.recipe.data.overflow, CutReport()
-        found = read(self.model.tokenizer, texts, *how)
-        return [replace(one, read=ids) for one, ids in zip(examples, found, strict=True)]
 
     def objective(self, examples: Sequence[Example]) -> Objective:
         return self.kind.objective(targets_of(examples), self.recipe.train.class_weights)
@@ -191,11 +181,6 @@ def of_tables(
     """The task on rows that have been read, by split. Raises InputError for what is wrong with
     them."""
     data, train = recipe.data, tables["train"]
-    if recipe.classify.symmetric and "pair" not in train.columns:
-        raise InputError(
-            "classify.symmetric is for pairs, and the rows have one text each; leave it out, or "
-            "name the second text's column with data.columns.pair"
-        )
     skipped = {name: _drop_empty(table) for name, table in tables.items()}
     for name, count in skipped.items():
         if count:
@@ -209,7 +194,7 @@ def of_tables(
     _check_number_of_labels(kind, len(values), train.columns["label"], model, say)
     examples, cut = {}, {}
     for name, table in tables.items():
-        examples[name], cut[name] = _examples(table, kind, model, recipe)
+        examples[name], cut[name] = _examples(table, kind, model, data.overflow)
         if cut[name]:
             say(f"{name}: {cut[name]} (limit {model.limit:,}, overflow {data.overflow!r})")
     facts = _facts(examples, kind, say) | {
@@ -235,15 +220,15 @@ def _drop_empty(table: Table) -> int:
 
 
 def _examples(
-    table: Table, kind: Kind, model: LanguageModel, recipe: FinetuneRecipe
+    table: Table, kind: Kind, model: LanguageModel, overflow: str
 ) -> tuple[list[Example], str]:
     targets = [kind.target(row["label"], where) for where, row in table.rows]
     texts = [_text(row, where) for where, row in table.rows]
     report = CutReport()
-    found = read(model.tokenizer, texts, model.limit, recipe.data.overflow, report)
+    found = read(model.tokenizer, texts, model.limit, overflow, report)
     rows = zip(found, targets, texts, table.rows, strict=True)
     examples = [
-        Example(ids, target, text, _written(row["label"]), where, recipe.classify.symmetric)
+        Example(ids, target, text, _written(row["label"]), where)
         for ids, target, text, (where, row) in rows
     ]
     return examples, str(report)

@@ -26,7 +26,7 @@ from tercet.jobs.finetune.bodies import with_body
 from tercet.jobs.finetune.classify import HEAD, ClassifyTask, Example, targets_of, with_classifier
 from tercet.jobs.finetune.fit import Learning
 from tercet.jobs.finetune.kinds import class_weights
-from tercet.jobs.finetune.settings import ADAPTER, Evaluate, FinetuneRecipe, Ladder, Lora
+from tercet.jobs.finetune.settings import ADAPTER, Classify, Evaluate, FinetuneRecipe, Ladder, Lora
 from tercet.jobs.finetune.task import Splits
 from tercet.model import Network
 from tercet.plan import plan
@@ -64,9 +64,7 @@ class Rungs:
     ) -> None:
         pool = recipe.classify.pool or pool_of(task)
         every = recipe.evaluate.every or CHECKPOINT
-        self.recipe = replace(
-            recipe, classify=replace(recipe.classify, pool=pool), evaluate=Evaluate(every=every)
-        )
+        self.recipe = replace(recipe, classify=Classify(pool=pool), evaluate=Evaluate(every=every))
         self.task, self.examples, self.quiet = replace(task, recipe=self.recipe), examples, quiet
         self.targets = targets_of(examples)
         self._frozen: tuple[np.ndarray, float] | None = None
@@ -121,8 +119,7 @@ class Rungs:
     def _tuned(self, name: str, rows: Sequence[int], folder: Path, keep: Keep) -> Cost:
         """LoRA, or all weights with rates that fall layer by layer; both from the probe's head."""
         train = self.recipe.train
-        learned = len(rows) * (2 if self.recipe.classify.symmetric else 1)
-        per_epoch = -(-learned // min(train.rows, learned))
+        per_epoch = -(-len(rows) // min(train.rows, len(rows)))
         epochs = max(train.epochs, -(-self._ladder.steps // per_epoch))
         if name == LORA:
             how = {"lora": train.lora or Lora(), "freeze": None, "layer_decay": 1.0}

@@ -131,7 +131,6 @@ class Classify:
     kind: str | None = None  # label, labels (several at once), number; None: as the values look
     separator: str | None = None  # between the labels in a value
     pool: str | None = None  # what the head reads: first, mean, last; None: as its family does
-    symmetric: bool = False  # pairs: an epoch has each in both orders, where the order says nothing
 
     def __post_init__(self) -> None:
         choice("classify.kind", self.kind, (None, *KINDS))
