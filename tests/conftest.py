@@ -54,3 +54,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as after `make quickstart`, with models that know next to nothing."""
+    from tercet.jobs.quickstart import quickstart
+    from tercet.jobs.quickstart.state import Settings
+
+    folder = tmp_path_factory.mktemp("reader")
+    tiny = Settings(
+        seconds=6, vocab_size=500, width=32, layers=2, row=64, date_pairs=300, characters=60_000
+    )
+    quickstart(folder / "runs" / "quickstart", tiny, quiet=True)
+    (folder / "notes.txt").write_text("Nothing is lost. Everything is written down.\n" * 200)
+    return folder
