@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tercet.errors import InputError
-from tercet.train import Average, Averages, Log, Schedule
+from tercet.train import Average, Averages, Log, Schedule, State
 from tercet.train.log import last_rows, rows
+from tercet.train.progress import Watch
 from tercet.train.schedules import KINDS
 
 
@@ -161,6 +163,25 @@ def test_the_last_lines_of_a_kind(tmp_path: Path):
     assert [row["step"] for row in last_rows(path, "step", 2)] == [4, 5]
     assert [row["step"] for row in rows(path, "step")] == [1, 2, 3, 4, 5]
     assert len(last_rows(path, "sample", 99)) == 5
+
+
+@pytest.mark.parametrize(
+    ("first", "shown"),
+    [
+        (State(step=1, steps=12, seconds=2.0, tokens=100), "100 tokens/s, 0:15 left"),
+        # resumed: the 500 s of the steps before were another machine's
+        (State(step=10, steps=21, seconds=500.0, tokens=900), "200 tokens/s, 0:10 left"),
+    ],
+)
+def test_speed_and_time_left_are_those_of_this_process(
+    first: State, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tercet.train.progress.EVERY", 0.0)
+    with Watch("run") as watch:
+        watch(first)
+        later = {"step": first.step + 1, "seconds": first.seconds + 1, "tokens": first.tokens + 200}
+        watch(replace(first, **later))
+    assert capsys.readouterr().out.endswith(shown + "\n")
 
 
 def test_a_log_is_read_without_torch():

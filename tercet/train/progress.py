@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Self
 
 from rich.console import Console
@@ -72,13 +73,16 @@ class Watch(Bar):
     ) -> None:
         super().__init__(quiet=quiet)
         self.label, self._left, self._share = label, left, share
+        self._since: State | None = None
 
     def __call__(self, state: State) -> None:
+        if self._since is None:
+            self._since = replace(state) if state.step > 1 else State()
         self.show(self.label, state.step, state.steps, lambda: self._facts(state))
 
     def _facts(self, state: State) -> str:
         recent = state.recent[-RECENT:] or [math.nan]
-        speed = state.tokens_per_second
+        speed, each = self._pace(state)
         steps = "?" if state.steps is None else f"{state.steps:,}"
         facts = f"step {state.step:,} of {steps}, loss {sum(recent) / len(recent):.3f}"
         if "reward" in state.last:  # whose loss says nothing
@@ -87,8 +91,15 @@ class Watch(Bar):
         if self._share is not None:
             facts += f" ({speed * self._share:.0%} of the matrix peak)"
         if state.steps is not None:
-            facts += f", {clock(state.seconds / state.step * (state.steps - state.step))} left"
+            facts += f", {clock(each * (state.steps - state.step))} left"
         return facts + (f", {clock(self._left())} in all" if self._left else "")
+
+    def _pace(self, state: State) -> tuple[float, float]:
+        """Tokens a second and seconds a step in this process: what was done before a resume may
+        have been done on another machine, and tells for the first step alone."""
+        since = self._since if self._since and state.step > self._since.step else State()
+        steps, seconds = state.step - since.step, state.seconds - since.seconds
+        return (state.tokens - since.tokens) / max(seconds, 1e-9), seconds / steps
 
 
 def clock(seconds: float) -> str:
