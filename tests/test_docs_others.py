@@ -1,4 +1,4 @@
-"""Every other guide: see test_docs.py. Together they were five minutes of one process."""
+"""Every other guide: see test_docs.py. Two files for two processes."""
 
 from __future__ import annotations
 
