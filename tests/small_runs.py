@@ -9,7 +9,7 @@ from typing import Any
 
 from tercet.files import written
 from tercet.jobs import recipe as recipes
-from tercet.jobs.train import train
+from tercet.jobs.train.job import train
 
 RECIPE = """
 about: A small decoder of a test

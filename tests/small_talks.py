@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tercet import hf
 from tercet.jobs import recipe as recipes
-from tercet.jobs.run import Run
+from tercet.jobs.train.run import Run
 from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.presets import preset

@@ -11,7 +11,7 @@ import torch
 import tercet
 from tercet.evaluate.translation import bleu_published
 from tercet.jobs import recipe as recipes
-from tercet.jobs.train import train
+from tercet.jobs.train.job import train
 from tercet.model import Network, flatten
 from tercet.text.read import lines
 

@@ -19,7 +19,7 @@ from tercet.config import TransformerConfig
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
 from tercet.jobs.convert import recover
-from tercet.jobs.train import train
+from tercet.jobs.train.job import train
 from tercet.language_model import LanguageModel, convert
 from tercet.model import Transformer, build, flatten
 from tercet.model.family import converted

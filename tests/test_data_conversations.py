@@ -16,7 +16,7 @@ from tercet import cli
 from tercet.data.compiled import Counts, check, compiled
 from tercet.data.conversations import Conversation, Preference, conversations
 from tercet.errors import InputError
-from tercet.jobs.conversations import _coloured
+from tercet.jobs.data.conversations import _coloured
 from tercet.text import Special, train_tokenizer
 from tercet.text.chat import ChatTemplate, Compiled
 from tercet.text.messages import Message

@@ -14,12 +14,12 @@ from tercet import cli
 from tercet.data.related import Related
 from tercet.errors import InputError
 from tercet.jobs.finetune.embed import embed
+from tercet.jobs.finetune.mining import Mining, dense_order, judged_rows, with_negatives
 from tercet.jobs.finetune.rank import rank
 from tercet.jobs.finetune.related import PARTS, rows_of
 from tercet.jobs.finetune.rows import read_table
 from tercet.jobs.finetune.seq2seq import seq2seq
 from tercet.jobs.finetune.settings import Data, Embed, FinetuneRecipe, Rank, Seq2Seq, Tuning
-from tercet.jobs.related import Mining, dense_order, judged_rows, with_negatives
 from tercet.language_model import LanguageModel
 from tercet.model import build
 from tercet.presets import preset

@@ -27,8 +27,8 @@ from tercet.data.conversations import conversations
 from tercet.errors import InputError
 from tercet.generate.grammar import Grammar
 from tercet.generate.texts import Request
-from tercet.jobs.chat import LEAVING, _joined
-from tercet.jobs.chat_session import COMMANDS, Session
+from tercet.jobs.use.chat import LEAVING, _joined
+from tercet.jobs.use.chat_session import COMMANDS, Session
 from tercet.language_model.conversing import Conversing
 from tercet.text.messages import conversation
 from tercet.text.turns import KEEPING

@@ -9,7 +9,7 @@ import pytest
 from small_runs import train_small
 
 from tercet import cli
-from tercet.jobs.run import Run
+from tercet.jobs.train.run import Run
 
 SOURCES = """{{
 one: {{files: [{folder}/texts.txt], split: line, validation: 0.2, weight: 3}},
@@ -62,7 +62,7 @@ def test_a_step_is_shown_as_it_was_read(tmp_path: Path, show):
 
 
 def test_what_a_run_masks(tmp_path: Path, show, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tercet.jobs.masks.COUNTED", 20_000)
+    monkeypatch.setattr("tercet.jobs.data.masks.COUNTED", 20_000)
     folder = train_small(tmp_path, *ENCODER)
     code, _, beside = show("masks", folder)
     assert code == 0 and f"{folder / 'masks.html'}: open it" in beside

@@ -10,8 +10,8 @@ import pytest
 from tercet.data import Masked, Masking, Pieces, Tokens
 from tercet.data.prepare import Learn, Source, Texts, prepare
 from tercet.errors import InputError
-from tercet.jobs import masks
-from tercet.jobs.masks_view import MaskedView
+from tercet.jobs.data import masks
+from tercet.jobs.data.masks_view import MaskedView
 from tercet.jobs.quickstart.corpus import topics
 from tercet.report.masks import MaskedSample, MaskedToken, Rate, masks_page
 from tercet.text import SPECIAL, Special, train_tokenizer

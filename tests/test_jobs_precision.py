@@ -13,8 +13,8 @@ from small_tables import FAST, model_folder, table
 from tercet import cli
 from tercet.jobs import recipe as recipes
 from tercet.jobs.precision import in_bfloat16
-from tercet.jobs.run import Run
-from tercet.jobs.train import train
+from tercet.jobs.train.job import train
+from tercet.jobs.train.run import Run
 from tercet.train.log import rows
 
 WANTED = "train.bfloat16=true"

@@ -11,7 +11,7 @@ from small_runs import RECIPE, recipe_file, train_small
 from tercet import cli
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
-from tercet.jobs.train import train
+from tercet.jobs.train.job import train
 from tercet.text import train_tokenizer
 
 GOOD = RECIPE.format(files="texts.txt")

@@ -15,8 +15,8 @@ from test_report import NASTY, parsed
 from tercet import cli
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
-from tercet.jobs.report import page, report, spread
-from tercet.jobs.story import Story, speed
+from tercet.jobs.runs.report import page, report, spread
+from tercet.jobs.runs.story import Story, speed
 from tercet.train.log import rows
 
 

@@ -22,10 +22,10 @@ from tercet import cli
 from tercet.errors import InputError
 from tercet.files import locked
 from tercet.jobs import recipe as recipes
-from tercet.jobs.replay import replay
-from tercet.jobs.run import Run
-from tercet.jobs.train import train
-from tercet.jobs.verify import TOLERANCE, verify
+from tercet.jobs.train.job import train
+from tercet.jobs.train.replay import replay
+from tercet.jobs.train.run import Run
+from tercet.jobs.train.verify import TOLERANCE, verify
 from tercet.train.log import rows
 
 WORDS = (
@@ -280,7 +280,7 @@ def test_an_altered_shard_is_found_when_a_run_is_taken_up(tmp_path: Path):
 def test_too_little_memory_is_said_before_and_with_fit_smaller_batches_are_taken(
     tmp_path: Path, monkeypatch, capsys
 ):
-    from tercet.jobs import memory
+    from tercet.jobs.train import memory
 
     plain = memory.Need.total.fget
     monkeypatch.setattr(
@@ -312,7 +312,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path):
     assert "no better validation loss in 2" in result["stopped"]
     assert result["best_step"] == result["step"] - 6
     run = Run.open(folder)
-    from tercet.jobs.validation import validation_loss
+    from tercet.jobs.train.validation import validation_loss
 
     model = tercet.load(folder / "model")
     assert validation_loss(run, model.network) == pytest.approx(result["loss"], rel=1e-5)
@@ -359,7 +359,7 @@ def test_verify_of_a_run_that_goes_on_from_a_model(tmp_path: Path):
 
 
 def test_the_whole_steps_gradient_is_that_of_a_plain_loop_in_float64(tmp_path: Path):
-    from tercet.jobs.verify import CUTS, gradients
+    from tercet.jobs.train.verify import CUTS, gradients
     from tercet.model import flatten
 
     wanted = recipes.load(str(recipe_of(tmp_path, "next-token")))
@@ -409,11 +409,11 @@ def test_replay_takes_the_steps_between_again(tmp_path: Path):
 MEMORY = """
 import resource, sys
 from tercet.jobs import recipe as recipes
-from tercet.jobs.train import train
+from tercet.jobs.train.job import train
 from tercet.errors import InputError
 import torch
 torch.set_num_threads(1)
-from tercet.jobs.run import Run
+from tercet.jobs.train.run import Run
 wanted = recipes.load(sys.argv[1], ["batch.tokens=60000", "objective.length=64", "train.steps=2",
   "model.change.d_model=256", "model.change.n_heads=4", "model.change.d_ff=1024"])
 pages = int(open("/proc/self/statm").read().split()[0])

@@ -16,12 +16,12 @@ from small_talks import ANSWER, TEMPLATE, prepared, recipe, talker, write_talks
 
 import tercet
 from tercet.errors import InputError
-from tercet.jobs.replay import replay
-from tercet.jobs.run import Run
-from tercet.jobs.train import train
-from tercet.jobs.tuning import Tuning
-from tercet.jobs.validation import Validation
-from tercet.jobs.verify import TOLERANCE, Cut, measured
+from tercet.jobs.train.job import train
+from tercet.jobs.train.replay import replay
+from tercet.jobs.train.run import Run
+from tercet.jobs.train.tuning import Tuning
+from tercet.jobs.train.validation import Validation
+from tercet.jobs.train.verify import TOLERANCE, Cut, measured
 from tercet.model.linear import PackedLinear
 from tercet.model.lora import adapters
 from tercet.train.log import rows

@@ -18,7 +18,7 @@ import pytest
 from small_decoders import save_decoder, save_rows
 
 import tercet
-from tercet.jobs import choice
+from tercet.jobs.evaluate import choice
 from tercet.jobs.flags import Model
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from tercet.data import Stream
 from tercet.data.groups import Grouped, Groups
 from tercet.data.related import Related
 from tercet.errors import InputError
-from tercet.jobs.related import groups_of_pairs
+from tercet.jobs.finetune.mining import groups_of_pairs
 from tercet.language_model import LanguageModel
 from tercet.model import build
 from tercet.presets import preset

@@ -23,7 +23,7 @@ from tercet.jobs.reproduce import entries
 from tercet.jobs.reproduce.kept import Kept
 from tercet.jobs.reproduce.kinds import FAMILY, VOCABULARY, two_kinds
 from tercet.jobs.reproduce.transfer import transfer
-from tercet.jobs.run import Run
+from tercet.jobs.train.run import Run
 from tercet.language_model import LanguageModel, load
 from tercet.model import build, flatten
 from tercet.plan import plan

@@ -24,10 +24,10 @@ from small_talks import (
 from torch.nn import functional as F
 
 from tercet.data.rollouts import Rollout, Rollouts
-from tercet.jobs.run import Run
-from tercet.jobs.train import train
-from tercet.jobs.tuning import Tuning
-from tercet.jobs.verify import Cut, gradients
+from tercet.jobs.train.job import train
+from tercet.jobs.train.run import Run
+from tercet.jobs.train.tuning import Tuning
+from tercet.jobs.train.verify import Cut, gradients
 from tercet.language_model import load
 from tercet.model import Layout
 from tercet.text.chat import ChatTemplate

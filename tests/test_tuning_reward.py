@@ -27,13 +27,13 @@ from small_talks import (
 from tercet.data.rollouts import Rollout, Rollouts, asked
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
-from tercet.jobs.replay import replay
-from tercet.jobs.report import report
-from tercet.jobs.rewarding import Rewarding, load_reward
-from tercet.jobs.run import Run
 from tercet.jobs.runs import listing, summary
-from tercet.jobs.train import train
-from tercet.jobs.verify import CUTS, Cut, gradients, verify
+from tercet.jobs.runs.report import report
+from tercet.jobs.train.job import train
+from tercet.jobs.train.replay import replay
+from tercet.jobs.train.rewarding import Rewarding, load_reward
+from tercet.jobs.train.run import Run
+from tercet.jobs.train.verify import CUTS, Cut, gradients, verify
 from tercet.language_model import load
 from tercet.train.log import rows
 from tercet.train.policy import advantages

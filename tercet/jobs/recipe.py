@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import yaml
 
 from tercet.errors import InputError
-from tercet.jobs.settings import Data, RunRecipe, nearest
+from tercet.jobs.train.settings import Data, RunRecipe, nearest
 from tercet.text.read import lines
 
 SHIPPED = Path(__file__).parent.parent / "recipes"

@@ -19,7 +19,7 @@ from tercet.files import locked, written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.flags import print_json, say, unset
-from tercet.jobs.settings import choice
+from tercet.jobs.train.settings import choice
 
 if TYPE_CHECKING:
     from tercet.jobs.finetune.task import Reader

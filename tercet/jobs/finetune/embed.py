@@ -17,10 +17,7 @@ from tercet.errors import InputError
 from tercet.evaluate.retrieval import retrieval
 from tercet.evaluate.similarity import uniformity
 from tercet.hf import Extras
-from tercet.jobs.finetune.related import RelatedData, read_related
-from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import Finished, Folds, Say, Scores, Splits
-from tercet.jobs.related import (
+from tercet.jobs.finetune.mining import (
     Mining,
     agreement,
     dense_order,
@@ -28,6 +25,9 @@ from tercet.jobs.related import (
     judged_rows,
     with_negatives,
 )
+from tercet.jobs.finetune.related import RelatedData, read_related
+from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.finetune.task import Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.text import CutReport

@@ -20,7 +20,7 @@ from tercet.jobs.finetune.splits import cut, fold
 from tercet.jobs.finetune.task import Finished, Reader, Scores, Splits, Task
 from tercet.jobs.flags import say
 from tercet.jobs.precision import IN_FLOAT32, in_bfloat16
-from tercet.jobs.settings import choice
+from tercet.jobs.train.settings import choice
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network
 from tercet.model.lora import adapters

@@ -16,10 +16,7 @@ from tercet.errors import InputError
 from tercet.evaluate.retrieval import retrieval
 from tercet.hf import Extras
 from tercet.jobs.finetune.classify import with_classifier
-from tercet.jobs.finetune.related import RelatedData, read_related
-from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import Finished, Folds, Say, Scores, Splits
-from tercet.jobs.related import (
+from tercet.jobs.finetune.mining import (
     Mining,
     agreement,
     dense_order,
@@ -28,6 +25,9 @@ from tercet.jobs.related import (
     reranked,
     with_negatives,
 )
+from tercet.jobs.finetune.related import RelatedData, read_related
+from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.finetune.task import Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.text import CutReport

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from tercet.errors import InputError
-from tercet.jobs.settings import Lora, choice, positive
+from tercet.jobs.train.settings import Lora, choice, positive
 
 CLASS_WEIGHTS = ("none", "balanced", "effective")
 KINDS = ("label", "labels", "number")

@@ -18,7 +18,7 @@ from tercet.files import locked
 from tercet.jobs.flags import print_json, unset
 from tercet.jobs.recipe import SHIPPED
 from tercet.jobs.reproduce.table import keep, table
-from tercet.jobs.settings import nearest
+from tercet.jobs.train.settings import nearest
 
 EXPERIMENTS = {  # kind -> the function: (entry, folder, quiet) -> rows
     "validation-loss": "tercet.jobs.reproduce.language:validation_loss",

@@ -12,7 +12,7 @@ from tercet.report import Page, Panel, Series, in_stretches, line_plot, picture,
 from tercet.train.log import rows
 
 if TYPE_CHECKING:
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
 POINTS = 100  # of a long curve
 

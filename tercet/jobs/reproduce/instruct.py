@@ -14,11 +14,11 @@ from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say
 from tercet.jobs.reproduce.made import make
 from tercet.jobs.reproduce.table import Row, trained
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.settings import RunRecipe
 from tercet.train.progress import clock
 
 if TYPE_CHECKING:
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
 BASE, TUNED, ALIGNED = "base", "tuned", "aligned"
 CERTAIN = 1.96  # standard errors on each side: 95 %
@@ -79,7 +79,7 @@ class _Job:
         asking left, of the same model and prompts. `tercet compare` reads the files."""
         from tercet.evaluate.instructions import prompts
         from tercet.evaluate.results import read
-        from tercet.jobs.instructions import answered, facts, keep, measure
+        from tercet.jobs.evaluate.instructions import answered, facts, keep, measure
         from tercet.language_model import load
         from tercet.language_model.identity import fingerprint
 

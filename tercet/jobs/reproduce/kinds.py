@@ -22,8 +22,8 @@ from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say
 from tercet.jobs.reproduce.kept import Figures, Kept
 from tercet.jobs.reproduce.table import Row, trained
-from tercet.jobs.run import Run
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.run import Run
+from tercet.jobs.train.settings import RunRecipe
 from tercet.language_model import LanguageModel, load
 from tercet.plan import plan
 from tercet.text.read import lines

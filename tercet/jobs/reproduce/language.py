@@ -15,7 +15,7 @@ from tercet.train.progress import clock
 
 if TYPE_CHECKING:
     from tercet.jobs.reproduce.held_out import HeldOut
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
 Finished = tuple["Run", dict[str, Any]]  # a run and its result.json
 
@@ -23,7 +23,7 @@ Finished = tuple["Run", dict[str, Any]]  # a run and its result.json
 def validation_loss(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
     """Nats a token of the whole validation split, in blocks of the recipe's length: the published
     protocol, each block by itself."""
-    from tercet.jobs.validation import validation_loss as loss_of
+    from tercet.jobs.train.validation import validation_loss as loss_of
     from tercet.language_model import load
 
     run, result = trained(entry["recipe"], folder / "run", quiet=quiet)

@@ -15,7 +15,7 @@ from tercet.jobs.reproduce.table import Row, trained
 from tercet.train.progress import clock
 
 if TYPE_CHECKING:
-    from tercet.jobs.settings import RunRecipe
+    from tercet.jobs.train.settings import RunRecipe
 
 MADE, FRESH = "made of the decoder", "fresh"
 

@@ -20,11 +20,11 @@ from tercet.jobs.precision import in_bfloat16
 from tercet.jobs.reproduce.figures import draw
 from tercet.jobs.reproduce.table import Row, trained
 from tercet.jobs.reproduce.twin import share, twin, twin_of
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.settings import RunRecipe
 from tercet.report import Axis, Panel, Series
 
 if TYPE_CHECKING:
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
 KINDS = ("Transformer", "LSTM")
 Pair = tuple[float, float]  # a figure of each kind
@@ -59,7 +59,7 @@ def recurrent(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
 
 def _runs(entry: dict[str, Any], length: int, folder: Path) -> tuple[Run, Run]:
     """The two runs of a cut, begun: their corpus is prepared, and nothing is trained."""
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
     base = folder / f"transformer-{entry['lengths'][0]}"
     recipe = recipes.load(entry["recipe"], [f"objective.length={length}"])

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tercet.errors import InputError
 from tercet.files import written
 from tercet.jobs import recipe as recipes
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.settings import RunRecipe
 
 if TYPE_CHECKING:
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
 GROUND = "ground.json"  # in the folder of a run that goes on from a model
 
@@ -65,8 +65,8 @@ def trained(
     """The finished run of a recipe in a folder (trained now, or gone on with, or found whole), and
     its result.json. Raises InputError where it goes on from a model, and that or its files are
     others than those it was begun with."""
-    from tercet.jobs.run import Run
-    from tercet.jobs.train import train
+    from tercet.jobs.train.job import train
+    from tercet.jobs.train.run import Run
 
     wanted = recipes.load(recipe, changes) if isinstance(recipe, str) else recipe
     if wanted.model.folder is not None:
@@ -93,7 +93,7 @@ def _ground(recipe: RunRecipe) -> dict[str, Any]:
 
 def _stand(folder: Path, ground: dict[str, Any]) -> None:
     """Writes down what a run stands on, where it is begun; holds it to that where it was."""
-    from tercet.jobs.train import BEGUN
+    from tercet.jobs.train.job import BEGUN
 
     path = folder / GROUND
     if path.exists() and any((folder / name).exists() for name in BEGUN):

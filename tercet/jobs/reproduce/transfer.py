@@ -31,8 +31,8 @@ from tercet.jobs.finetune.settings import Classify, Data, FinetuneRecipe, Tuning
 from tercet.jobs.flags import say
 from tercet.jobs.reproduce.kept import Figures, Kept
 from tercet.jobs.reproduce.table import Row, trained
-from tercet.jobs.run import Run
-from tercet.jobs.settings import Model, RunRecipe
+from tercet.jobs.train.run import Run
+from tercet.jobs.train.settings import Model, RunRecipe
 from tercet.language_model import LanguageModel, load
 from tercet.model import build
 from tercet.train.counted import counted_vectors

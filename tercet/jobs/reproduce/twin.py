@@ -10,7 +10,7 @@ from typing import Any
 
 from tercet.config import TransformerConfig
 from tercet.jobs import recipe as recipes
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.settings import RunRecipe
 from tercet.plan.parameters import count, shapes
 
 LAYERS = 2

@@ -31,7 +31,7 @@ from tercet.generate.engine import generate
 from tercet.generate.prompts import Finished
 from tercet.generate.sampling import GREEDY
 from tercet.jobs import recipe as recipes
-from tercet.jobs.tuning import Tuning
+from tercet.jobs.train.tuning import Tuning
 from tercet.model import Network
 from tercet.train import PolicyGradient, Recipe, Rewarded
 from tercet.train.loop import Objective

@@ -20,7 +20,7 @@ from tercet.jobs.recipe import LOG
 
 if TYPE_CHECKING:
     from tercet.data import Batch
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
     from tercet.model import Network
 
 SHOWN = 10  # samples, the largest losses first
@@ -43,7 +43,7 @@ def run(
     folder, at, step = where.rpartition("@")
     if not at or not step.isdigit():
         raise InputError(f"{where!r}: write RUN@STEP, such as runs/mine@137")
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
     found = replay(Run.open(Path(folder)), int(step))
     if json:

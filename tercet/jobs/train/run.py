@@ -28,8 +28,8 @@ from tercet.data.shape import Shape
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
 from tercet.jobs.precision import in_bfloat16
-from tercet.jobs.samples import draw_of, learned_shape, shape_of, source_of, special_of
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.samples import draw_of, learned_shape, shape_of, source_of, special_of
+from tercet.jobs.train.settings import RunRecipe
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network, build
 from tercet.presets import preset
@@ -68,8 +68,8 @@ class Run:
     @classmethod
     def of(cls, folder: Path, recipe: RunRecipe) -> Run:
         """A run of the kind that its objective wants."""
-        from tercet.jobs.rewarding import Rewarding
-        from tercet.jobs.tuning import Tuning
+        from tercet.jobs.train.rewarding import Rewarding
+        from tercet.jobs.train.tuning import Tuning
 
         kind = Tuning if recipe.objective.tunes else Run
         return (Rewarding if recipe.objective.rewards else kind)(folder, recipe)

@@ -48,7 +48,7 @@ def run(
     from tercet.evaluate.collections import searched
     from tercet.evaluate.results import Results, write
     from tercet.files import writable
-    from tercet.jobs.collect import filled
+    from tercet.jobs.collection.collect import filled
     from tercet.represent.collection import Collection, Item
     from tercet.represent.collection.search import MODES
     from tercet.text.passages import Passages

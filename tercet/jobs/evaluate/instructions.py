@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from tercet.files import writable
-from tercet.jobs.choice import Output, plain
+from tercet.jobs.evaluate.choice import Output, plain
 from tercet.jobs.flags import Model, print_json, say, unset, visible
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def answered(
 
     from tercet.answers import CutWarning
     from tercet.evaluate.instructions import answers
-    from tercet.jobs.data_progress import Display
+    from tercet.jobs.display import Display
 
     with Display(quiet=quiet) as display, warnings.catch_warnings():
         warnings.simplefilter("ignore", CutWarning)

@@ -15,7 +15,7 @@ from tercet.text.read import blocks
 
 if TYPE_CHECKING:
     from tercet.evaluate.perplexity import Cost, HeldOut
-    from tercet.jobs.data_progress import Display
+    from tercet.jobs.display import Display
     from tercet.language_model import LanguageModel
 
 
@@ -63,7 +63,7 @@ def run(
         json: one JSON object
     """
     from tercet.evaluate.perplexity import check_scores, held_out
-    from tercet.jobs.data_progress import Display
+    from tercet.jobs.display import Display
 
     texts = files.read()
     loaded = model.load("embed")  # any model can: why one cannot score is said next

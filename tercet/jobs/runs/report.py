@@ -24,7 +24,7 @@ from tercet.jobs.finetune import is_finetuning
 from tercet.jobs.finetune.page import page as finetuned
 from tercet.jobs.flags import say
 from tercet.jobs.runs import Summary, short
-from tercet.jobs.story import Story, speed
+from tercet.jobs.runs.story import Story, speed
 from tercet.report import (
     Axis,
     Fact,
@@ -286,7 +286,7 @@ def _troubles(folder: Path) -> dict[int, str]:
 
 def _data(story: Story) -> list[Html | str]:
     """What the manifest says of the sources, and how often they were read."""
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
     recipe = story.now.recipe
     path = Run.of(story.folder, recipe).place / "manifest.json"

@@ -61,7 +61,7 @@ def run(
     place = out or folder / "masks.html"
     writable(place)
     if (folder / "recipe.yaml").exists():
-        from tercet.jobs.run import Run
+        from tercet.jobs.train.run import Run
 
         if (length, rate, whole_words, next_sentence, spans, seed, source) != ASKED:
             raise InputError(
@@ -101,8 +101,8 @@ def _write(page: Page, place: Path) -> None:
 def of_run(folder: Path) -> Page:
     """The page of a run: what its own draw and shape do."""
     from tercet.data import Masked, Spans
-    from tercet.jobs.data_steps import origin
-    from tercet.jobs.run import Run
+    from tercet.jobs.data.steps import origin
+    from tercet.jobs.train.run import Run
 
     run = Run.open(folder)
     shape = run.shape
@@ -130,7 +130,7 @@ def masks(
 ) -> Page:
     """The page. ``name``: where a sample comes from, for people."""
     from tercet.data import Spans
-    from tercet.jobs.masks_view import MaskedView, SpansView
+    from tercet.jobs.data.masks_view import MaskedView, SpansView
     from tercet.report import masks_page
 
     view = SpansView(shape, tokenizer) if isinstance(shape, Spans) else MaskedView(shape, tokenizer)

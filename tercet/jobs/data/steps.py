@@ -9,7 +9,7 @@ from tercet.jobs.flags import print_json
 
 if TYPE_CHECKING:
     from tercet.data import Sample
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
 
 def show_step(run: Run, step: int, *, json: bool) -> None:

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from tercet.data.sources import Tally
 from tercet.errors import InputError, require
 from tercet.files import writable
-from tercet.jobs.collect import Reading
+from tercet.jobs.collection.collect import Reading
 from tercet.jobs.flags import one_line, print_json, say, unset
 from tercet.train.progress import Bar, clock
 

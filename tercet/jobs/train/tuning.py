@@ -25,9 +25,9 @@ from tercet.data.preparation import Progress
 from tercet.data.shape import Shape
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
-from tercet.jobs.reference import measured, reference
-from tercet.jobs.run import Run
-from tercet.jobs.settings import Data
+from tercet.jobs.train.reference import measured, reference
+from tercet.jobs.train.run import Run
+from tercet.jobs.train.settings import Data
 from tercet.language_model import LanguageModel, load
 from tercet.language_model.identity import fingerprint
 from tercet.language_model.loading import BITS

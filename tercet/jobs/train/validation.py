@@ -12,8 +12,8 @@ import torch
 from tercet.answers import CutWarning
 from tercet.errors import InputError
 from tercet.jobs.recipe import LOG
-from tercet.jobs.run import Run
-from tercet.jobs.settings import MASK
+from tercet.jobs.train.run import Run
+from tercet.jobs.train.settings import MASK
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.train import Averages, Log, State, World

@@ -10,7 +10,7 @@ from tyro.conf import arg
 
 from tercet.errors import InputError
 from tercet.files import writable, written
-from tercet.jobs.collect import Cutting, Reading, collect
+from tercet.jobs.collection.collect import Cutting, Reading, collect
 from tercet.jobs.flags import Files, Model, print_json, say, unset
 from tercet.text import Overflow
 

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from tercet.errors import InputError
-from tercet.jobs.chat_session import Session
 from tercet.jobs.flags import Choice, Model, say, unset
+from tercet.jobs.use.chat_session import Session
 from tercet.text.read import STDIN, lines
 
 PROMPT, GOES_ON = "> ", ". "

@@ -71,7 +71,7 @@ def prepare(
         json: the manifest's facts as one JSON object
     """
     from tercet.data.prepare import prepare as prepared
-    from tercet.jobs.data_progress import Display
+    from tercet.jobs.display import Display
 
     writable(out, folder=True)
     if source is None and target is None:
@@ -121,7 +121,7 @@ def show(
         json: one JSON object, of conversations one for each and one of counts
     """
     if model is not None:
-        from tercet.jobs.conversations import show_conversations
+        from tercet.jobs.data.conversations import show_conversations
 
         return show_conversations(str(folder), model, rows=rows, form=form, json=json)
     from tercet.data.corpus import Corpus
@@ -137,12 +137,12 @@ def show(
             raise InputError(
                 f"--step {step}: give a run folder and a step from 0 on, without --document"
             )
-        from tercet.jobs.data_steps import show_step
-        from tercet.jobs.run import Run
+        from tercet.jobs.data.steps import show_step
+        from tercet.jobs.train.run import Run
 
         return show_step(Run.open(folder), step, json=json)
     if is_run:
-        from tercet.jobs.run import Run
+        from tercet.jobs.train.run import Run
 
         folder = Run.open(folder).place
     corpus = Corpus.open(folder, verify=verify, talks=True)

@@ -19,10 +19,10 @@ from tercet.errors import InputError
 from tercet.files import locked, written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import say, unset
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.settings import RunRecipe
 
 if TYPE_CHECKING:
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
     from tercet.model import Network
     from tercet.train import State, World
 
@@ -79,7 +79,7 @@ def train(
     wanted: RunRecipe, folder: Path, *, resume: bool = False, fit: bool = False, quiet: bool = True
 ) -> str | None:
     """The whole job; a sentence about its end (in the first process), None in the others."""
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
     from tercet.train import world
 
     Run.of(folder, wanted).check()
@@ -92,7 +92,7 @@ def train(
             return "the run is complete" if here.rank == 0 else None
         run = Run.open(folder)
         if here.rank == 0:
-            from tercet.jobs.data_progress import Display
+            from tercet.jobs.display import Display
 
             with Display(quiet=quiet) as display:
                 if not run.prepare(display):  # it lay there
@@ -104,7 +104,7 @@ def train(
 
 def _fitting(run: Run, world: World, *, quiet: bool, fit: bool) -> State:
     """The training; where the memory does not suffice, what to change, or with ``fit`` changed."""
-    from tercet.jobs import memory
+    from tercet.jobs.train import memory
     from tercet.kernels.memory import give_back
 
     say_once = say if not quiet else (lambda sentence: None)
@@ -184,7 +184,7 @@ def compare(old: RunRecipe, new: RunRecipe, folder: Path) -> None:
 
 def _train(run: Run, world: World, *, quiet: bool) -> State:
     from tercet.jobs.precision import IN_FLOAT32
-    from tercet.jobs.validation import Validation
+    from tercet.jobs.train.validation import Validation
     from tercet.kernels.memory import keep_pages
     from tercet.train import Log, Recorder, State
     from tercet.train import fit as optimise
@@ -287,7 +287,7 @@ def _share(run: Run, quiet: bool) -> float | None:
         return None
     import torch
 
-    from tercet.jobs.memory import need
+    from tercet.jobs.train.memory import need
     from tercet.plan.peak import peak
 
     step = need(run)

@@ -26,13 +26,13 @@ from tercet.data.prepare import Source, Tail, Texts
 from tercet.data.shape import Shape
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
-from tercet.jobs.settings import Data
+from tercet.jobs.train.settings import Data
 from tercet.text import Special
 from tercet.text.special import SPECIAL
 from tercet.text.spellings import Spellings
 
 if TYPE_CHECKING:
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
 
 def source_of(data: Data) -> Source:

@@ -19,12 +19,12 @@ from tyro.conf import Positional, UseAppendAction, arg
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
 from tercet.jobs.flags import print_json, say, unset
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.settings import RunRecipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
     Job = tuple[Run, "Cut"]
 
@@ -97,8 +97,8 @@ def table(found: list[dict[str, Any]]) -> str:
 
 def verify(wanted: RunRecipe, folder: Path) -> list[dict[str, Any]]:
     """A row a cut and smoothing: its loss, and how far its gradient is from the whole step's."""
-    from tercet.jobs.run import Run
-    from tercet.jobs.train import compare
+    from tercet.jobs.train.job import compare
+    from tercet.jobs.train.run import Run
 
     run = Run.of(folder, wanted)
     run.check()

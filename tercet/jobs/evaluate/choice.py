@@ -120,7 +120,7 @@ def _found(
 ) -> tuple[list[list[Foretold]], dict[str, int]]:
     """What the model makes of the questions, and what did not fit."""
     from tercet.evaluate.choice import answered
-    from tercet.jobs.data_progress import Display
+    from tercet.jobs.display import Display
     from tercet.text import CutReport
 
     if output.out is not None:

@@ -23,7 +23,7 @@ from tercet.jobs import finetune as finetuning
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.flags import print_json, say
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.settings import RunRecipe
 from tercet.train.log import last_rows, rows
 from tercet.train.progress import clock
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from tercet.errors import InputError
-from tercet.jobs.settings import RunRecipe
+from tercet.jobs.train.settings import RunRecipe
 from tercet.plan import Plan, plan
 from tercet.plan.plan import size
 
 if TYPE_CHECKING:
     from tercet.data import Batch
-    from tercet.jobs.run import Run
+    from tercet.jobs.train.run import Run
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Texts as a collection: indexed, searched, put into topics."""
