@@ -27,6 +27,7 @@ from tercet.jobs.finetune.rungs import FEW_SHOT, FULL, LORA, PROBE, Rungs, partn
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.splits import stratified
 from tercet.language_model import load
+from tercet.model import Network
 from tercet.represent.classify import features
 from tercet.train.log import rows
 
@@ -302,6 +303,22 @@ def test_which_rungs_there_are(place: Path, tmp_path: Path):
     (tmp_path / "pairs.jsonl").write_text("".join(lines))
     pairs = rungs_of(place, tmp_path, "pairs.jsonl")
     assert pairs.names(range(40)) == [PROBE, LORA, FULL]
+
+
+def test_few_shot_goes_back_to_the_pretrained_weights(place: Path, tmp_path: Path):
+    found: list[Network] = []
+    for back in (0.0, 0.25, 1.0):
+        rungs = rungs_of(place, place, "easy.jsonl", f"ladder.back={back}")
+        rungs.learn(FEW_SHOT, range(80), tmp_path / str(back), found.append)
+    rungs.learn(PROBE, range(80), tmp_path, found.append)
+    bodies = [dict(one.named_parameters()) for one in found]
+    for name in [name for name in bodies[0] if not name.startswith("heads.")]:
+        learned, part, whole, frozen = (body[name] for body in bodies)
+        assert torch.equal(whole, frozen)
+        assert torch.allclose(part, 0.75 * learned + 0.25 * frozen, atol=1e-7)
+        assert name.endswith("bias") or not torch.equal(learned, frozen)
+    said = [rungs.task.logits(one, rungs.examples) for one in found[2:]]
+    assert torch.allclose(*said, atol=1e-6)  # all the way back lies the probe
 
 
 def test_partners_have_the_same_label():

@@ -1,7 +1,7 @@
 """The recipe of a run: a short YAML file, checked strictly before anything is loaded.
 
 An unknown key raises with the nearest known one, a value of another kind with the kind that is
-wanted. What the keys are stands in settings.py.
+wanted. What the keys are stands in train/settings.py.
 """
 
 from __future__ import annotations

@@ -105,6 +105,7 @@ class Rungs:
 
         def headed(body: Network) -> None:
             begun = time.perf_counter()
+            step_back(body, self.task.model.network, self._ladder.back)
             network = self._network(body)
             vectors = features(network, [self.examples[i].read for i in rows]).double().numpy()
             head = self._regression(vectors, self.targets[list(rows)])
@@ -263,6 +264,17 @@ def under(network: Network, head: Regression) -> Network:
         if layer.bias is not None:
             layer.bias.copy_(torch.from_numpy(head.bias))
     return network
+
+
+def step_back(network: Network, pretrained: Network, share: float) -> None:
+    """The learned weights, and ``share`` of the pretrained ones, as far as both have them: of a few
+    texts they learn the task and those texts as well (Wortsman et al. 2022, Robust fine-tuning of
+    zero-shot models)."""
+    before = dict(pretrained.named_parameters())
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name in before:
+                weight.lerp_(before[name], share)
 
 
 def partners(targets: Tensor, each: int, seed: int) -> list[tuple[int, int]]:

@@ -197,9 +197,12 @@ class Ladder:
     pairs: int = 1_000  # few-shot: pairs of one label that are drawn at least,
     partners: int = 2  # and so many for each text where those are more
     temperature: float = 0.3  # few-shot: of the softmax over the step's texts
+    back: float = 0.25  # few-shot: so far the weights go back to the pretrained ones at the end
 
     def __post_init__(self) -> None:
         positive(self, "ladder", "few", "rows", "steps", "pairs", "partners")
+        if not 0 <= self.back <= 1:
+            raise InputError(f"ladder.back {self.back} must be from 0 to 1")
 
 
 def _not_negative(name: str, value: float) -> None:
