@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -227,6 +227,13 @@ PICTURES |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 def shown(text: str) -> str:
     """What a model wrote, as it is in a file or a pipe; without commands at a terminal."""
     return text.translate(PICTURES) if sys.stdout.isatty() else text
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Cells under one another."""
+    widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
+    padded = (map(str.ljust, line, widths) for line in lines)
+    return "\n".join("".join(line).rstrip() for line in padded)
 
 
 def say(sentence: str) -> None:

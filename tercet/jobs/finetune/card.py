@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tercet.jobs.runs import aligned
+from tercet.jobs.flags import aligned
 
 PIPELINES = {  # what the hub calls a task
     "classify": "text-classification",

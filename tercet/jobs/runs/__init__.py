@@ -22,7 +22,7 @@ from tercet.files import holder
 from tercet.jobs import finetune as finetuning
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.flags import print_json, say
+from tercet.jobs.flags import aligned, print_json, say
 from tercet.jobs.train.settings import RunRecipe
 from tercet.train.log import last_rows, rows
 from tercet.train.progress import clock
@@ -258,13 +258,6 @@ def comparison(summaries: Sequence[Summary], differing: dict[str, list[Any]]) ->
     columns = [facts(one) for one in summaries]
     lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
     return aligned(lines)
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Cells under one another."""
-    widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
-    padded = (map(str.ljust, line, widths) for line in lines)
-    return "\n".join("".join(line).rstrip() for line in padded)
 
 
 def written(value: Any) -> str:
