@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import finetune
 from tercet.jobs.finetune.classify import ClassifyTask, classify
 from tercet.jobs.finetune.ladder import choose
-from tercet.jobs.finetune.rungs import FEW_SHOT, FULL, LORA, PROBE, Rungs, partners
+from tercet.jobs.finetune.rungs import FEW_SHOT, FULL, LORA, PROBE, Rungs, partners, step_back
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.splits import stratified
 from tercet.language_model import load
@@ -240,6 +241,7 @@ def test_other_kinds_are_refused(place: Path, tmp_path: Path, capsys: Any):
         ("--set", "train.scratch=true"): "train.scratch with --ladder",
         ("--curve", "5"): "curve.sizes [5] with --ladder",
         ("--set", "ladder.few=0"): "ladder.few 0 must be 1 or more",
+        ("--set", "ladder.back=1.5"): "ladder.back 1.5 must be from 0 to 1",
         ("--set", "ladder.step=3"): "did you mean 'steps'",
     }.items():
         command = ["finetune", str(place / "model"), str(place / "easy.jsonl"), "--ladder"]
@@ -319,6 +321,9 @@ def test_few_shot_goes_back_to_the_pretrained_weights(place: Path, tmp_path: Pat
         assert name.endswith("bias") or not torch.equal(learned, frozen)
     said = [rungs.task.logits(one, rungs.examples) for one in found[2:]]
     assert torch.allclose(*said, atol=1e-6)  # all the way back lies the probe
+    # what learned elsewhere, on a GPU, goes back to weights that lie here
+    network = rungs.task.model.network
+    step_back(deepcopy(network).to("meta"), network, 0.5)
 
 
 def test_partners_have_the_same_label():

@@ -1,4 +1,4 @@
-"""What a person sees of `data prepare`."""
+"""What a person sees of long work that is counted in bytes or rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tercet.train.progress import Bar, clock
 
 
 class Display(Bar):
-    """A callback for `prepare`: stage, bytes done of all, tokens so far. Writes to stderr."""
+    """A callback: stage, how much is done of all, tokens so far. Writes to stderr."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__(quiet=quiet, stderr=True)

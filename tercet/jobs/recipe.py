@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import yaml
 
 from tercet.errors import InputError
-from tercet.jobs.train.settings import Data, RunRecipe, nearest
+from tercet.jobs.checks import nearest
+from tercet.jobs.train.settings import Data, RunRecipe
 from tercet.text.read import lines
 
 SHIPPED = Path(__file__).parent.parent / "recipes"

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from tercet.train.state import State
 
 EVERY = 30.0  # seconds between lines
-RECENT = 20  # steps that the shown loss and speed are averaged over
+RECENT = 20  # steps that the shown loss is averaged over
 
 
 class Bar:

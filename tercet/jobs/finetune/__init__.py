@@ -17,9 +17,9 @@ from tyro.conf import Positional, UseAppendAction, arg
 from tercet.errors import InputError
 from tercet.files import locked, written
 from tercet.jobs import recipe as recipes
+from tercet.jobs.checks import choice
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.flags import print_json, say, unset
-from tercet.jobs.train.settings import choice
 
 if TYPE_CHECKING:
     from tercet.jobs.finetune.task import Reader

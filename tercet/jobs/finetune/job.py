@@ -12,6 +12,7 @@ import numpy as np
 
 from tercet.errors import InputError
 from tercet.hf import is_adapter, row_for
+from tercet.jobs.checks import choice
 from tercet.jobs.finetune import curve
 from tercet.jobs.finetune.card import card
 from tercet.jobs.finetune.fit import SAID, Fitted, Fitting, device
@@ -20,7 +21,6 @@ from tercet.jobs.finetune.splits import cut, fold
 from tercet.jobs.finetune.task import Finished, Reader, Scores, Splits, Task
 from tercet.jobs.flags import say
 from tercet.jobs.precision import IN_FLOAT32, in_bfloat16
-from tercet.jobs.train.settings import choice
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network
 from tercet.model.lora import adapters

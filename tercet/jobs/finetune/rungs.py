@@ -267,14 +267,12 @@ def under(network: Network, head: Regression) -> Network:
 
 
 def step_back(network: Network, pretrained: Network, share: float) -> None:
-    """The learned weights, and ``share`` of the pretrained ones, as far as both have them: of a few
-    texts they learn the task and those texts as well (Wortsman et al. 2022, Robust fine-tuning of
-    zero-shot models)."""
+    """A body's learned weights, and ``share`` of the pretrained ones: of a few texts it learns the
+    task and those texts as well (Wortsman et al. 2022, Robust fine-tuning of zero-shot models)."""
     before = dict(pretrained.named_parameters())
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            if name in before:
-                weight.lerp_(before[name], share)
+            weight.lerp_(before[name].to(weight), share)  # the one may lie on a GPU
 
 
 def partners(targets: Tensor, each: int, seed: int) -> list[tuple[int, int]]:

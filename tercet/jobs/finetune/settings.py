@@ -10,7 +10,8 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from tercet.errors import InputError
-from tercet.jobs.train.settings import Lora, choice, positive
+from tercet.jobs.checks import choice, positive
+from tercet.jobs.train.settings import Lora
 
 CLASS_WEIGHTS = ("none", "balanced", "effective")
 KINDS = ("label", "labels", "number")

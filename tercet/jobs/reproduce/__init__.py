@@ -15,10 +15,10 @@ from tyro.conf import Positional, arg
 
 from tercet.errors import InputError
 from tercet.files import locked
+from tercet.jobs.checks import nearest
 from tercet.jobs.flags import print_json, unset
 from tercet.jobs.recipe import SHIPPED
 from tercet.jobs.reproduce.table import keep, table
-from tercet.jobs.train.settings import nearest
 
 EXPERIMENTS = {  # kind -> the function: (entry, folder, quiet) -> rows
     "validation-loss": "tercet.jobs.reproduce.language:validation_loss",

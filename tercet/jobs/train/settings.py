@@ -6,15 +6,14 @@ What a key means stands behind it. Reading them from YAML is recipe.py's.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError
+from tercet.jobs.checks import choice, nearest, one_of, positive
 
 TUNING = ("instruct", "prefer", "reward")  # read conversations, and begin with a model
 OBJECTIVES = ("next-token", "masked", "spans", "pairs", *TUNING)
@@ -25,29 +24,6 @@ PACKINGS = ("documents", "rows")
 REWARDS = ("reward", "kl", "samples", "temperature", "max_new_tokens")
 MASK = "[MASK]"  # in prompts, however the tokenizer spells it
 TOKENIZERS = ("bytes", "characters", "bpe", "wordpiece", "unigram")
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-
-
-def choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    if value not in allowed:
-        said = ", ".join(str(one) for one in allowed if one is not None)
-        raise InputError(f"{name} {value!r} is unknown{nearest(str(value), said.split(', '))}")
-
-
-def _one_of(settings: Any, name: str, first: str, second: str) -> None:
-    if (getattr(settings, first) is None) == (getattr(settings, second) is None):
-        raise InputError(f"{name}: give {first} or {second}, one of the two")
-
-
-def positive(settings: Any, name: str, *fields: str) -> None:
-    for field_name in fields:
-        value = getattr(settings, field_name)
-        if value is not None and value < 1:
-            raise InputError(f"{name}.{field_name} {value} must be 1 or more")
 
 
 def seconds(text: str) -> float:
@@ -72,7 +48,7 @@ class Model:
     precision: str = "float32"  # or int8, int4: of the frozen weights below train.lora
 
     def __post_init__(self) -> None:
-        _one_of(self, "model", "preset", "folder")
+        one_of(self, "model", "preset", "folder")
         choice("model.precision", self.precision, PRECISIONS)
         if self.folder and self.change:
             raise InputError("model: a folder's network cannot be changed; drop `change`")
@@ -92,7 +68,7 @@ class Vocabulary:
     folder: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of(self, "tokenizer", "kind", "folder")
+        one_of(self, "tokenizer", "kind", "folder")
         choice("tokenizer.kind", self.kind, (None, *TOKENIZERS))
 
 
