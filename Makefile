@@ -15,7 +15,7 @@ quickstart: $(USER_STAMP)
 	.venv/bin/python -m tercet quickstart
 
 # A file of tests stays in one process, with what its tests share; processes of a thread each.
-PYTEST = .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST = .venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 test: $(DEV_STAMP)
 	$(PYTEST) -m "not slow"
