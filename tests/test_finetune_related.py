@@ -63,7 +63,8 @@ def translator() -> LanguageModel:
 
 
 def recipe(task: str, *train: str, validation: list[str] | float = 0.1, **more) -> FinetuneRecipe:
-    tuning = Tuning(rows=more.pop("rows", 32), dropout=more.pop("dropout", 0.1))
+    keys = ("rows", "dropout", "micro_tokens")
+    tuning = Tuning(**{key: more.pop(key) for key in keys if key in more})
     columns = more.pop("columns", {})
     data = Data(list(train), validation, test=more.pop("test", []), columns=columns)
     return FinetuneRecipe("no folder", task, data, train=tuning, **more)
@@ -152,9 +153,7 @@ def cut(splits, count: int = 60):
 def test_embedding_learns_from_pairs_and_is_saved(model: LanguageModel, tmp_path: Path):
     from sentence_transformers import SentenceTransformer
 
-    wanted = recipe(
-        "embed", pairs_file(tmp_path / "a.tsv"), rows=128, embed=Embed(micro_tokens=600)
-    )
+    wanted = recipe("embed", pairs_file(tmp_path / "a.tsv"), rows=128, micro_tokens=600)
     task, splits = embed(wanted, model, said.append)
     splits = cut(splits)
     network, before, after = learned(task, splits, 60)
@@ -352,7 +351,7 @@ def test_the_verb_trains_measures_and_saves(
         )
     ]
     settings = {
-        "embed": ["embed.negatives=1", "embed.micro_tokens=200"],
+        "embed": ["embed.negatives=1", "train.micro_tokens=200"],
         "rank": ["rank.negatives=2", "rank.depth=10"],
         "seq2seq": ["seq2seq.written=4", "seq2seq.beams=2", "seq2seq.max_new_tokens=8"],
     }[task]

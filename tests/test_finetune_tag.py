@@ -220,6 +220,23 @@ def test_answers_are_learned(encoder: str, tmp_path: Path) -> None:
     assert ("The surest mistakes" in (drawn := str(page(tmp_path / "run")))) and "60" in drawn
 
 
+@pytest.mark.parametrize("task", ["tag", "answer"])
+def test_a_step_is_cut_where_memory_is_short(encoder: str, tmp_path: Path, task: str) -> None:
+    """What the cuts sum to: test_train_places.py."""
+    if task == "tag":
+        train = conll(tmp_path, "a.conll", sentences(40, 0))
+    else:
+        train = squad(tmp_path, "a.json", 20, 0)
+    found = []
+    for micro_tokens in (8192, 60):
+        wanted = recipe(encoder, task, train, tuning=Tuning(rows=16, micro_tokens=micro_tokens))
+        made, splits = {"tag": tag, "answer": answer}[task](wanted, tercet.load(encoder), print)
+        found.append(made.stream(splits.train, 0)(0))
+    (whole,), parts = found
+    assert len(parts) > 2 and all(len(part.tokens) < 120 for part in parts)
+    assert torch.equal(torch.cat([part.tokens for part in parts]), whole.tokens)
+
+
 def test_where_an_answer_stands_in_a_window(encoder: str) -> None:
     tokenizer = tercet.load(encoder).tokenizer
     context = " ".join(["Ada met Bo in Rome."] * 10)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from small_tables import FAST, label_of, model_folder, recipe, sentences, table
 
@@ -21,9 +22,9 @@ from tercet import cli
 from tercet.errors import InputError
 from tercet.files import locked
 from tercet.jobs import recipe as recipes
-from tercet.jobs.finetune import finetune, opened
+from tercet.jobs.finetune import begin, finetune, opened
 from tercet.jobs.finetune.layers import freeze, layer_of, share_of
-from tercet.jobs.finetune.settings import FinetuneRecipe, Tuning
+from tercet.jobs.finetune.settings import Data, FinetuneRecipe, Tuning
 from tercet.jobs.finetune.splits import cut, fold
 from tercet.jobs.finetune.task import Splits
 from tercet.language_model import load
@@ -109,6 +110,23 @@ def test_the_recipe_is_strict_and_shown(place: Path, capsys: pytest.CaptureFixtu
 # nothing lost ------------------------------------------------------------------------------------
 
 LONG = ("train.epochs=6", "train.dropout=0.1", "train.rows=4")
+
+
+def test_a_run_of_an_older_version_goes_on(place: Path, tmp_path: Path):
+    """micro_tokens stood in the sections of three tasks."""
+    wanted = FinetuneRecipe(str(place / "base"), "embed", Data([str(place / "train.jsonl")]))
+    begin(wanted, tmp_path, resume=False)
+    tree = yaml.safe_load((tmp_path / "recipe.yaml").read_text("utf-8"))
+    del tree["train"]["micro_tokens"]
+    tree["embed"]["micro_tokens"], tree["rank"]["micro_tokens"] = 500, 8192
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    assert opened(tmp_path / "recipe.yaml").train.micro_tokens == 500
+    (tmp_path / "result.json").write_text("{}", encoding="utf-8")
+    begin(wanted, tmp_path, resume=True)
+    tree["embed"]["micro_token"] = 500
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    with pytest.raises(InputError, match="embed.micro_token is unknown"):
+        opened(tmp_path / "recipe.yaml")
 
 
 def start(place: Path, folder: Path) -> subprocess.Popen[bytes]:

@@ -33,7 +33,7 @@ TASKS = {
 }
 WORKED = (recipes.LOG, "cost.json")  # what a run, or a rung, leaves from its first moments on
 # what may differ when a run goes on: nothing that decides what a step reads or does to the weights
-MAY_CHANGE = ("about", "evaluate.patience", "curve.sizes", "curve.scratch")
+MAY_CHANGE = ("about", "evaluate.patience", "curve.sizes", "curve.scratch", "train.micro_tokens")
 
 
 def run(
@@ -207,4 +207,8 @@ def is_finetuning(path: Path) -> bool:
 def opened(path: Path) -> FinetuneRecipe:
     """The recipe of a run."""
     tree = recipes.tree_of(path.read_text(encoding="utf-8"), str(path))
+    for task in ("embed", "rank", "seq2seq"):  # where it stood before every task had it
+        size = tree.get(task, {}).pop("micro_tokens", None)
+        if size and task == tree["task"]:
+            tree["train"]["micro_tokens"] = size
     return recipes.built(FinetuneRecipe, tree, str(path))

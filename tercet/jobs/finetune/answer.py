@@ -54,7 +54,7 @@ class AnswerTask:
                 windows.append(Placed(window.ids, places, types=window.types if two else None))
         rows = min(self.recipe.train.rows, len(windows))
         draw = PlacedWindows(windows, rows=rows, seed=seed)
-        return Stream(draw, WhichPlaces())
+        return Stream(draw, WhichPlaces(), self.recipe.train.micro_tokens)
 
     def objective(self, examples: Sequence[Answered]) -> Span:
         return Span()

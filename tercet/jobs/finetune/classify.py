@@ -85,7 +85,8 @@ class ClassifyTask:
             types=types if config.token_types and any(map(any, types)) else None,
         )
         both = config.family == "encoder-decoder"
-        return Stream(draw, Labelled(start_of(self.model.network) if both else None))
+        shape = Labelled(start_of(self.model.network) if both else None)
+        return Stream(draw, shape, self.recipe.train.micro_tokens)
 
     def objective(self, examples: Sequence[Example]) -> Objective:
         return self.kind.objective(targets_of(examples), self.recipe.train.class_weights)

@@ -95,7 +95,7 @@ class EmbedTask:
         if str(report):
             self.say(f"{report} (limit {self.model.limit:,})")
         draw = Groups(groups, rows=min(self.recipe.train.rows, len(groups)), seed=seed)
-        return Stream(draw, Grouped(), wanted.micro_tokens)
+        return Stream(draw, Grouped(), self.recipe.train.micro_tokens)
 
     def objective(self, examples: Sequence[Related]) -> Objective:
         wanted = self.recipe.embed

@@ -105,7 +105,7 @@ class RankTask:
         if str(report):
             self.say(f"{report} (limit {self.model.limit:,}, the query kept whole)")
         draw = Groups(groups, rows=min(self.recipe.train.rows, len(groups)), seed=seed)
-        return Stream(draw, Grouped(), wanted.micro_tokens)
+        return Stream(draw, Grouped(), self.recipe.train.micro_tokens)
 
     def objective(self, examples: Sequence[Related]) -> Objective:
         return Ranking()

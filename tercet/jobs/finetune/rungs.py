@@ -246,9 +246,8 @@ class Together(ClassifyTask):
             for a, b in partners(targets_of(examples), each, seed)
         ]
         rows = min(self.recipe.train.rows, len(groups))
-        return Stream(
-            Groups(groups, rows=rows, seed=seed), Grouped(), self.recipe.embed.micro_tokens
-        )
+        draw = Groups(groups, rows=rows, seed=seed)
+        return Stream(draw, Grouped(), self.recipe.train.micro_tokens)
 
     def objective(self, examples: Sequence[Example]) -> Objective:
         assert self.recipe.ladder is not None and self.recipe.classify.pool is not None

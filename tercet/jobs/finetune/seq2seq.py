@@ -72,7 +72,7 @@ class Seq2SeqTask:
         draw = self._draw(examples, rows, seed)
         if draw.left_out:
             self.say(f"{draw.left_out:,} pairs beyond the context are left out")
-        return Stream(draw, self.shape, self.recipe.seq2seq.micro_tokens)
+        return Stream(draw, self.shape, self.recipe.train.micro_tokens)
 
     def _draw(self, examples: Sequence[Written], rows: int, seed: int) -> TextPairs:
         """The pairs as the model reads and writes them; the shape adds the token at their ends."""

@@ -49,6 +49,7 @@ class Tuning:
     epochs: int = 5
     learning_rate: float | None = None  # None: by the width of the model
     rows: int = 32  # examples of a step
+    micro_tokens: int = 8_192  # about so many tokens of a step are in memory at once
     warmup: float = 0.1  # the share of the steps in which the rate rises
     schedule: str = "linear"
     weight_decay: float = 0.01
@@ -65,7 +66,7 @@ class Tuning:
     scratch: bool = False  # new weights instead of the model's own: what its pretraining is worth
 
     def __post_init__(self) -> None:
-        positive(self, "train", "epochs", "rows")
+        positive(self, "train", "epochs", "rows", "micro_tokens")
         choice("train.class_weights", self.class_weights, CLASS_WEIGHTS)
         for name in ("warmup", "dropout"):
             if not 0 <= getattr(self, name) < 1:
@@ -149,11 +150,10 @@ class Embed:
     negatives: int = 0  # so many hard ones, found by the model before training, beside each pair
     among: int = 30  # drawn out of so many nearest
     margin: float = 0.05  # a negative's cosine is at least so far below that of the pair's own text
-    micro_tokens: int = 8_192
 
     def __post_init__(self) -> None:
         choice("embed.pool", self.pool, (None, *POOLS))
-        positive(self, "embed", "among", "micro_tokens")
+        positive(self, "embed", "among")
         _not_negative("embed.negatives", self.negatives)
 
 
@@ -166,11 +166,10 @@ class Rank:
     margin: float = 0.0  # a negative's cosine is at least so far below that of the pair's own text
     depth: int = 50  # texts of a search by vectors that are put into order again, when measured
     pool: str | None = None  # what the head reads: first, mean, last; None: as the family does
-    micro_tokens: int = 8_192
 
     def __post_init__(self) -> None:
         choice("rank.pool", self.pool, (None, *POOLS))
-        positive(self, "rank", "negatives", "among", "depth", "micro_tokens")
+        positive(self, "rank", "negatives", "among", "depth")
 
 
 @dataclass(frozen=True)
@@ -181,10 +180,9 @@ class Seq2Seq:
     beams: int = 4  # when translating the validation rows
     written: int = 200  # so many of them are written out and scored
     max_new_tokens: int | None = None  # of a text that is written; None: to the end of the context
-    micro_tokens: int = 8_192
 
     def __post_init__(self) -> None:
-        positive(self, "seq2seq", "beams", "written", "max_new_tokens", "micro_tokens")
+        positive(self, "seq2seq", "beams", "written", "max_new_tokens")
 
 
 @dataclass(frozen=True)

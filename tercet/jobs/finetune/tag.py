@@ -66,7 +66,8 @@ class TagTask:
                 tags = [numbers[example.tags[word]] for word in window.words]
                 windows.append(Placed(window.ids, window.places, tags))
         rows = min(self.recipe.train.rows, len(windows))
-        return Stream(PlacedWindows(windows, rows=rows, seed=seed), AtPlaces())
+        draw = PlacedWindows(windows, rows=rows, seed=seed)
+        return Stream(draw, AtPlaces(), self.recipe.train.micro_tokens)
 
     def objective(self, examples: Sequence[Tagged]) -> Tagging:
         found = counted(examples)
