@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from tercet.data import Stream
 from tercet.files import written
 from tercet.jobs.finetune.layers import freeze, share_of
 from tercet.jobs.finetune.settings import FinetuneRecipe
@@ -96,11 +95,6 @@ class Learning:
         return network.to(device())
 
     @cached_property
-    def stream(self) -> Stream:
-        """Made once: a task may look through all texts for negatives first."""
-        return self.task.stream(self.splits.train, self.seed)
-
-    @cached_property
     def optimizer(self) -> Optimizer:
         train = self.recipe.train
         return Optimizer(
@@ -115,8 +109,8 @@ class Learning:
         return Checkpoints(self.folder / "checkpoints", self.network, self.optimizer)
 
     def optimise(self, state: State, quiet: bool) -> None:
-        train = self.recipe.train
-        steps = max(1, round(train.epochs * self.stream.draw.steps_per_epoch))
+        stream, train = self.task.stream(self.splits.train, self.seed), self.recipe.train
+        steps = max(1, round(train.epochs * stream.draw.steps_per_epoch))
         every = self.recipe.evaluate.every or -(-steps // train.epochs)
         bfloat16 = in_bfloat16(train.bfloat16, device())
         how = Recipe(
@@ -145,7 +139,7 @@ class Learning:
             watch = stack.enter_context(Watch(self.folder.name, quiet=quiet))
             optimise(
                 self.network,
-                self.stream,
+                stream,
                 self.task.objective(self.splits.train),
                 how,
                 self.optimizer,
@@ -200,11 +194,12 @@ class Fitting(Learning):
         if self.recipe.folds is not None and finished.said is not None:
             with written(self.folder / SAID) as draft:
                 np.save(draft, finished.said.numpy())
+        per_epoch = self.task.stream(self.splits.train, self.seed).draw.steps_per_epoch
         return Fitted(
             validation,
             test,
             best,
-            round(best / self.stream.draw.steps_per_epoch, 2),
+            round(best / per_epoch, 2),
             state.step,
             state.seconds,
             state.tokens,
