@@ -28,6 +28,7 @@ from tercet.data import (
     Translation,
     sample_order,
 )
+from tercet.data.labelled import Labelled, LabelledTexts
 from tercet.data.order import TokenOrder, permutation
 from tercet.data.stream import near_equal
 from tercet.errors import InputError
@@ -177,6 +178,15 @@ def test_micro_batches_hold_about_what_was_asked():
         batches = stream(step)
         assert len(batches) == 4
         assert all(abs(batch.n_tokens - 64) <= 2 * 16 for batch in batches)
+
+
+def test_steps_with_long_texts_have_more_micro_batches():
+    texts = [[1] * (100 if i % 10 == 0 else 5) for i in range(100)]
+    stream = Stream(LabelledTexts(texts, [0] * 100, rows=10, seed=2), Labelled(), 100)
+    sizes = [[batch.n_tokens for batch in stream(step)] for step in range(10)]
+    assert stream.micro_batches == 2 and {len(step) for step in sizes} == {2, 3}
+    for step in sizes:
+        assert max(step) <= 125 + 100 and len(step) <= max(2, sum(step) / 100 + 1)
 
 
 def test_too_few_samples_for_the_processes():

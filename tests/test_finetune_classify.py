@@ -374,6 +374,13 @@ def test_a_long_pair_loses_the_end_of_the_longer_text(place: Path):
             ("classify.kind=labels",),
             "no training row has a label",
         ),
+        (
+            [{**row, "label": ["red", "big"]} for row in GOOD],
+            (),
+            "all 24 training rows have the labels big, red; give rows with others",
+        ),
+        (GOOD, ("task=embed", "train.class_weights=balanced"), "for the tasks classify and tag"),
+        (GOOD, ("task=embed", "data.overflow=error"), "'error' is for the task classify"),
         ([{"text": " ", "label": "a"}], (), "no row has a text in column 'text'"),
         (
             [{**GOOD[i % 24], "label": f"name {i}"} for i in range(300)],
@@ -456,6 +463,25 @@ def test_how_labels_look():
     assert kinds.kind_of(at("a|b"), None, "|") == "labels"
     assert kinds.kind_of(at("0.5", "1"), "label", None) == "label"
     assert kinds.in_order({"10", "9", "1"}) == ("1", "9", "10")
+    assert kinds.in_order({"nan", "fra", "cmn", "inf"}) == ("cmn", "fra", "inf", "nan")
+    assert kinds.listed(["red", None, " "], None) == ["red"]
+
+
+def test_thousands_of_labels_at_once_take_a_byte_each():
+    several = kinds.Several(tuple(f"label {i:05}" for i in range(30_000)))
+    target = several.target(["label 00007", "label 29999", "label 00007"], "row 1")
+    assert target == (7, 29_999)
+    there = several.stacked([target, ()])
+    assert there.element_size() == 1 and there.sum(1).tolist() == [2, 0]
+
+
+def test_dropout_is_what_was_asked_wherever_the_model_has_some(place: Path):
+    body = load(place / "model").network
+    assert body.config.attention_dropout == 0.1
+    for share in (0.0, 0.3):
+        config = with_classifier(body, 2, dropout=share).config
+        found = (config.dropout, config.head_dropout, config.attention_dropout)
+        assert found == (share,) * 3 and config.activation_dropout == 0
 
 
 # the method --------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from tercet.jobs.finetune.classify import ClassifyTask, classify
 from tercet.jobs.finetune.ladder import choose
 from tercet.jobs.finetune.rungs import FEW_SHOT, FULL, LORA, PROBE, Rungs, partners, step_back
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.splits import stratified
+from tercet.jobs.finetune.splits import held_back, stratified
 from tercet.language_model import load
 from tercet.model import Network
 from tercet.represent.classify import features
@@ -342,6 +342,10 @@ def test_folds_hold_as_many_of_each_label(place: Path):
     assert all(sum(examples[i].target for i in part) == 40 for part in parts)
     with pytest.raises(InputError, match="folds 500: there are"):
         stratified(examples, 500)
+    for share, each in ((0.4, 80), (0.1, 20)):
+        held = held_back(examples, share)
+        assert len(held) == 2 * each and sum(examples[i].target for i in held) == each
+    assert held_back(examples, 0.2) == parts[0]
 
 
 @pytest.mark.parametrize("name", ["tercet-tiny-decoder", "bart-base"])

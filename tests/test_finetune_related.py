@@ -13,6 +13,7 @@ import tercet
 from tercet import cli
 from tercet.data.related import Related
 from tercet.errors import InputError
+from tercet.hf import EmbeddingSettings, Extras
 from tercet.jobs.finetune.embed import embed
 from tercet.jobs.finetune.mining import Mining, dense_order, judged_rows, with_negatives
 from tercet.jobs.finetune.rank import rank
@@ -63,7 +64,7 @@ def translator() -> LanguageModel:
 
 
 def recipe(task: str, *train: str, validation: list[str] | float = 0.1, **more) -> FinetuneRecipe:
-    keys = ("rows", "dropout", "micro_tokens")
+    keys = ("rows", "dropout", "micro_tokens", "freeze")
     tuning = Tuning(**{key: more.pop(key) for key in keys if key in more})
     columns = more.pop("columns", {})
     data = Data(list(train), validation, test=more.pop("test", []), columns=columns)
@@ -132,7 +133,7 @@ def test_mined_negatives_stand_behind_the_pair(model: LanguageModel):
     assert any(len(row.texts) == 4 for row in found)
     for row in found:
         assert set(row.texts[2:]) <= set(OTHERS[:60]) - {row.texts[1]}
-    assert with_negatives(model, rows, Mining(0), seed=3) == rows
+    assert with_negatives(model, rows, Mining(0, 10, 0.0), seed=3) == rows
 
 
 # embed --------------------------------------------------------------------------------------------
@@ -201,6 +202,11 @@ def test_embedding_learns_from_texts_alone(model: LanguageModel, tmp_path: Path)
     assert after.figures["uniformity"] > before.figures["uniformity"] + 0.1
     with pytest.raises(InputError, match="dropout 0 with texts alone"):
         embed(recipe("embed", name, dropout=0.0), model, said.append)
+    few = written(tmp_path / "b.csv", "text", *SENTENCES[:12])
+    with pytest.raises(InputError, match="of texts alone .* there would be 1: give more rows"):
+        embed(recipe("embed", few), model, said.append)
+    with pytest.raises(InputError, match="train.freeze 2: .* nothing would learn"):
+        embed(recipe("embed", name, freeze=2), model, said.append)
 
 
 def test_embedding_from_a_retrieval_folder(model: LanguageModel, tmp_path: Path):
@@ -308,6 +314,10 @@ def test_text_to_text(translator: LanguageModel, tmp_path: Path):
     wanted = recipe("seq2seq", name, seq2seq=Seq2Seq(beams=2, written=8, max_new_tokens=12))
     task, splits = seq2seq(wanted, translator, heard.append)
     assert any("1 rows with an empty side are left out" in one for one in heard)
+    twice = written(tmp_path / "b.tsv", "source\ttarget", *lines, lines[0])
+    seq2seq(recipe("seq2seq", twice, test=[name]), translator, heard.append)
+    assert "train: 1 rows come twice or more often" in heard
+    assert "test: 528 of 528 sources stand in train too" in heard
     splits = cut(splits)
     (batch,) = task.stream(splits.train, 0)(0)
     assert batch.source is not None and batch.source_layout is not None
@@ -317,6 +327,7 @@ def test_text_to_text(translator: LanguageModel, tmp_path: Path):
     network, before, after = learned(task, splits, 40, rate=1e-2)
     assert after.figures["log_probability"] > before.figures["log_probability"] + 1
     assert after.figures["chrf"] > before.figures["chrf"]
+    assert "(of the first 8)" in after.sentence
     LanguageModel(network, translator.tokenizer, translator.extras).save(tmp_path / "model")
     assert str(tercet.load(tmp_path / "model").translate(SENTENCES[0], max_new_tokens=12))
 
@@ -339,7 +350,8 @@ def test_the_verb_trains_measures_and_saves(
     capsys: pytest.CaptureFixture[str],
 ):
     base = translator if task == "seq2seq" else model
-    base.save(tmp_path / "base")
+    short = EmbeddingSettings(pool="mean", max_length=20)
+    LanguageModel(base.network, base.tokenizer, Extras(embedding=short)).save(tmp_path / "base")
     parts = "source\ttarget" if task == "seq2seq" else "query\tanswer"
     lines = [f"{one}\t{other}" for one, other in zip(SENTENCES, OTHERS)]
     files = [
@@ -367,5 +379,6 @@ def test_the_verb_trains_measures_and_saves(
     assert (folder / "model" / "README.md").read_text("utf-8").startswith("---")
     tuned = tercet.load(folder / "model")
     assert {"embed": "embed", "rank": "rank", "seq2seq": "translate"}[task] in tuned.can
+    assert tuned.limit == 20  # what was learned with
     assert cli.run([*args, "--resume"]) == 0
     assert json.loads(capsys.readouterr().out)["test"] == result["test"]

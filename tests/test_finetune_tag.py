@@ -156,7 +156,7 @@ def test_what_is_said_of_the_sentences(encoder: str, tmp_path: Path) -> None:
     text = "\n".join(said)
     assert "a.conll: 22 sentences, words from column '1', tags from column '2'" in text
     assert "2 tags were illegal" in text and task.facts["illegal_tags"] == 2
-    assert "train: 1 sentences come twice" in text
+    assert "train: 1 rows come twice" in text
     assert "test: 3 of 4 sentences stand in train too" in text
     assert "test: 1 words have tags that stand in no training sentence ('B-deed')" in text
     assert set(task.labels) == {"B-person", "I-person", "B-place", "I-place", "O"}
@@ -255,12 +255,18 @@ def test_where_an_answer_stands_in_a_window(encoder: str) -> None:
 
 def test_questions_that_cannot_be_learned(encoder: str, tmp_path: Path) -> None:
     model, train = tercet.load(encoder), squad(tmp_path, "a.json", 3, 0)
+    for question, wrong in (("", "is empty"), ("where " * 40, r"has \d+ tokens")):
+        content = json.loads(Path(train).read_text())
+        content["data"][0]["paragraphs"][2]["qas"][1]["question"] = question
+        (tmp_path / "b.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match=f"question '2-1' {wrong}"):
+            answer(recipe(encoder, "answer", train, test=[str(tmp_path / "b.json")]), model, print)
     with pytest.raises(InputError, match=r"files in the form of SQuAD have no columns"):
         answer(recipe(encoder, "answer", train, columns={"text": "x"}), model, print)
     said: list[str] = []
     task, splits = answer(recipe(encoder, "answer", train, test=[train]), model, said.append)
     assert f"{train}: 6 questions" in said
-    assert "test: 6 of 6 questions have a context of train" in said
+    assert "test: 6 of 6 contexts stand in train too" in said
     long = [Answered("7", "Where? " * 50, "Ada met Bo. " * 20, [("Ada", 0)])]
     with pytest.raises(InputError, match="question '7' has 100 tokens"):
         task.stream(long, 0)

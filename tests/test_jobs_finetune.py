@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,14 @@ from tercet.errors import InputError
 from tercet.files import locked
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import begin, finetune, opened
+from tercet.jobs.finetune.classify import ClassifyTask
+from tercet.jobs.finetune.fit import Measure
 from tercet.jobs.finetune.layers import freeze, layer_of, share_of
 from tercet.jobs.finetune.settings import Data, FinetuneRecipe, Tuning
 from tercet.jobs.finetune.splits import cut, fold
 from tercet.jobs.finetune.task import Splits
 from tercet.language_model import load
+from tercet.train import Classification
 from tercet.train.log import rows
 
 
@@ -184,6 +188,62 @@ def test_ctrl_c_leaves_the_best_model_so_far(place: Path, tmp_path: Path):
     assert start(place, folder).wait() == 0
     assert start(place, tmp_path / "whole").wait() == 0
     assert same(folder, tmp_path / "whole")
+
+
+def test_other_rows_are_another_run(place: Path, tmp_path: Path):
+    train = table(tmp_path / "train.jsonl", 60, 1)
+    wanted = replace(recipe(place, "train.epochs=1"), data=Data([str(train)]))
+    result = finetune(wanted, tmp_path / "run")
+    assert finetune(wanted, tmp_path / "run", resume=True) == result
+    train.write_text(train.read_text().replace('"no"', '"yes"', 1))
+    with pytest.raises(InputError, match="train.jsonl: other rows than when .* was begun"):
+        finetune(wanted, tmp_path / "run", resume=True)
+    train.unlink()
+    assert finetune(wanted, tmp_path / "run", resume=True) == result
+
+
+def test_a_loss_that_is_no_number_leaves_the_best_model(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Broken(Classification):
+        steps = 0
+
+        def __call__(self, model, batch):
+            Broken.steps += 1
+            return super().__call__(model, batch) * (torch.nan if Broken.steps > 20 else 1.0)
+
+    monkeypatch.setattr(ClassifyTask, "objective", lambda *_: Broken())
+    with pytest.raises(InputError, match="loss is nan; .*in another folder: a smaller train.learn"):
+        finetune(recipe(place), tmp_path)
+    assert load(tmp_path / "model").classify("the red house").label in ("yes", "no")
+
+
+@pytest.mark.parametrize("moment", ["last step", "test"])
+def test_ctrl_c_at_the_end_of_a_run_stops_all_of_it(
+    moment: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    measured, scores = Measure.__call__, ClassifyTask.scores
+
+    def measure(self, state):
+        measured(self, state)
+        if state.done and moment == "last step":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def score(self, network, examples):
+        if len(examples) == 60 and moment == "test":
+            raise KeyboardInterrupt
+        return scores(self, network, examples)
+
+    wanted = recipe(place, "train.epochs=1", "seeds=2")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Measure, "__call__", measure)
+        patched.setattr(ClassifyTask, "scores", score)
+        finetune(wanted, tmp_path / "run")
+    assert not (tmp_path / "run" / "seed-1").exists()
+    assert load(tmp_path / "run" / "model").classify("the red house").label in ("yes", "no")
+    finetune(wanted, tmp_path / "run", resume=True)
+    finetune(wanted, tmp_path / "whole")
+    assert same(tmp_path / "run", tmp_path / "whole")
 
 
 # seeds, folds, the best --------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from tercet.errors import InputError
 class Stream:
     """Called with a step it gives this rank's micro-batches.
 
-    ``micro_tokens``: about how many tokens a micro-batch holds, within one sample; None: a rank's
-    whole part of the step. Samples stay in their order: rank 0 has the first ones.
+    ``micro_tokens``: about how many tokens a micro-batch holds, a quarter and a sample more at the
+    most; None: a rank's whole part of the step. Samples stay in their order: rank 0 has the first.
     """
 
     draw: Draw
@@ -40,7 +40,11 @@ class Stream:
 
     def cut(self, samples: Sequence[Sample]) -> list[Batch]:
         """This rank's micro-batches of all that a step sees."""
-        count = min(self.micro_batches, len(samples) // self.world)
+        count = self.micro_batches
+        if self.micro_tokens is not None:  # where a few texts are much longer, so are a few steps
+            total = sum(sample.n_tokens for sample in samples)
+            count = max(count, math.ceil(total / self.world / self.micro_tokens - 0.25))
+        count = min(count, len(samples) // self.world)
         edges = near_equal([sample.n_tokens for sample in samples], self.world * count)
         mine = edges[self.rank * count : (self.rank + 1) * count + 1]
         return [self.shape.batch(samples[a:b]) for a, b in zip(mine[:-1], mine[1:])]
@@ -51,7 +55,7 @@ class Stream:
 
     @property
     def micro_batches(self) -> int:
-        """Of each rank in each step, unless a step has fewer samples."""
+        """Of each rank in a step of the usual size, unless it has fewer samples."""
         if self.micro_tokens is None:
             return 1
         whole = self.draw.step_tokens / self.world / self.micro_tokens

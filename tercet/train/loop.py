@@ -53,7 +53,8 @@ def fit(
     """Train from ``state`` to the end of ``recipe``; the state at the end.
 
     ``actions`` run behind every so many steps and behind the last. The first Ctrl-C or SIGTERM ends
-    the step it meets and what is due behind it, calls ``on_stop`` and raises KeyboardInterrupt.
+    the step it meets, be it the last, and what is due behind it, calls ``on_stop`` and raises
+    KeyboardInterrupt.
     Raises InputError, where ``recipe`` says stop, for a step without targets and at a loss or
     gradient that is not finite or spikes: nothing of such a step reaches the weights, and
     ``on_stop`` is called before.
@@ -99,7 +100,7 @@ def fit(
             for every, action in actions:
                 if state.step % every == 0 or state.done:
                     action(state)
-            if world.any(interrupted.is_set()) and not state.done:
+            if world.any(interrupted.is_set()):
                 on_stop(state)
                 raise KeyboardInterrupt
     model.eval()

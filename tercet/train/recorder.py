@@ -98,8 +98,12 @@ class Recorder:
             return "lower the learning rate, or set on_trouble to skip"
         run, step = self._file.parent.parent, self._file.stem.removeprefix("step-")
         replayed = (run / "recipe.yaml").is_file()  # a run of its own, not a seed or a rung of one
-        read = f"see what it read: tercet replay {run}@{step} (record: {self._file})"
+        if not replayed:
+            return (
+                f"what it read is in {self._file}; learn more slowly in another folder: a smaller "
+                "train.learning_rate"
+            )
         return (
-            f"{read if replayed else f'what it read is in {self._file}'}; "
-            "to go on without it: --resume --set train.on_trouble=skip"
+            f"see what it read: tercet replay {run}@{step} (record: {self._file}); to go on "
+            "without it: --resume --set train.on_trouble=skip"
         )

@@ -6,7 +6,9 @@ model, and writes down what it is worth. Loads no torch until a run begins.
 
 from __future__ import annotations
 
+import hashlib
 import json as jsons
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
 
 CURVE = "curve"  # the folder of the runs on fewer rows
 FINDINGS = "findings.json"  # beside it, what the best model shows of the data
+DIGESTS = "rows.json"  # what was in the files of rows when the run began: file -> SHA-256
 # where each task is; one function that reads the data, see task.py
 TASKS = {
     name: f"tercet.jobs.finetune.{name}:{name}"
     for name in ("classify", "tag", "answer", "embed", "rank", "seq2seq")
 }
 WORKED = (recipes.LOG, "cost.json")  # what a run, or a rung, leaves from its first moments on
-# what may differ when a run goes on: nothing that decides what a step reads or does to the weights
+# what may differ when a run goes on: nothing that decides what a step reads or does to the weights,
+# but for the draw of dropout, which is another one in other micro-batches
 MAY_CHANGE = ("about", "evaluate.patience", "curve.sizes", "curve.scratch", "train.micro_tokens")
 
 
@@ -132,11 +136,11 @@ def finetune(
     """
     with locked(folder):
         begin(wanted, folder, resume=resume)
-        result, found = (kept(folder / name) for name in (recipes.RESULT, FINDINGS))
+        result, shown = (kept(folder / name) for name in (recipes.RESULT, FINDINGS))
         if result is not None and wanted.curve.sizes:
             drawn = result.get("curve", {}).get("of")
             result = result if drawn == asdict(wanted.curve) else None  # it gets its curve now
-        if result is not None and found is not None:
+        if result is not None and shown is not None:
             return result
         from tercet.jobs.finetune.job import Job
         from tercet.kernels.memory import keep_pages
@@ -175,8 +179,9 @@ def _keep(value: dict[str, Any], path: Path) -> None:
 
 
 def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
-    """The folder with its recipe; a run that is there already goes on only when it may."""
-    path = folder / recipes.RECIPE
+    """The folder with its recipe; a run that is there already goes on only when it may: with the
+    same recipe and rows."""
+    path, rows = folder / recipes.RECIPE, _digests(wanted)
     begun = (folder / recipes.RESULT).exists() or any(map(any, map(folder.rglob, WORKED)))
     if path.exists() and begun:
         if not resume:
@@ -195,8 +200,31 @@ def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
                 f"{folder} was begun with another recipe: {'; '.join(bad)}. A run that goes on may "
                 f"change {', '.join(MAY_CHANGE)}; for more, choose another --folder"
             )
+        known = kept(folder / DIGESTS) or {}
+        if changed := [file for file, now in rows.items() if known.get(file, now) != now]:
+            raise InputError(
+                f"{', '.join(changed)}: other rows than when {folder} was begun; put the file "
+                "back, or choose another --folder"
+            )
+        rows = known | rows
+    _keep(rows, folder / DIGESTS)
     with written(path) as draft:
         draft.write_text(recipes.text(wanted), encoding="utf-8")
+
+
+def _digests(wanted: FinetuneRecipe) -> dict[str, str]:
+    """Of each file of rows that is there; what is missing the task's reader will say."""
+    from tercet.data.sources import found
+
+    held = wanted.data.validation if isinstance(wanted.data.validation, list) else []
+    digests: dict[str, str] = {}
+    for name in (*wanted.data.train, *held, *wanted.data.test):
+        with suppress(InputError):
+            for file in found(recipes.expanded([name])):
+                if Path(file).is_file():
+                    with open(file, "rb") as read:
+                        digests[file] = hashlib.file_digest(read, "sha256").hexdigest()
+    return digests
 
 
 def is_finetuning(path: Path) -> bool:

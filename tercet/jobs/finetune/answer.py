@@ -21,7 +21,17 @@ from tercet.evaluate.answering import answer_scores, f1
 from tercet.jobs.finetune import findings
 from tercet.jobs.finetune.bodies import files_of, under_head
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
+from tercet.jobs.finetune.task import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Finished,
+    Folds,
+    Say,
+    Scores,
+    Splits,
+    overlaps,
+)
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.represent.answer import answered
@@ -108,6 +118,16 @@ def places_of(window: ContextWindow, answer: tuple[str, int]) -> tuple[int, int]
     return window.context[touched[0]], window.context[touched[-1]]
 
 
+def _check(examples: Sequence[Answered], model: LanguageModel) -> None:
+    """Raises InputError for a question that is empty or too long, before anything is learned."""
+    asked = model.tokenizer.encode_batch([one.question for one in examples])
+    for one, ids in zip(examples, asked, strict=True):
+        # shorter ones leave the context the quarter that it must have
+        if len(ids) > model.limit // 2 or not one.question.strip():
+            name = f"question {one.name!r}"
+            context_windows(model.tokenizer, one.question, one.context, model.limit, name=name)
+
+
 def answer(recipe: FinetuneRecipe, model: LanguageModel, say: Say) -> tuple[AnswerTask, Splits]:
     """Reads what the recipe names, files in the form of SQuAD. See ``Reader``."""
     if recipe.data.columns:
@@ -119,13 +139,9 @@ def answer(recipe: FinetuneRecipe, model: LanguageModel, say: Say) -> tuple[Answ
             read = questions(file)
             say(f"{file}: {read}")
             parts[name] += read.rows
-    contexts = {one.context for one in parts[TRAIN]}
-    seen = {}
-    for name, part in parts.items():
-        if name != TRAIN:
-            seen[name] = sum(one.context in contexts for one in part)
-            if seen[name]:
-                say(f"{name}: {seen[name]:,} of {len(part):,} questions have a context of train")
+    for part in parts.values():
+        _check(part, model)
     facts: dict[str, Any] = {name: len(part) for name, part in parts.items()}
+    facts |= overlaps(parts, "contexts", say, lambda one: (one.question, one.context))
     splits = Splits(*(parts.get(name, ()) for name in (TRAIN, VALIDATION, TEST)))
-    return AnswerTask(model, recipe, facts | {"seen_in_train": seen}), splits
+    return AnswerTask(model, recipe, facts), splits

@@ -4,6 +4,8 @@ and a head that reads single tokens.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tercet.config import TransformerConfig
 from tercet.data.sources import found
 from tercet.jobs import recipe as recipes
@@ -19,14 +21,21 @@ def files_of(data: Data) -> dict[str, list[str]]:
     return {name: found(recipes.expanded(files)) for name, files in named.items() if files}
 
 
+def dropping(config: TransformerConfig, share: float) -> dict[str, Any]:
+    """What changes in a config for this dropout: in body and head, and inside attention and
+    feed-forward where the model had some there (BERT in attention, T5 in both)."""
+    inside = ("attention_dropout", "activation_dropout")
+    names = ("dropout", "head_dropout", *(name for name in inside if getattr(config, name)))
+    return dict.fromkeys(names, share)
+
+
 def under_head(
     network: Network, head: str, seed: int, *, n_labels: int = 2, dropout: float = 0.0
 ) -> Network:
     """A network with the same body under a new ``head``; the old heads go, and of an
-    encoder-decoder the decoder too. dropout: in body and head."""
-    config = network.config.replace(
-        heads=(head,), n_labels=n_labels, dropout=dropout, head_dropout=dropout
-    )
+    encoder-decoder the decoder too. dropout: see ``dropping``."""
+    config = network.config
+    config = config.replace(heads=(head,), n_labels=n_labels, **dropping(config, dropout))
     if config.family == "encoder-decoder":
         config = config.replace(decoder_layers=0, start_id=None)
     return with_body(network, config, head, seed)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from tercet.data import Stream
@@ -16,11 +15,21 @@ from tercet.data.labelled import Labelled, LabelledTexts
 from tercet.errors import InputError
 from tercet.hf import Extras, row_for
 from tercet.jobs.finetune import findings, kinds
-from tercet.jobs.finetune.bodies import with_body
+from tercet.jobs.finetune.bodies import dropping, with_body
 from tercet.jobs.finetune.kinds import Kind
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
+from tercet.jobs.finetune.task import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Finished,
+    Folds,
+    Say,
+    Scores,
+    Splits,
+    overlaps,
+)
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.represent.classify import Read, Text, logits, read, start_of
@@ -79,7 +88,7 @@ class ClassifyTask:
         types = [one.read.types or [0] * len(one.read.ids) for one in examples]
         draw = LabelledTexts(
             [one.read.ids for one in examples],
-            targets_of(examples),
+            self.targets(examples),
             rows=min(self.recipe.train.rows, len(examples)),
             seed=seed,
             types=types if config.token_types and any(map(any, types)) else None,
@@ -89,13 +98,13 @@ class ClassifyTask:
         return Stream(draw, shape, self.recipe.train.micro_tokens)
 
     def objective(self, examples: Sequence[Example]) -> Objective:
-        return self.kind.objective(targets_of(examples), self.recipe.train.class_weights)
+        return self.kind.objective(self.targets(examples), self.recipe.train.class_weights)
 
     def scores(self, network: Network, examples: Sequence[Example]) -> Scores:
-        return self.kind.scores(self.logits(network, examples), targets_of(examples))
+        return self.kind.scores(self.logits(network, examples), self.targets(examples))
 
     def finish(self, network: Network, validation: Sequence[Example]) -> Finished:
-        return self.calibrated(network, self.logits(network, validation), targets_of(validation))
+        return self.calibrated(network, self.logits(network, validation), self.targets(validation))
 
     def calibrated(self, network: Network, said: Tensor, targets: Tensor) -> Finished:
         """By logits (B, labels) of texts that were not learned, and their targets."""
@@ -125,7 +134,7 @@ class ClassifyTask:
         if not examples:
             return found
         said = self._chances(self.logits(model.network, examples), model.extras).numpy()
-        labels = targets_of(examples).numpy()
+        labels = self.targets(examples).numpy()
         wrong = findings.mistakes(examples, labels, said, self.kind.names)
         return {"split": split, **wrong, **found}
 
@@ -135,7 +144,7 @@ class ClassifyTask:
         names = self.kind.names
         if not folds:
             rows = list(splits.train)
-            labels = targets_of(rows).numpy()
+            labels = self.targets(rows).numpy()
             return findings.suspects_by_vectors(self.model, rows, labels, names)
         rows = [one for part, _ in folds for one in part.validation]
         for part, said in folds:  # a label that a fold did not learn it cannot say
@@ -143,10 +152,13 @@ class ClassifyTask:
             said[[one.target not in learned for one in part.validation]] = np.nan
         said = np.concatenate([said for _, said in folds])
         by = f"the models of the {len(folds)} folds, each on the rows that it had not learned from"
-        return findings.suspects(rows, targets_of(rows).numpy(), said, names, by=by, of=len(rows))
+        return findings.suspects(rows, self.targets(rows).numpy(), said, names, by=by, of=len(rows))
 
     def _chances(self, logits: Tensor, extras: Extras) -> Tensor:
         return (logits / extras.temperature).softmax(-1)
+
+    def targets(self, examples: Sequence[Example]) -> Tensor:
+        return self.kind.stacked([one.target for one in examples])
 
     @property
     def _one_label(self) -> bool:
@@ -155,11 +167,6 @@ class ClassifyTask:
     def logits(self, network: Network, examples: Sequence[Example]) -> Tensor:
         """(B, labels)"""
         return logits(network, [one.read for one in examples])
-
-
-def targets_of(examples: Sequence[Example]) -> Tensor:
-    """(B,) numbers of labels or values, or (B, labels)."""
-    return torch.tensor([one.target for one in examples])
 
 
 def classify(recipe: FinetuneRecipe, model: LanguageModel, say: Say) -> tuple[ClassifyTask, Splits]:
@@ -270,20 +277,12 @@ def _check_number_of_labels(
 def _facts(examples: dict[str, list[Example]], kind: Kind, say: Say) -> dict[str, Any]:
     """Counts of rows, of those that come twice, and of labels; what is odd is said."""
     train = examples["train"]
-    twice = len(train) - len({(one.group, str(one.target)) for one in train})
-    texts = {one.group for one in train}
-    disputed = len({(one.group, str(one.target)) for one in train}) - len(texts)
-    seen = {name: sum(one.group in texts for one in part) for name, part in examples.items()}
-    del seen["train"]
-    if twice:
-        say(f"train: {twice:,} rows come twice or more often")
+    facts: dict[str, Any] = {name: len(part) for name, part in examples.items()}
+    facts |= overlaps(examples, "texts", say, lambda one: (one.group, one.target))
+    disputed = len({(one.group, one.target) for one in train}) - len({one.group for one in train})
     if disputed:
         say(f"train: {disputed:,} texts stand there with different labels")
-    for name, count in seen.items():
-        if count:
-            say(f"{name}: {count:,} of {len(examples[name]):,} texts stand in train too")
-    facts: dict[str, Any] = {name: len(part) for name, part in examples.items()}
-    facts |= {"twice": twice, "disputed": disputed, "seen_in_train": seen}
+    facts["disputed"] = disputed
     if kind.problem == "single_label_classification":
         counts = Counter(kind.names[one.target] for one in train)
         name, share = counts.most_common(1)[0][0], counts.most_common(1)[0][1] / len(train)
@@ -313,7 +312,7 @@ def with_classifier(
     encoder-decoders.
     """
     old = network.config
-    changes: dict[str, Any] = {"n_labels": n_labels, "dropout": dropout, "head_dropout": dropout}
+    changes = {"n_labels": n_labels, **dropping(old, dropout)}
     default = "first" if old.family == "encoder" else "last"
     plain = old.replace(heads=(HEAD,), pool=pool or default, **changes)
     through = plain.replace(heads=("pooler", HEAD))

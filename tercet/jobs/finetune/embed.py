@@ -17,6 +17,7 @@ from tercet.errors import InputError
 from tercet.evaluate.retrieval import retrieval
 from tercet.evaluate.similarity import uniformity
 from tercet.hf import Extras
+from tercet.jobs.finetune.bodies import dropping
 from tercet.jobs.finetune.mining import (
     Mining,
     agreement,
@@ -25,9 +26,9 @@ from tercet.jobs.finetune.mining import (
     judged_rows,
     with_negatives,
 )
-from tercet.jobs.finetune.related import RelatedData, read_related
+from tercet.jobs.finetune.related import RelatedData, RelatedTask, read_related
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import Finished, Folds, Say, Scores, Splits
+from tercet.jobs.finetune.task import Finished, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.text import CutReport
@@ -35,15 +36,14 @@ from tercet.train import InBatch, Ordered
 from tercet.train.loop import Objective
 
 
-class EmbedTask:
+class EmbedTask(RelatedTask):
     """``metrics`` and what is measured follow from the validation rows: Spearman for scored pairs,
     a search for plain ones."""
 
     def __init__(
         self, recipe: FinetuneRecipe, model: LanguageModel, data: RelatedData, say: Say
     ) -> None:
-        self.recipe, self.model, self.data, self.say = recipe, model, data, say
-        self._streams: dict[tuple[int, tuple[Related, ...]], Stream] = {}
+        super().__init__(recipe, model, data, say)
         self.metrics = _figures(data.splits.validation or data.splits.train)
         self.facts: dict[str, Any] = {"pool": self.pool, **data.facts}
         scored = [row.score is not None for row in data.splits.train]
@@ -51,6 +51,17 @@ class EmbedTask:
             raise InputError(
                 "train.dropout 0 with texts alone: a text is compared with itself under another "
                 "draw of dropout, so there must be some; set 0.1, or give pairs"
+            )
+        if "uniformity" in self.metrics and (held := _held(recipe, data.splits)) < 2:
+            raise InputError(
+                f"of texts alone the distances between validation texts are measured, and there "
+                f"would be {held}: give more rows, or two or more in a validation file"
+            )
+        frozen, layers = recipe.train.freeze, model.config.n_layers
+        if frozen is not None and frozen >= layers:
+            raise InputError(
+                f"train.freeze {frozen}: of a model with layers up to {layers} and no head nothing "
+                "would learn; freeze fewer"
             )
         if any(scored) and recipe.embed.negatives:
             raise InputError(
@@ -68,18 +79,12 @@ class EmbedTask:
         """The body; heads that guess tokens go, since nothing keeps them right."""
         old = self.model.network
         heads = tuple(name for name in old.config.heads if name == "pooler")
-        config = old.config.replace(heads=heads, dropout=self.recipe.train.dropout)
+        changes = dropping(old.config, self.recipe.train.dropout)
+        config = old.config.replace(heads=heads, **changes)
         new = build(config, seed)
         own = old.state_dict()
         new.load_state_dict({name: own[name] for name in new.state_dict()})
         return new
-
-    def stream(self, examples: Sequence[Related], seed: int) -> Stream:
-        """Made once: to mine takes a pass over all texts."""
-        key = seed, tuple(examples)
-        if key not in self._streams:
-            self._streams[key] = self._stream(examples, seed)
-        return self._streams[key]
 
     def _stream(self, examples: Sequence[Related], seed: int) -> Stream:
         wanted, report = self.recipe.embed, CutReport()
@@ -126,12 +131,19 @@ class EmbedTask:
     def finish(self, network: Network, validation: Sequence[Related]) -> Finished:
         return Finished(self.extras)
 
-    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
-        return {}  # its figures say it all
-
 
 def _alone(rows: Sequence[Related]) -> bool:
     return all(row.texts[:1] * len(row.texts) == row.texts for row in rows)
+
+
+def _held(recipe: FinetuneRecipe, splits: Splits) -> int:
+    """How many examples a run is validated on."""
+    if recipe.folds is not None:
+        return len(splits.train) // recipe.folds
+    share = recipe.data.validation
+    if isinstance(share, float):
+        return max(1, round(share * len(splits.train)))
+    return len(splits.validation)
 
 
 def _figures(rows: Sequence[Related]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tercet.errors import InputError
 from tercet.files import written
 from tercet.jobs.finetune.layers import freeze, share_of
 from tercet.jobs.finetune.settings import FinetuneRecipe
@@ -165,19 +166,35 @@ class Fitting(Learning):
         return Measure(self, log)
 
     def run(self, *, quiet: bool) -> Fitted:
-        """To the end, from wherever it stands. After Ctrl-C the best network so far is kept."""
+        """To the end, from wherever it stands. Where it ends before, by Ctrl-C or at a loss that is
+        no number, the best network so far is kept."""
         if done := Fitted.read(self.folder / RESULT):
             return done
         state = self.checkpoints.load() or State()
         try:
             self.optimise(state, quiet)
+            found = self._end(state)
         except KeyboardInterrupt:
-            self._end(state)
+            self._keep_best(state)
             raise
-        found = self._end(state)
+        except InputError:
+            if state.best_step is not None:
+                with suppress(InputError):  # why the run ended is to be said
+                    self._keep_best(state)
+            raise
         found.write(self.folder / RESULT)
         rmtree(self.checkpoints.folder, ignore_errors=True)  # the result stands without them
         return found
+
+    def _keep_best(self, state: State) -> Finished:
+        """Of the weights so far the best, finished and kept; before a first evaluation the last
+        ones, and these only where nothing else is kept."""
+        if state.best_step is not None:
+            self.checkpoints.load(state.best_step)
+        self.network.eval()
+        finished = self.task.finish(self.network, self.splits.validation)
+        self.keep(self.network, finished, -math.inf if state.best is None else state.best)
+        return finished
 
     def _end(self, state: State) -> Fitted:
         """The best weights, measured, finished and kept."""
@@ -187,10 +204,7 @@ class Fitting(Learning):
         self.network.eval()
         validation = self.task.scores(self.network, self.splits.validation)
         test = self.task.scores(self.network, self.splits.test) if self.splits.test else None
-        finished = self.task.finish(self.network, self.splits.validation)
-        # before a first evaluation it is kept only where there is nothing else
-        value = -math.inf if state.best_step is None else validation.figures[self.metric]
-        self.keep(self.network, finished, value)
+        finished = self._keep_best(state)
         if self.recipe.folds is not None and finished.said is not None:
             with written(self.folder / SAID) as draft:
                 np.save(draft, finished.said.numpy())

@@ -114,7 +114,9 @@ class Job:
 
     def save(self, network: Network, finished: Finished, folder: Path) -> None:
         """The folder of a model that has learned the task."""
-        model = LanguageModel(network, self.model.tokenizer, finished.extras)
+        tokenizer = self.model.tokenizer
+        tokenizer.max_length = self.model.limit  # what was learned and measured is what is read
+        model = LanguageModel(network, tokenizer, finished.extras)
         model.base = self.model.base
         if adapters(network) and row_for(network.config, finished.extras.model_type) is None:
             model = model.merged()  # no class of such a family has that head

@@ -7,7 +7,6 @@ head still needs. It sees logits and targets; no texts and no network but its he
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,6 +47,10 @@ class Kind(Protocol):
         """Of a value as a file has it. Raises InputError for a label that was never learned."""
         ...
 
+    def stacked(self, targets: Sequence[Any]) -> Tensor:
+        """(B,) numbers of labels or values, or (B, labels) of several."""
+        ...
+
     def objective(self, targets: Tensor, weights: str) -> Objective: ...
 
     def scores(self, logits: Tensor, targets: Tensor) -> Scores: ...
@@ -86,10 +89,15 @@ def learned_from(
             )
         return Number(float(np.mean(numbers)) if centred else 0.0, scale)
     if kind == "labels":
-        found = {name for _, value in values for name in listed(value, separator)}
-        if not found:
+        each = {tuple(sorted(set(listed(value, separator)))) for _, value in values}
+        if each == {()}:
             raise InputError("no training row has a label; is the label's column the right one?")
-        return Several(in_order(found), separator)
+        if len(each) == 1:
+            raise InputError(
+                f"all {len(values):,} training rows have the labels {', '.join(*each)}; give rows "
+                "with others, or with none"
+            )
+        return Several(in_order({name for names in each for name in names}), separator)
     found = {named(value, where) for where, value in values}
     if len(found) < 2:
         raise InputError(
@@ -116,6 +124,9 @@ class One:
 
     def target(self, value: Any, where: str) -> int:
         return _place(named(value, where), self.places, where)
+
+    def stacked(self, targets: Sequence[int]) -> Tensor:
+        return torch.tensor(targets)
 
     def objective(self, targets: Tensor, weights: str) -> Objective:
         counts = torch.bincount(targets, minlength=len(self.names)).double()
@@ -159,9 +170,16 @@ class Several:
     def places(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.names)}
 
-    def target(self, value: Any, where: str) -> list[float]:
-        here = {_place(name, self.places, where) for name in listed(value, self.separator)}
-        return [float(i in here) for i in range(len(self.names))]
+    def target(self, value: Any, where: str) -> tuple[int, ...]:
+        names = listed(value, self.separator)
+        return tuple(sorted({_place(name, self.places, where) for name in names}))
+
+    def stacked(self, targets: Sequence[tuple[int, ...]]) -> Tensor:
+        """(B, labels), a byte each: of 30,000 labels 30 kB a text."""
+        there = torch.zeros(len(targets), len(self.names), dtype=torch.bool)
+        for row, places in zip(there, targets, strict=True):
+            row[list(places)] = True
+        return there
 
     def objective(self, targets: Tensor, weights: str) -> Objective:
         """Weighted, a label that is there counts as much as all the texts where it is not."""
@@ -172,7 +190,7 @@ class Several:
         return SeveralLabels(tuple((ratio.sqrt() if weights == "effective" else ratio).tolist()))
 
     def scores(self, logits: Tensor, targets: Tensor) -> Scores:
-        guesses, truth = (logits.sigmoid() >= HALF).numpy(), targets.numpy() > HALF
+        guesses, truth = (logits.sigmoid() >= HALF).numpy(), targets.numpy()
         each = [binary_f1(truth[:, i], guesses[:, i]) for i in range(len(self.names))]
         figures = {
             "micro_f1": binary_f1(truth, guesses),
@@ -183,8 +201,8 @@ class Several:
         return Scores(figures, f"{said} right in {figures['exact']:.1%}", len(truth))
 
     def finish(self, head: nn.Linear, logits: Tensor, targets: Tensor) -> dict[str, float]:
-        loss = F.binary_cross_entropy_with_logits
-        return {"temperature": temperature(lambda t: loss(logits / t, targets))}
+        loss, truth = F.binary_cross_entropy_with_logits, targets.to(logits)
+        return {"temperature": temperature(lambda t: loss(logits / t, truth))}
 
 
 @dataclass(frozen=True)
@@ -204,6 +222,9 @@ class Number:
             raise InputError(f"{where}: the value {value!r} is no number; mend or drop the row")
         return (number - self.mean) / self.scale
 
+    def stacked(self, targets: Sequence[float]) -> Tensor:
+        return torch.tensor(targets)
+
     def objective(self, targets: Tensor, weights: str) -> Objective:
         if weights != "none":
             raise InputError(f"train.class_weights {weights!r} is for labels, not for numbers")
@@ -217,8 +238,8 @@ class Number:
             "pearson": 0.0 if same else pearson(guesses, truth),
             "error": float(np.sqrt(np.mean((guesses - truth) ** 2)) * self.scale),
         }
-        said = f"Spearman {figures['spearman']:.4f}, Pearson {figures['pearson']:.4f}, mean error "
-        return Scores(figures, f"{said}{figures['error']:.3g}", len(truth))
+        said = f"Spearman {figures['spearman']:.4f}, Pearson {figures['pearson']:.4f}, "
+        return Scores(figures, f"{said}root mean squared error {figures['error']:.3g}", len(truth))
 
     @torch.no_grad()
     def finish(self, head: nn.Linear, logits: Tensor, targets: Tensor) -> dict[str, float]:
@@ -266,18 +287,18 @@ def listed(value: Any, separator: str | None) -> list[str]:
     NaN is too."""
     value = None if isinstance(value, float) and math.isnan(value) else value
     parts = value if isinstance(value, list) else str(value or "").split(separator or "\0")
-    return [str(part).strip() for part in parts if str(part).strip()]
+    names = [str(part).strip() for part in parts if part is not None]
+    return [name for name in names if name]
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:
     """Numbers by size, else by the alphabet."""
-    return tuple(sorted(names, key=lambda name: (_number(name) or 0.0, name)))
 
+    def key(name: str) -> tuple[float, str]:
+        number = _number(name)  # "nan" is a language and no number that could be put in order
+        return (number if number is not None and math.isfinite(number) else 0.0), name
 
-def commonest(values: Sequence[str]) -> tuple[str, float]:
-    """The commonest value, and its share."""
-    ((name, count),) = Counter(values).most_common(1)
-    return name, count / len(values)
+    return tuple(sorted(names, key=key))
 
 
 def _place(name: str, places: dict[str, int], where: str) -> int:

@@ -26,11 +26,11 @@ from tercet.evaluate.classification import Gain, paired_gain
 from tercet.files import written, written_folder
 from tercet.hf import is_adapter
 from tercet.jobs.finetune.card import card
-from tercet.jobs.finetune.classify import ClassifyTask, targets_of
+from tercet.jobs.finetune.classify import ClassifyTask
 from tercet.jobs.finetune.job import Job, together
 from tercet.jobs.finetune.kinds import One
 from tercet.jobs.finetune.rungs import Cost, Rungs
-from tercet.jobs.finetune.splits import stratified
+from tercet.jobs.finetune.splits import held_back, stratified
 from tercet.jobs.finetune.task import Scores, Splits
 from tercet.jobs.flags import say
 from tercet.jobs.recipe import RESULT
@@ -133,7 +133,7 @@ class Climb:
         self.rungs = Rungs(job.task, job.recipe, examples, quiet=job.quiet)
         self.rows, self.held, self.folds = self._parts()
         self.names = self.rungs.names(self.rows)
-        self.targets = targets_of([self.rungs.examples[i] for i in self.held])
+        self.targets = self.rungs.targets[self.held]
 
     def _parts(self) -> tuple[list[int], list[int], list[list[int]]]:
         """The examples that the kept models learn, those that rungs are compared on, and their
@@ -144,7 +144,7 @@ class Climb:
             return every, list(range(len(train), len(self.rungs.examples))), []
         if recipe.folds or len(train) <= self.settings.rows:
             return every, every, stratified(train, recipe.folds or FOLDS)
-        held = stratified(train, max(2, round(1 / share)))[0]
+        held = held_back(train, share)
         return sorted({*every} - {*held}), held, []
 
     def run(self) -> dict[str, Any]:

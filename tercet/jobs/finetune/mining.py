@@ -20,16 +20,14 @@ from tercet.represent import classify as classifying
 from tercet.represent.mine import near_negatives, unit
 from tercet.text import CutReport
 
-DEPTH = 50  # texts that are put into order again, out of the nearest by vectors
-
 
 @dataclass(frozen=True)
 class Mining:
     """How many hard negatives a row gets before training; the rule is ``near_negatives``'s."""
 
-    negatives: int = 1
-    among: int = 30
-    margin: float = 0.05
+    negatives: int
+    among: int
+    margin: float
 
 
 def with_negatives(
@@ -117,7 +115,7 @@ def dense_order(
     queries: Mapping[str, str],
     documents: Mapping[str, str],
     *,
-    depth: int = DEPTH,
+    depth: int,
 ) -> dict[str, list[str]]:
     """The ``depth`` documents nearest to each query by the cosine of their vectors, best first."""
     if not queries or not documents:

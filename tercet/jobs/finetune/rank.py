@@ -25,9 +25,9 @@ from tercet.jobs.finetune.mining import (
     reranked,
     with_negatives,
 )
-from tercet.jobs.finetune.related import RelatedData, read_related
+from tercet.jobs.finetune.related import RelatedData, RelatedTask, read_related
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import Finished, Folds, Say, Scores, Splits
+from tercet.jobs.finetune.task import Finished, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.text import CutReport
@@ -35,15 +35,14 @@ from tercet.train import Ranking
 from tercet.train.loop import Objective
 
 
-class RankTask:
+class RankTask(RelatedTask):
     """Validation rows with scores are measured by Spearman; others by a search: the nearest texts
     by the vectors of the model as it came, and the order that the head puts them into."""
 
     def __init__(
         self, recipe: FinetuneRecipe, model: LanguageModel, data: RelatedData, say: Say
     ) -> None:
-        self.recipe, self.model, self.data, self.say = recipe, model, data, say
-        self._streams: dict[tuple[int, tuple[Related, ...]], Stream] = {}
+        super().__init__(recipe, model, data, say)
         splits = data.splits
         self.metrics = (
             ("spearman",) if _scored(splits.validation or splits.train) else ("ndcg", "mrr")
@@ -76,13 +75,6 @@ class RankTask:
             seed=seed,
             model_type=self.model.extras.model_type,
         )
-
-    def stream(self, examples: Sequence[Related], seed: int) -> Stream:
-        """Made once: to mine takes a pass over all texts."""
-        key = seed, tuple(examples)
-        if key not in self._streams:
-            self._streams[key] = self._stream(examples, seed)
-        return self._streams[key]
 
     def _stream(self, examples: Sequence[Related], seed: int) -> Stream:
         wanted, report = self.recipe.rank, CutReport()
@@ -128,9 +120,6 @@ class RankTask:
 
     def finish(self, network: Network, validation: Sequence[Related]) -> Finished:
         return Finished(Extras(model_type=self.model.extras.model_type))
-
-    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
-        return {}  # its figures say it all
 
 
 def _scored(rows: Sequence[Related]) -> bool:

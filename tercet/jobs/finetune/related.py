@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from tercet.data import Stream
 from tercet.data.judgements import Judgements, is_retrieval_folder
 from tercet.data.related import Related, number_of
 from tercet.data.sources import Tally, found, is_table
@@ -15,7 +17,8 @@ from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import Data, FinetuneRecipe
-from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Say, Splits
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Folds, Say, Splits, overlaps
+from tercet.language_model import LanguageModel
 
 PARTS = (
     Part("text", ("anchor", "query", "question", "sentence1", "text_a", "text1", "text")),
@@ -47,6 +50,29 @@ class RelatedData:
         return list(dict.fromkeys([*partners, *self.documents.values()]))
 
 
+class RelatedTask(ABC):
+    """What embed and rank have in common of a ``Task``."""
+
+    def __init__(
+        self, recipe: FinetuneRecipe, model: LanguageModel, data: RelatedData, say: Say
+    ) -> None:
+        self.recipe, self.model, self.data, self.say = recipe, model, data, say
+        self._streams: dict[tuple[int, tuple[Related, ...]], Stream] = {}
+
+    def stream(self, examples: Sequence[Related], seed: int) -> Stream:
+        """Made once: to mine takes a pass over all texts."""
+        key = seed, tuple(examples)
+        if key not in self._streams:
+            self._streams[key] = self._stream(examples, seed)
+        return self._streams[key]
+
+    @abstractmethod
+    def _stream(self, examples: Sequence[Related], seed: int) -> Stream: ...
+
+    def findings(self, model: LanguageModel, splits: Splits, folds: Folds) -> dict[str, Any]:
+        return {}  # its figures say it all
+
+
 def read_related(recipe: FinetuneRecipe, say: Say) -> RelatedData:
     """The splits of a recipe; no validation rows where it wants a share of the training rows.
 
@@ -64,6 +90,7 @@ def read_related(recipe: FinetuneRecipe, say: Say) -> RelatedData:
         if place:
             parts[name] = rows_of(_table(place, data.columns), name, say)
     facts: dict[str, Any] = {name: len(rows) for name, rows in parts.items()}
+    facts |= overlaps(parts, "first texts", say)
     return RelatedData(Splits(*parts.values()), facts=facts | {"columns": table.columns})
 
 

@@ -22,8 +22,8 @@ from tercet.data import Stream
 from tercet.data.groups import Group, Grouped, Groups
 from tercet.data.order import generator
 from tercet.evaluate.regression import Regression, regression
-from tercet.jobs.finetune.bodies import with_body
-from tercet.jobs.finetune.classify import HEAD, ClassifyTask, Example, targets_of, with_classifier
+from tercet.jobs.finetune.bodies import dropping, with_body
+from tercet.jobs.finetune.classify import HEAD, ClassifyTask, Example, with_classifier
 from tercet.jobs.finetune.fit import Learning
 from tercet.jobs.finetune.kinds import class_weights
 from tercet.jobs.finetune.settings import ADAPTER, Classify, Evaluate, FinetuneRecipe, Ladder, Lora
@@ -66,7 +66,7 @@ class Rungs:
         every = recipe.evaluate.every or CHECKPOINT
         self.recipe = replace(recipe, classify=Classify(pool=pool), evaluate=Evaluate(every=every))
         self.task, self.examples, self.quiet = replace(task, recipe=self.recipe), examples, quiet
-        self.targets = targets_of(examples)
+        self.targets = task.targets(examples)
         self._frozen: tuple[np.ndarray, float] | None = None
         self._heads: dict[tuple[int, ...], tuple[Regression, float]] = {}
 
@@ -233,8 +233,9 @@ class Together(ClassifyTask):
 
     def network(self, seed: int) -> Network:
         """The body without heads, which pools as the classifier will."""
-        changes = {"pool": self.recipe.classify.pool, "dropout": self.recipe.train.dropout}
-        config = self.model.config.replace(heads=(), **changes)
+        changes = dropping(self.model.config, self.recipe.train.dropout)
+        changes |= {"pool": self.recipe.classify.pool, "heads": ()}
+        config = self.model.config.replace(**changes)
         return with_body(self.model.network, config, HEAD, seed)
 
     def stream(self, examples: Sequence[Example], seed: int) -> Stream:
@@ -243,7 +244,7 @@ class Together(ClassifyTask):
         each = max(ladder.partners, -(-ladder.pairs // len(examples)))
         groups = [
             Group((examples[a].read.ids, examples[b].read.ids), float(examples[a].target))
-            for a, b in partners(targets_of(examples), each, seed)
+            for a, b in partners(self.targets(examples), each, seed)
         ]
         rows = min(self.recipe.train.rows, len(groups))
         draw = Groups(groups, rows=rows, seed=seed)

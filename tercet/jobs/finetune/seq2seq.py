@@ -12,9 +12,20 @@ from tercet.data import Stream, TextPairs, Tokens, Translation
 from tercet.data.tables import text_of
 from tercet.errors import InputError, require
 from tercet.evaluate.translation import EXTRA, bleu_13a, chrf
+from tercet.jobs.finetune.bodies import dropping
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
+from tercet.jobs.finetune.task import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Finished,
+    Folds,
+    Say,
+    Scores,
+    Splits,
+    overlaps,
+)
 from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.text import Tokenizer
@@ -62,7 +73,8 @@ class Seq2SeqTask:
 
     def network(self, seed: int) -> Network:
         old = self.model.network
-        new = build(old.config.replace(dropout=self.recipe.train.dropout), seed)
+        changes = dropping(old.config, self.recipe.train.dropout)
+        new = build(old.config.replace(**changes), seed)
         new.load_state_dict(old.state_dict())
         new.tie()
         return new
@@ -100,7 +112,8 @@ class Seq2SeqTask:
         outputs, references = [str(one) for one in found], [row.target for row in some]
         bleu, letters = bleu_13a(outputs, references), chrf(outputs, references)
         figures = {"chrf": letters.score, "bleu": bleu.score, "log_probability": -loss}
-        said = f"{letters}; {bleu}; loss {loss:.4f} nats a token"
+        first = f" (of the first {len(some):,})" if len(some) < len(examples) else ""
+        said = f"{letters}; {bleu}{first}; loss {loss:.4f} nats a token"
         return Scores(figures, said, len(examples))
 
     @torch.inference_mode()
@@ -136,6 +149,7 @@ def seq2seq(recipe: FinetuneRecipe, model: LanguageModel, say: Say) -> tuple[Seq
         if place:
             found[name] = rows_of(read_table(place, PARTS, data.columns), name, say)
     facts: dict[str, Any] = {name: len(rows) for name, rows in found.items()}
+    facts |= overlaps(found, "sources", say)
     task = Seq2SeqTask(recipe, model, say, facts | {"columns": table.columns})
     return task, Splits(*found.values())
 

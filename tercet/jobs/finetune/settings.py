@@ -251,6 +251,17 @@ class FinetuneRecipe:
             raise InputError("folds: each fold is validated on its own rows; drop data.validation")
         if self.ladder is not None:
             self._check_ladder()
+        weights, overflow = self.train.class_weights, self.data.overflow
+        if weights != "none" and self.task not in ("classify", "tag"):
+            raise InputError(
+                f"train.class_weights {weights!r} is for the tasks classify and tag; {self.task} "
+                "has no classes: leave it out"
+            )
+        if overflow != "keep-start" and self.task != "classify":
+            raise InputError(
+                f"data.overflow {overflow!r} is for the task classify; tag and answer read long "
+                "texts in windows, the others keep the start and count what is cut: leave it out"
+            )
 
     def _check_ladder(self) -> None:
         if self.task != "classify":

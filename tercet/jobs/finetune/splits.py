@@ -5,6 +5,7 @@ Examples of one group stay together; the cut is a pure function of the examples'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,10 +39,22 @@ def fold(splits: Splits, number: int, folds: int) -> Splits:
 def stratified(examples: Sequence[Any], folds: int) -> list[list[int]]:
     """The numbers of the examples in each of so many parts, every target spread evenly over them.
     With few rows, what a plain cut takes of a label more for one side is missing on the other."""
-    groups = sorted(in_groups(examples), key=lambda group: examples[group[0]].target)
+    groups = _by_target(examples)
     if len(groups) < folds:
         raise InputError(f"folds {folds}: there are {len(groups):,} different training examples")
     return [sorted(i for group in groups[part::folds] for i in group) for part in range(folds)]
+
+
+def held_back(examples: Sequence[Any], share: float) -> list[int]:
+    """The numbers of a share of the examples, every target spread evenly: of 0.4 the groups 0, 2
+    and 5 of six."""
+    due = [math.ceil(i * share - 1e-9) for i in range(len(examples) + 1)]
+    groups = _by_target(examples)
+    return sorted(i for at, group in enumerate(groups) if due[at] < due[at + 1] for i in group)
+
+
+def _by_target(examples: Sequence[Any]) -> list[list[int]]:
+    return sorted(in_groups(examples), key=lambda group: examples[group[0]].target)
 
 
 def in_groups(examples: Sequence[Any]) -> list[list[int]]:

@@ -25,7 +25,17 @@ from tercet.jobs.finetune import findings
 from tercet.jobs.finetune.bodies import files_of, under_head
 from tercet.jobs.finetune.kinds import class_weights, in_order
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
+from tercet.jobs.finetune.task import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Finished,
+    Folds,
+    Say,
+    Scores,
+    Splits,
+    overlaps,
+)
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.represent.tag import tag_words
@@ -183,20 +193,9 @@ def _check(parts: dict[str, list[Tagged]], labels: tuple[str, ...], say: Say) ->
 
 def _facts(parts: dict[str, list[Tagged]], say: Say) -> dict[str, Any]:
     """Counts of sentences and words, of sentences that come twice, and of tags."""
-    train = {one.group for one in parts[TRAIN]}
-    twice = len(parts[TRAIN]) - len(train)
-    if twice:
-        say(f"{TRAIN}: {twice:,} sentences come twice or more often")
-    seen = {}
-    for name, part in parts.items():
-        if name != TRAIN:
-            seen[name] = sum(one.group in train for one in part)
-            if seen[name]:
-                say(f"{name}: {seen[name]:,} of {len(part):,} sentences stand in train too")
     counts = {name: counted(part) for name, part in parts.items()}
     return {name: len(part) for name, part in parts.items()} | {
         "words": {name: found.total() for name, found in counts.items()},
         "words_of_tag": dict(counts[TRAIN].most_common()),
-        "twice": twice,
-        "seen_in_train": seen,
+        **overlaps(parts, "sentences", say, lambda one: one.group),
     }
