@@ -31,7 +31,7 @@ def small(folder: Path) -> dict[str, Any]:
     files = {"train": str(folder / "train.tsv"), "columns": {"label": "sort"}}
     parts = {"file": str(folder / "parts.csv.gz"), "make": {"label": "1", "text": ["2", "3"]}}
     return {
-        "model": str(model_folder(folder / "model")),
+        "body": {"model": str(model_folder(folder / "model"))},
         "labels": [6],
         "sets": {"colours": files | {"test": str(folder / "test.tsv")}},
         "few_shot": files | {"name": "parts", "test": parts, "labels": 4, "draws": 2},
@@ -76,7 +76,7 @@ def test_draws_hold_as_many_of_each_label():
 
 
 def test_a_package_that_is_not_there(tmp_path: Path):
-    entry = small(tmp_path) | {"model": {"package": "no_such_encoder", "folder": "model"}}
+    entry = small(tmp_path) | {"body": {"package": "no_such_encoder", "path": "model"}}
     with pytest.raises(InputError, match="pip install no-such-encoder"):
         ladder(entry, tmp_path / "out", True)
 

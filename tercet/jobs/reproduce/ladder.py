@@ -7,7 +7,6 @@ alone, over several draws.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import statistics
 from collections import defaultdict
@@ -19,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tercet.data.order import permutation
-from tercet.errors import InputError
 from tercet.files import written
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import finetune
@@ -28,6 +26,7 @@ from tercet.jobs.finetune.job import Job
 from tercet.jobs.finetune.rungs import FEW_SHOT, Rungs
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.flags import say
+from tercet.jobs.reproduce.bodies import body
 from tercet.jobs.reproduce.kept import Figures, Kept
 from tercet.jobs.reproduce.made import columns
 from tercet.jobs.reproduce.table import Row
@@ -100,7 +99,7 @@ class Pieces:
                 lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
                 draft.write_text("".join(lines), encoding="utf-8")
         tree: dict[str, Any] = {
-            "model": _folder(self.entry["model"]),
+            "model": body(self.entry["body"], self.quiet),
             "task": "classify",
             "data": {name: [str(place / f"{name}.jsonl")] for name in parts},
             "classify": {"kind": "label"},
@@ -126,19 +125,6 @@ def _texts(file: str | dict[str, Any], files: dict[str, Any]) -> list[dict[str, 
     make = {new: [old] if isinstance(old, str) else old for new, old in source["make"].items()}
     (name,) = recipes.expanded([source["file"]])
     return list(columns(name, source | {"make": make}))
-
-
-def _folder(model: str | dict[str, str]) -> str:
-    """A folder, a model of the hub, or a folder in an installed package."""
-    if isinstance(model, str):
-        return model
-    found = importlib.util.find_spec(model["package"])
-    if found is None or found.origin is None:
-        name = model["package"].replace("_", "-")
-        raise InputError(
-            f"the package {name} is not installed; install it with: pip install {name}"
-        )
-    return str(Path(found.origin).parent / model["folder"])
 
 
 def _row(piece: str, found: Figures) -> Row:
