@@ -21,17 +21,8 @@ from tercet.evaluate.answering import answer_scores, f1
 from tercet.jobs.finetune import findings
 from tercet.jobs.finetune.bodies import files_of, under_head
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Finished,
-    Folds,
-    Say,
-    Scores,
-    Splits,
-    overlaps,
-)
+from tercet.jobs.finetune.splits import overlaps
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.represent.answer import answered

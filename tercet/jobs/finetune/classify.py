@@ -19,17 +19,8 @@ from tercet.jobs.finetune.bodies import dropping, with_body
 from tercet.jobs.finetune.kinds import Kind
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Finished,
-    Folds,
-    Say,
-    Scores,
-    Splits,
-    overlaps,
-)
+from tercet.jobs.finetune.splits import overlaps
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.represent.classify import Read, Text, logits, read, start_of

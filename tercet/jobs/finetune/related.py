@@ -17,7 +17,8 @@ from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import Data, FinetuneRecipe
-from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Folds, Say, Splits, overlaps
+from tercet.jobs.finetune.splits import overlaps
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Folds, Say, Splits
 from tercet.language_model import LanguageModel
 
 PARTS = (

@@ -15,17 +15,8 @@ from tercet.evaluate.translation import EXTRA, bleu_13a, chrf
 from tercet.jobs.finetune.bodies import dropping
 from tercet.jobs.finetune.rows import Part, Table, empty, read_table
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Finished,
-    Folds,
-    Say,
-    Scores,
-    Splits,
-    overlaps,
-)
+from tercet.jobs.finetune.splits import overlaps
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network, build
 from tercet.text import Tokenizer

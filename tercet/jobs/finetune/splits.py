@@ -1,4 +1,5 @@
-"""How examples are cut into those that are learned from and those that the best epoch is chosen by.
+"""How examples are cut into those that are learned from and those that the best epoch is chosen by,
+and what the splits of files have in common.
 
 Examples of one group stay together; the cut is a pure function of the examples' number and groups.
 """
@@ -6,12 +7,12 @@ Examples of one group stay together; the cut is a pure function of the examples'
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tercet.data.order import permutation
 from tercet.errors import InputError
-from tercet.jobs.finetune.task import Splits
+from tercet.jobs.finetune.task import TRAIN, Say, Splits
 
 SEED = 0  # of the cut: the same for every seed of a job, so that their figures compare
 
@@ -55,6 +56,27 @@ def held_back(examples: Sequence[Any], share: float) -> list[int]:
 
 def _by_target(examples: Sequence[Any]) -> list[list[int]]:
     return sorted(in_groups(examples), key=lambda group: examples[group[0]].target)
+
+
+def overlaps(
+    parts: Mapping[str, Sequence[Any]],
+    what: str,
+    say: Say,
+    row: Callable[[Any], Any] = lambda one: one,
+) -> dict[str, Any]:
+    """How many rows of train come twice, and how many of the other splits have a group that train
+    has too; both are said. what: the groups, in plural. row: what two equal rows have in common."""
+    known = {one.group for one in parts[TRAIN]}
+    twice, seen = len(parts[TRAIN]) - len({row(one) for one in parts[TRAIN]}), {}
+    if twice:
+        say(f"{TRAIN}: {twice:,} rows come twice or more often")
+    for name, part in parts.items():
+        if name == TRAIN:
+            continue
+        seen[name] = sum(one.group in known for one in part)
+        if seen[name]:
+            say(f"{name}: {seen[name]:,} of {len(part):,} {what} stand in {TRAIN} too")
+    return {"twice": twice, "seen_in_train": seen}
 
 
 def in_groups(examples: Sequence[Any]) -> list[list[int]]:

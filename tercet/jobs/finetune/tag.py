@@ -25,17 +25,8 @@ from tercet.jobs.finetune import findings
 from tercet.jobs.finetune.bodies import files_of, under_head
 from tercet.jobs.finetune.kinds import class_weights, in_order
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.task import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Finished,
-    Folds,
-    Say,
-    Scores,
-    Splits,
-    overlaps,
-)
+from tercet.jobs.finetune.splits import overlaps
+from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network
 from tercet.represent.tag import tag_words

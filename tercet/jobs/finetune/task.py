@@ -5,7 +5,7 @@ The frame knows steps, seeds, folders and interruptions; a task knows texts, lab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -96,28 +96,5 @@ class Task(Protocol):
 
 
 Say = Callable[[str], None]
-
-
-def overlaps(
-    parts: Mapping[str, Sequence[Any]],
-    what: str,
-    say: Say,
-    row: Callable[[Any], Any] = lambda one: one,
-) -> dict[str, Any]:
-    """How many rows of train come twice, and how many of the other splits have a group that train
-    has too; both are said. what: the groups, in plural. row: what two equal rows have in common."""
-    known = {one.group for one in parts[TRAIN]}
-    twice, seen = len(parts[TRAIN]) - len({row(one) for one in parts[TRAIN]}), {}
-    if twice:
-        say(f"{TRAIN}: {twice:,} rows come twice or more often")
-    for name, part in parts.items():
-        if name == TRAIN:
-            continue
-        seen[name] = sum(one.group in known for one in part)
-        if seen[name]:
-            say(f"{name}: {seen[name]:,} of {len(part):,} {what} stand in {TRAIN} too")
-    return {"twice": twice, "seen_in_train": seen}
-
-
 # Reads the files that a recipe names. Says on the way what a user should know of them.
 Reader = Callable[[FinetuneRecipe, LanguageModel, Say], tuple[Task, Splits]]
