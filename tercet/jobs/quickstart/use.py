@@ -8,6 +8,7 @@ import numpy as np
 
 import tercet.language_model as language_model
 from tercet.generate import Sampling
+from tercet.jobs.flags import visible
 from tercet.jobs.quickstart.corpus import dates_and_numbers, title, topics
 from tercet.jobs.quickstart.models import SEED, take_table
 from tercet.jobs.quickstart.questions import QUESTIONS
@@ -66,7 +67,7 @@ def _say_answers(run: Run, result: dict[str, Any]) -> None:
     prompt, text = result["docstrings"][0]
     masked = result["masked"][0]
     words, _, answer = result["dates"][0]
-    best = ", ".join(word for word, _ in masked["candidates"])
+    best = ", ".join(visible(word, 20) for word, _ in masked["candidates"])
     run.say(f"  {prompt!r} goes on {text!r}")
     run.say(f"  {masked['text']} -> {best}")
     run.say(f"  {words} -> {answer}")
