@@ -6,7 +6,6 @@ model, and writes down what it is worth. Loads no torch until a run begins.
 
 from __future__ import annotations
 
-import hashlib
 import json as jsons
 from contextlib import suppress
 from dataclasses import asdict
@@ -214,6 +213,7 @@ def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
 
 def _digests(wanted: FinetuneRecipe) -> dict[str, str]:
     """Of each file of rows that is there; what is missing the task's reader will say."""
+    from tercet.data.items import checksum_of
     from tercet.data.sources import found
 
     held = wanted.data.validation if isinstance(wanted.data.validation, list) else []
@@ -221,9 +221,8 @@ def _digests(wanted: FinetuneRecipe) -> dict[str, str]:
     for name in (*wanted.data.train, *held, *wanted.data.test):
         with suppress(InputError):
             for file in found(recipes.expanded([name])):
-                if Path(file).is_file():
-                    with open(file, "rb") as read:
-                        digests[file] = hashlib.file_digest(read, "sha256").hexdigest()
+                if (digest := checksum_of(file)) is not None:
+                    digests[file] = digest
     return digests
 
 

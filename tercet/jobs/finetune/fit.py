@@ -175,23 +175,27 @@ class Fitting(Learning):
             self.optimise(state, quiet)
             found = self._end(state)
         except KeyboardInterrupt:
-            self._keep_best(state)
+            self._load_best(state)
+            self._finish(state)
             raise
         except InputError:
             if state.best_step is not None:
                 with suppress(InputError):  # why the run ended is to be said
-                    self._keep_best(state)
+                    self._load_best(state)
+                    self._finish(state)
             raise
         found.write(self.folder / RESULT)
         rmtree(self.checkpoints.folder, ignore_errors=True)  # the result stands without them
         return found
 
-    def _keep_best(self, state: State) -> Finished:
-        """Of the weights so far the best, finished and kept; before a first evaluation the last
-        ones, and these only where nothing else is kept."""
+    def _load_best(self, state: State) -> None:
+        """The best weights so far; before a first evaluation the last ones stay."""
         if state.best_step is not None:
             self.checkpoints.load(state.best_step)
         self.network.eval()
+
+    def _finish(self, state: State) -> Finished:
+        """The network, finished and kept; before a first evaluation only where nothing else is."""
         finished = self.task.finish(self.network, self.splits.validation)
         self.keep(self.network, finished, -math.inf if state.best is None else state.best)
         return finished
@@ -199,12 +203,10 @@ class Fitting(Learning):
     def _end(self, state: State) -> Fitted:
         """The best weights, measured, finished and kept."""
         best = state.step if state.best_step is None else state.best_step
-        if best != state.step:
-            self.checkpoints.load(best)
-        self.network.eval()
+        self._load_best(state)
         validation = self.task.scores(self.network, self.splits.validation)
         test = self.task.scores(self.network, self.splits.test) if self.splits.test else None
-        finished = self._keep_best(state)
+        finished = self._finish(state)
         if self.recipe.folds is not None and finished.said is not None:
             with written(self.folder / SAID) as draft:
                 np.save(draft, finished.said.numpy())
