@@ -173,6 +173,8 @@ def line_of(figures: dict[str, Any]) -> str:
 def said(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, list):
+        return f"({len(value)})"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
