@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import random
 from pathlib import Path
@@ -93,12 +94,19 @@ def test_tables_are_made_of_columns_and_pairs_are_found(tmp_path: Path):
         {"how": "same", "file": file("both.tsv")},
         {"how": "answers", "file": file("squad.json.gz")},
         {"how": "neighbours", "file": file("text.txt")},
+        {"how": "thinned", "file": file("text.txt")},
     ]
-    assert rows_of(make(tmp_path / "b.jsonl", sources)) == [
+    *found, one, two, three = rows_of(make(tmp_path / "b.jsonl", sources))
+    assert found == [
         {"text1": "Hi.", "text2": "Hey."},
         {"text1": "What did Ada write?", "text2": "She wrote the first program."},
         {"text1": text[:30], "text2": text[31:63]},
     ]
+    for pair, words in ((one, text[:30]), (two, text[31:63]), (three, "All are glad of it.")):
+        kept = [side.split() for side in (pair["text1"], pair["text2"])]
+        assert [len(side) for side in kept] == [math.ceil(0.6 * len(words.split()))] * 2
+        assert all(side == [w for w in words.split() if w in side] for side in kept)
+    assert one["text1"] != one["text2"] and two["text1"] != two["text2"]
 
 
 # the measures beneath -----------------------------------------------------------------------------
@@ -289,6 +297,10 @@ def test_contrastive(tmp_path: Path, place: Path):
     assert 0 < dense <= 100 and 0 <= reranked <= 100 and "the 5 nearest of 30" in rows[-1].note
     again = reproduce(entry, tmp_path / "out")
     assert [row.plain() for row in again] == [row.plain() for row in rows]
+    with (tmp_path / "pairs.tsv").open("a") as file:
+        file.write(f"{texts[1].title()}!\t{texts[0]}\n")
+    with pytest.raises(InputError, match=r"1 of its 121 pairs stand in .*scored.tsv too"):
+        reproduce(entry, tmp_path / "other")
 
 
 # the shipped entries ------------------------------------------------------------------------------

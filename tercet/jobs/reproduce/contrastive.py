@@ -3,10 +3,14 @@ beside those of counted words; and a cross-encoder beside the order of vectors t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tercet.data.documents import records
+from tercet.data.duplicates import normalised
+from tercet.errors import InputError
 from tercet.evaluate.similarity import similarity, tfidf_similarity
 from tercet.jobs.finetune import finetune
 from tercet.jobs.flags import say
@@ -34,6 +38,7 @@ def _embed(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
     before = kept(f"{measure}, before", partial(_agreement, entry, model))["spearman"]
     words = kept(f"{measure}, TF-IDF", partial(_words, entry))["spearman"]
     wanted = recipe_of(model, entry, {"task": "embed", **told["recipe"]}, folder)
+    _apart(wanted.data.train, entry["similarity"]["test"])
     result = finetune(wanted, folder / "embed", resume=True, quiet=quiet)
     trained = partial(_agreement, entry, str(folder / "embed" / "model"))
     after = kept(f"{measure}, after {result['runs']['seed-0']['step']} steps", trained)["spearman"]
@@ -47,6 +52,19 @@ def _embed(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
         Row(f"{measure}: TF-IDF cosine", words),
         Row("contrastive training adds, points", after - before, entry["aim"], "at least"),
     ]
+
+
+def _apart(learned: Sequence[str], measured: str) -> None:
+    """Raises InputError where a pair that is to be measured stands among those to be learned."""
+    asked = {frozenset(map(normalised, pair)) for pair in scored_pairs(measured)[0]}
+    for name in learned:
+        rows = list(records(name, columns=("text1", "text2")))
+        both = [frozenset(map(normalised, (row["text1"], row["text2"]))) for row in rows]
+        if shared := sum(pair in asked for pair in both):
+            raise InputError(
+                f"{name}: {shared:,} of its {len(rows):,} pairs stand in {measured} too, so that "
+                "what is measured would have been learned; leave their file out of the table"
+            )
 
 
 def _agreement(entry: dict[str, Any], model: str) -> Figures:

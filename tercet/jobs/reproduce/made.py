@@ -4,6 +4,7 @@ found in files that have none. The same files give the same table."""
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from tercet.text.read import lines
 Rows = Iterator[dict[str, Any]]
 SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])")
 SHORTEST, LONGEST = 5, 40  # words of a sentence that stands for itself
+LEFT = 0.6  # the share of a thinned sentence's words that stay
 
 
 def make(path: Path, sources: Sequence[dict[str, Any]], *, seed: int = 0) -> str:
@@ -83,6 +85,24 @@ def neighbours(name: str, source: dict[str, Any]) -> Rows:
                 yield {"text1": one, "text2": other}
 
 
+def thinned(name: str, source: dict[str, Any]) -> Rows:
+    """Of running text or of a ``column``, each sentence twice, with other words left out each time:
+    what stays must tell which sentence it was, and that are the words that others lack (random
+    deletion: Wei and Zou 2019, EDA; of both sides: Wu et al. 2020, CLEAR)."""
+    draw = 0
+    for document in _paragraphs(name, source):
+        for _, sentence in _sentences(document.text):
+            words = sentence.split()
+            if SHORTEST <= len(words) <= LONGEST:
+                size = math.ceil(LEFT * len(words))
+                one, other = (
+                    " ".join(words[i] for i in sorted(permutation(side, draw, len(words))[:size]))
+                    for side in range(2)
+                )
+                yield {"text1": one, "text2": other}
+                draw += 1
+
+
 def rules(name: str, source: dict[str, Any]) -> Rows:
     """Instructions over the sentences of a text or of a ``column``, ``each`` of a kind at the most.
     ``every``: only of each so-manieth line or row, counted from ``start``. ``kinds``: these
@@ -112,6 +132,7 @@ HOW = {
     "same": same,
     "answers": answers,
     "neighbours": neighbours,
+    "thinned": thinned,
     "rules": rules,
     "docstrings": docstrings,
     "talks": talks,
