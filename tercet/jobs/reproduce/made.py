@@ -4,7 +4,7 @@ found in files that have none. The same files give the same table."""
 from __future__ import annotations
 
 import json
-import math
+import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from tercet.text.read import lines
 Rows = Iterator[dict[str, Any]]
 SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])")
 SHORTEST, LONGEST = 5, 40  # words of a sentence that stands for itself
-LEFT = 0.6  # the share of a thinned sentence's words that stay
+STAYS = 0.6  # a thinned sentence's word does so with this chance
 
 
 def make(path: Path, sources: Sequence[dict[str, Any]], *, seed: int = 0) -> str:
@@ -88,19 +88,17 @@ def neighbours(name: str, source: dict[str, Any]) -> Rows:
 def thinned(name: str, source: dict[str, Any]) -> Rows:
     """Of running text or of a ``column``, each sentence twice, with other words left out each time:
     what stays must tell which sentence it was, and that are the words that others lack (random
-    deletion: Wei and Zou 2019, EDA; of both sides: Wu et al. 2020, CLEAR)."""
-    draw = 0
+    deletion: Wei and Zou 2019, EDA; of both sides: Wu et al. 2020, CLEAR). How many stay is drawn
+    too: two sides of one length would tell each other by it."""
+    draw = random.Random(0)
     for document in _paragraphs(name, source):
         for _, sentence in _sentences(document.text):
             words = sentence.split()
             if SHORTEST <= len(words) <= LONGEST:
-                size = math.ceil(LEFT * len(words))
                 one, other = (
-                    " ".join(words[i] for i in sorted(permutation(side, draw, len(words))[:size]))
-                    for side in range(2)
+                    [word for word in words if draw.random() < STAYS] or words for _ in range(2)
                 )
-                yield {"text1": one, "text2": other}
-                draw += 1
+                yield {"text1": " ".join(one), "text2": " ".join(other)}
 
 
 def rules(name: str, source: dict[str, Any]) -> Rows:
