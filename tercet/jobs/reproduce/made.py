@@ -87,9 +87,9 @@ def neighbours(name: str, source: dict[str, Any]) -> Rows:
 
 def thinned(name: str, source: dict[str, Any]) -> Rows:
     """Of running text or of a ``column``, each sentence twice, with other words left out each time:
-    what stays must tell which sentence it was, and that are the words that others lack (random
-    deletion: Wei and Zou 2019, EDA; of both sides: Wu et al. 2020, CLEAR). How many stay is drawn
-    too: two sides of one length would tell each other by it."""
+    the two know each other by the words that other sentences lack (random deletion: Wei and Zou
+    2019, EDA; of both sides: Wu et al. 2020, CLEAR). How many words stay is drawn too: two sides
+    of one length would know each other by it."""
     draw = random.Random(0)
     for document in _paragraphs(name, source):
         for _, sentence in _sentences(document.text):
