@@ -297,6 +297,7 @@ def test_contrastive(tmp_path: Path, place: Path):
     assert [row.plain() for row in again] == [row.plain() for row in rows]
     with (tmp_path / "pairs.tsv").open("a") as file:
         file.write(f"{texts[1].title()}!\t{texts[0]}\n")
+    entry["embed"]["body"] = {"package": "nowhere"}  # not asked for: what is wrong is said first
     with pytest.raises(InputError, match=r"1 of its 121 pairs stand in .*scored.tsv too"):
         reproduce(entry, tmp_path / "other")
 

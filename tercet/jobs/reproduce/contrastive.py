@@ -3,6 +3,7 @@ beside those of counted words; and a cross-encoder beside the order of vectors t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -34,11 +35,12 @@ def contrastive(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
 def _embed(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
     told, measure = entry["embed"], f"{entry['similarity']['name']}, Spearman × 100"
     kept = Kept(folder / "pieces.json", say if not quiet else lambda sentence: None)
+    wanted = recipe_of("the body", entry, {"task": "embed", **told["recipe"]}, folder)
+    _apart(wanted.data.train, entry["similarity"]["test"])  # before the body's hour of pretraining
     model = body(told["body"], quiet)
     before = kept(f"{measure}, before", partial(_agreement, entry, model))["spearman"]
     words = kept(f"{measure}, TF-IDF", partial(_words, entry))["spearman"]
-    wanted = recipe_of(model, entry, {"task": "embed", **told["recipe"]}, folder)
-    _apart(wanted.data.train, entry["similarity"]["test"])
+    wanted = dataclasses.replace(wanted, model=model)
     result = finetune(wanted, folder / "embed", resume=True, quiet=quiet)
     trained = partial(_agreement, entry, str(folder / "embed" / "model"))
     after = kept(f"{measure}, after {result['runs']['seed-0']['step']} steps", trained)["spearman"]
