@@ -296,8 +296,8 @@ def test_the_probes_head_says_what_scikit_learn_says(place: Path):
 def test_which_rungs_there_are(place: Path, tmp_path: Path):
     whole = range(80)
     assert rungs_of(place, place, "easy.jsonl").names(whole) == [PROBE, FEW_SHOT, LORA, FULL]
-    many = rungs_of(place, place, "easy.jsonl", "ladder.few=39")
-    assert many.names(whole) == [PROBE, LORA, FULL]
+    for many in ("ladder.few=39", "ladder.rows=79"):  # texts a label, and in all
+        assert rungs_of(place, place, "easy.jsonl", many).names(whole) == [PROBE, LORA, FULL]
     lines = [
         json.dumps({"sentence1": text, "sentence2": "the tree", "label": label_of(text)}) + "\n"
         for text in sentences(40, 1)

@@ -71,10 +71,12 @@ class Rungs:
         self._heads: dict[tuple[int, ...], tuple[Regression, float]] = {}
 
     def names(self, rows: Sequence[int]) -> list[str]:
-        """From the cheapest. A few-shot rung is for few texts a label, each of them with a vector
-        of its own: a pair is read at once, and an encoder-decoder's label by its decoder."""
+        """From the cheapest. A few-shot rung is for few texts a label, and few in all: two pairs of
+        each of 8,640 cost more than LoRA's five epochs. Each must have a vector of its own: a pair
+        is read at once, and an encoder-decoder's label by its decoder."""
         counts = torch.bincount(self.targets[list(rows)])
         few = median(counts[counts > 0].tolist()) <= self._ladder.few and counts.max() > 1
+        few = few and len(rows) <= self._ladder.rows
         plain = self.task.model.config.family != "encoder-decoder" and not any(
             one.read.types for one in self.examples
         )

@@ -190,8 +190,8 @@ class Ladder:
     """`--ladder`, of task classify: the cheapest of four ways to learn that is good enough."""
 
     all: bool = False  # every rung is climbed, those too that would have been left out
-    few: int = 64  # the few-shot rung is for so many texts a label, in the median
-    rows: int = 2_000  # up to so many, rungs are compared out of fold; beyond, on rows held back
+    few: int = 64  # the few-shot rung is for so many texts a label, in the median,
+    rows: int = 2_000  # and so many in all; beyond, rungs are compared on rows held back
     steps: int = 100  # that LoRA and full fine-tuning take at least, however few the rows
     pairs: int = 1_000  # few-shot: pairs of one label that are drawn at least,
     partners: int = 2  # and so many for each text where those are more
