@@ -382,3 +382,25 @@ def test_the_verb_trains_measures_and_saves(
     assert tuned.limit == 20  # what was learned with
     assert cli.run([*args, "--resume"]) == 0
     assert json.loads(capsys.readouterr().out)["test"] == result["test"]
+
+
+@pytest.mark.parametrize("task", ["embed", "rank"])
+def test_scores_tell_what_pairs_have_taught(
+    task: str, model: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The test rows have a figure that no epoch was chosen by."""
+    model.save(tmp_path / "base")
+    lines = [f"{one}\t{other}" for one, other in zip(SENTENCES, OTHERS)]
+    scored = [f"{line}\t{i % 5 / 4}" for i, line in enumerate(lines[2::20])]
+    pairs = written(tmp_path / "pairs.tsv", "query\tanswer", *lines[::16])
+    test = written(tmp_path / "scored.tsv", "text1\ttext2\tscore", *scored)
+    folder = tmp_path / "run"
+    args = ["finetune", str(tmp_path / "base"), pairs, "--task", task, "--folder", str(folder)]
+    args += ["--test", test, "--seeds", "2", "--curve", "10", "--quiet"]
+    args += ["--set", "train.epochs=1", "--set", "curve.steps=1", "--set", "rank.depth=5"]
+    assert cli.run(args) == 0
+    said = capsys.readouterr().out
+    assert "validation: ndcg " in said and "test: spearman " in said and "test spearman" in said
+    assert json.loads((folder / "result.json").read_text())["metric"] == "ndcg"
+    assert cli.run(["report", str(folder)]) == 0
+    assert "test spearman" in (folder / "report.html").read_text("utf-8")

@@ -16,6 +16,12 @@ PIPELINES = {  # what the hub calls a task
 }
 
 
+def metric_of(figures: dict[str, float], chosen: str) -> str:
+    """What a split is told in: what the best epoch was chosen by; where the split's rows are of
+    another kind, such as test pairs with scores behind pairs without, its own first figure."""
+    return chosen if chosen in figures else next(iter(figures))
+
+
 def sentences(result: dict[str, Any]) -> list[str]:
     """A line for each split: of several runs mean and standard deviation, then the best one's. Of a
     ladder its table."""
@@ -28,7 +34,7 @@ def sentences(result: dict[str, Any]) -> list[str]:
             continue
         best, several = result["best"], len(found["runs"]) > 1
         if several:
-            metric = result["metric"]
+            metric = metric_of(found["mean"], result["metric"])
             mean, sd = found["mean"][metric], found["sd"][metric]
             lines.append(
                 f"{split}: {metric} {mean:.4f} ± {sd:.4f} in the mean of {len(found['runs'])} runs"
@@ -45,7 +51,8 @@ def sentences(result: dict[str, Any]) -> list[str]:
 def curve_cells(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The label curve as a header and rows: a figure with its interval, or over several seeds with
     its deviation."""
-    curve, metric = result["curve"], result["metric"]
+    curve = result["curve"]
+    metric = metric_of(curve["points"][0]["mean"], result["metric"])
     header = ["rows", "weights", f"{curve['split']} {metric}", "", "steps"]
     cells = []
     for one in curve["points"]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune import FINDINGS, kept, opened
-from tercet.jobs.finetune.card import about_choice, curve_cells, rungs, sentences
+from tercet.jobs.finetune.card import about_choice, curve_cells, metric_of, rungs, sentences
 from tercet.jobs.finetune.page_findings import found_facts, sections
 from tercet.report import (
     Axis,
@@ -66,7 +66,8 @@ def page(folder: Path) -> Page:
 def _key_figures(result: dict[str, Any]) -> list[Fact]:
     """The figure that the best epoch was chosen by, and the time."""
     split = "test" if result["test"] is not None else "validation"
-    metric, figures = result["metric"], result[split]
+    figures = result[split]
+    metric = metric_of(figures["mean"], result["metric"])
     mean, sd = figures["mean"][metric], figures["sd"][metric]
     n_runs = len(result["runs"])
     if sd is not None:
@@ -87,11 +88,11 @@ def _said(value: float, metric: str) -> str:
 
 
 def _figures(result: dict[str, Any]) -> Html:
-    header = ["run", "split", *result["validation"]["mean"]]
+    splits = [split for split in ("validation", "test") if result[split] is not None]
+    header = ["run", "split", *dict.fromkeys(key for s in splits for key in result[s]["mean"])]
     lines = [
-        [name, split, *(f"{figures.get(key, float('nan')):.4f}" for key in header[2:])]
-        for split in ("validation", "test")
-        if result[split] is not None
+        [name, split, *(f"{figures[key]:.4f}" if key in figures else "" for key in header[2:])]
+        for split in splits
         for name, figures in result[split]["runs"].items()
     ]
     return table(
@@ -101,7 +102,8 @@ def _figures(result: dict[str, Any]) -> Html:
 
 def _label_curve(result: dict[str, Any]) -> Html:
     """The figure by the number of rows, a curve for each kind of weights to begin with."""
-    curve, metric = result["curve"], result["metric"]
+    curve = result["curve"]
+    metric = metric_of(curve["points"][0]["mean"], result["metric"])
     points: dict[str, list[tuple[int, float]]] = {}
     for one in curve["points"]:
         points.setdefault(one["start"], []).append((one["rows"], one["mean"][metric]))
