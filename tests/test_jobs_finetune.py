@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from small_tables import FAST, label_of, model_folder, recipe, sentences, table
 
@@ -23,11 +23,11 @@ from tercet import cli
 from tercet.errors import InputError
 from tercet.files import locked
 from tercet.jobs import recipe as recipes
-from tercet.jobs.finetune import begin, finetune, opened
+from tercet.jobs.finetune import finetune, opened
 from tercet.jobs.finetune.classify import ClassifyTask
 from tercet.jobs.finetune.fit import Measure
 from tercet.jobs.finetune.layers import freeze, layer_of, share_of
-from tercet.jobs.finetune.settings import Data, FinetuneRecipe, Tuning
+from tercet.jobs.finetune.settings import Curve, Data, FinetuneRecipe, Tuning
 from tercet.jobs.finetune.splits import cut, fold
 from tercet.jobs.finetune.task import Splits
 from tercet.language_model import load
@@ -116,23 +116,6 @@ def test_the_recipe_is_strict_and_shown(place: Path, capsys: pytest.CaptureFixtu
 LONG = ("train.epochs=6", "train.dropout=0.1", "train.rows=4")
 
 
-def test_a_run_of_an_older_version_goes_on(place: Path, tmp_path: Path):
-    """micro_tokens stood in the sections of three tasks."""
-    wanted = FinetuneRecipe(str(place / "base"), "embed", Data([str(place / "train.jsonl")]))
-    begin(wanted, tmp_path, resume=False)
-    tree = yaml.safe_load((tmp_path / "recipe.yaml").read_text("utf-8"))
-    del tree["train"]["micro_tokens"]
-    tree["embed"]["micro_tokens"], tree["rank"]["micro_tokens"] = 500, 8192
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    assert opened(tmp_path / "recipe.yaml").train.micro_tokens == 500
-    (tmp_path / "result.json").write_text("{}", encoding="utf-8")
-    begin(wanted, tmp_path, resume=True)
-    tree["embed"]["micro_token"] = 500
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    with pytest.raises(InputError, match="embed.micro_token is unknown"):
-        opened(tmp_path / "recipe.yaml")
-
-
 def start(place: Path, folder: Path) -> subprocess.Popen[bytes]:
     changes = [part for change in (*FAST, *LONG) for part in ("--set", change)]
     command = [sys.executable, "-m", "tercet", "finetune", str(place / "model")]
@@ -190,13 +173,37 @@ def test_ctrl_c_leaves_the_best_model_so_far(place: Path, tmp_path: Path):
     assert same(folder, tmp_path / "whole")
 
 
+def test_the_model_that_is_read_is_not_written_over(place: Path, tmp_path: Path):
+    """Nor what else a folder of that name holds."""
+    shutil.copytree(place / "model", tmp_path / "model")
+    before = weights(tmp_path)
+    for model in (tmp_path / "model", place / "model"):
+        wanted = replace(recipe(place, "train.epochs=1"), model=str(model))
+        with pytest.raises(InputError, match=r"model is there already.*another --folder"):
+            finetune(wanted, tmp_path)
+    (tmp_path / "recipe.yaml").write_text(recipes.text(wanted), encoding="utf-8")
+    with pytest.raises(InputError, match="model is there already"):
+        finetune(replace(wanted, model=f"{tmp_path}/./model"), tmp_path, resume=True)
+    assert all(torch.equal(before[name], now) for name, now in weights(tmp_path).items())
+
+
+def test_another_base_is_another_run(place: Path, tmp_path: Path):
+    """The same folder with other weights in it, met by a curve that is asked for afterwards."""
+    base = shutil.copytree(place / "model", tmp_path / "base")
+    wanted = replace(recipe(place, "train.epochs=1"), model=str(base))
+    finetune(wanted, tmp_path / "run")
+    shutil.copy(tmp_path / "run" / "model" / "model.safetensors", base)
+    with pytest.raises(InputError, match="base/model.safetensors: not as when .* was begun"):
+        finetune(replace(wanted, curve=Curve([20])), tmp_path / "run", resume=True)
+
+
 def test_other_rows_are_another_run(place: Path, tmp_path: Path):
     train = table(tmp_path / "train.jsonl", 60, 1)
     wanted = replace(recipe(place, "train.epochs=1"), data=Data([str(train)]))
     result = finetune(wanted, tmp_path / "run")
     assert finetune(wanted, tmp_path / "run", resume=True) == result
     train.write_text(train.read_text().replace('"no"', '"yes"', 1))
-    with pytest.raises(InputError, match="train.jsonl: other rows than when .* was begun"):
+    with pytest.raises(InputError, match="train.jsonl: not as when .* was begun"):
         finetune(wanted, tmp_path / "run", resume=True)
     train.unlink()
     assert finetune(wanted, tmp_path / "run", resume=True) == result
@@ -298,6 +305,9 @@ def test_the_best_epoch_is_kept_and_patience_ends_a_run(place: Path, tmp_path: P
     assert result["validation"]["mean"]["macro_f1"] == max(values)
     assert result["runs"]["seed-0"]["stopped"] == "no better macro_f1 in 2 evaluations"
     assert opened(tmp_path / "run" / "recipe.yaml") == wanted
+    longer = replace(wanted, evaluate=replace(wanted.evaluate, patience=9))
+    with pytest.raises(InputError, match=r"patience was 2, is 9. A run that has ended may change"):
+        finetune(longer, tmp_path / "run", resume=True)
 
 
 # layers ------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CURVE = "curve"  # the folder of the runs on fewer rows
 FINDINGS = "findings.json"  # beside it, what the best model shows of the data
-DIGESTS = "rows.json"  # what was in the files of rows when the run began: file -> SHA-256
+DIGESTS = "files.json"  # what the base's and the rows' files held when it began: name -> SHA-256
 # where each task is; one function that reads the data, see task.py
 TASKS = {
     name: f"tercet.jobs.finetune.{name}:{name}"
@@ -37,6 +37,8 @@ WORKED = (recipes.LOG, "cost.json")  # what a run, or a rung, leaves from its fi
 # what may differ when a run goes on: nothing that decides what a step reads or does to the weights,
 # but for the draw of dropout, which is another one in other micro-batches
 MAY_CHANGE = ("about", "evaluate.patience", "curve.sizes", "curve.scratch", "train.micro_tokens")
+LEARNED = ("evaluate.patience",)  # of these, what tells how a run that has ended came about
+BASE = ("*.safetensors", "*.json", "*.txt")  # weights, settings, tokenizer
 
 
 def run(
@@ -179,51 +181,57 @@ def _keep(value: dict[str, Any], path: Path) -> None:
 
 def begin(wanted: FinetuneRecipe, folder: Path, *, resume: bool) -> None:
     """The folder with its recipe; a run that is there already goes on only when it may: with the
-    same recipe and rows."""
-    path, rows = folder / recipes.RECIPE, _digests(wanted)
-    begun = (folder / recipes.RESULT).exists() or any(map(any, map(folder.rglob, WORKED)))
-    if path.exists() and begun:
+    same recipe, base and rows."""
+    path, model = folder / recipes.RECIPE, folder / "model"
+    if model.exists() and (not path.exists() or model.resolve() == Path(wanted.model).resolve()):
+        raise InputError(
+            f"{model} is there already, and the model that learns would be written over it; choose "
+            "another --folder"
+        )
+    files, ended = _digests(wanted), (folder / recipes.RESULT).exists()
+    if path.exists() and (ended or any(map(any, map(folder.rglob, WORKED)))):
         if not resume:
             raise InputError(
                 f"{folder} holds a run; --resume goes on with it, --folder chooses another place"
             )
         before = recipes.flat(opened(path))
         after = recipes.flat(wanted)
+        may_change = tuple(key for key in MAY_CHANGE if not (ended and key in LEARNED))
         bad = [
             f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
             for key in {**before, **after}
-            if before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE)
+            if before.get(key) != after.get(key) and not key.startswith(may_change)
         ]
         if bad:
             raise InputError(
-                f"{folder} was begun with another recipe: {'; '.join(bad)}. A run that goes on may "
-                f"change {', '.join(MAY_CHANGE)}; for more, choose another --folder"
+                f"{folder} was begun with another recipe: {'; '.join(bad)}. A run that "
+                f"{'has ended' if ended else 'goes on'} may change {', '.join(may_change)}; for "
+                "more, choose another --folder"
             )
         known = kept(folder / DIGESTS) or {}
-        if changed := [file for file, now in rows.items() if known.get(file, now) != now]:
+        if changed := [file for file, now in files.items() if known.get(file, now) != now]:
             raise InputError(
-                f"{', '.join(changed)}: other rows than when {folder} was begun; put the file "
-                "back, or choose another --folder"
+                f"{', '.join(changed)}: not as when {folder} was begun; put the file back, or "
+                "choose another --folder"
             )
-        rows = known | rows
-    _keep(rows, folder / DIGESTS)
+        files = known | files
+    _keep(files, folder / DIGESTS)
     with written(path) as draft:
         draft.write_text(recipes.text(wanted), encoding="utf-8")
 
 
 def _digests(wanted: FinetuneRecipe) -> dict[str, str]:
-    """Of each file of rows that is there; what is missing the task's reader will say."""
+    """Of each file of the base and of rows that is there; what is missing its reader will say."""
     from tercet.data.items import checksum_of
     from tercet.data.sources import found
 
     held = wanted.data.validation if isinstance(wanted.data.validation, list) else []
-    digests: dict[str, str] = {}
+    base = Path(wanted.model)  # a name of the hub is no folder
+    names = [str(path) for end in BASE for path in sorted(base.glob(end))]
     for name in (*wanted.data.train, *held, *wanted.data.test):
         with suppress(InputError):
-            for file in found(recipes.expanded([name])):
-                if (digest := checksum_of(file)) is not None:
-                    digests[file] = digest
-    return digests
+            names += found(recipes.expanded([name]))
+    return {name: digest for name in names if (digest := checksum_of(name)) is not None}
 
 
 def is_finetuning(path: Path) -> bool:
@@ -234,8 +242,4 @@ def is_finetuning(path: Path) -> bool:
 def opened(path: Path) -> FinetuneRecipe:
     """The recipe of a run."""
     tree = recipes.tree_of(path.read_text(encoding="utf-8"), str(path))
-    for task in ("embed", "rank", "seq2seq"):  # where it stood before every task had it
-        size = tree.get(task, {}).pop("micro_tokens", None)
-        if size and task == tree["task"]:
-            tree["train"]["micro_tokens"] = size
     return recipes.built(FinetuneRecipe, tree, str(path))
