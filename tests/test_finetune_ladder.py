@@ -307,6 +307,14 @@ def test_which_rungs_there_are(place: Path, tmp_path: Path):
     assert pairs.names(range(40)) == [PROBE, LORA, FULL]
 
 
+def test_few_rows_are_learned_in_as_many_steps(place: Path, tmp_path: Path):
+    """40 rows are 1.25 steps of 32, not two."""
+    rungs = rungs_of(place, place, "easy.jsonl", "ladder.steps=20", "train.rows=32")
+    for name in (LORA, FULL):
+        rungs.learn(name, range(40), tmp_path / name, lambda network: None)
+        assert [row["step"] for row in rows(tmp_path / name / "log.jsonl", "step")][-1] == 20
+
+
 def test_few_shot_goes_back_to_the_pretrained_weights(place: Path, tmp_path: Path):
     found: list[Network] = []
     for back in (0.0, 0.25, 1.0):

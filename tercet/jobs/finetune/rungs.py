@@ -7,6 +7,7 @@ pooled from, so that they differ in weights alone: in size and speed they are on
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -122,8 +123,8 @@ class Rungs:
     def _tuned(self, name: str, rows: Sequence[int], folder: Path, keep: Keep) -> Cost:
         """LoRA, or all weights with rates that fall layer by layer; both from the probe's head."""
         train = self.recipe.train
-        per_epoch = -(-len(rows) // min(train.rows, len(rows)))
-        epochs = max(train.epochs, -(-self._ladder.steps // per_epoch))
+        per_epoch = len(rows) / min(train.rows, len(rows))  # 38 rows are 1.19 steps of 32
+        epochs = max(train.epochs, math.ceil(self._ladder.steps / per_epoch))
         if name == LORA:
             how = {"lora": train.lora or Lora(), "freeze": None, "layer_decay": 1.0}
             rate = ADAPTER * self._rate
