@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -515,6 +516,29 @@ def test_the_method_and_its_refusals(place: Path, tmp_path: Path):
         model.classify(["one tree " * 40])
     with pytest.raises(InputError, match="is not for labels"):
         model.classify(["a"], overflow="slide")
+
+
+def test_what_was_kept_of_long_texts_is_kept_in_use(place: Path, tmp_path: Path):
+    """The word that tells stands behind 60 others, in a context of 40."""
+    texts = ["one tree " * 30 + text for text in sentences(120, 1)]
+    rows = [{"text": text, "label": label_of(text)} for text in texts]
+    for name, part in (("train", rows[:80]), ("test", rows[80:])):
+        (tmp_path / f"{name}.jsonl").write_text(lines(*part))
+    how = ("data.overflow=keep-end", "train.epochs=12", "train.learning_rate=1e-2")
+    wanted = recipe(place / "model", tmp_path / "train.jsonl", *how, "train.dropout=0")
+    wanted = replace(wanted, data=replace(wanted.data, test=[str(tmp_path / "test.jsonl")]))
+    measured = finetune(wanted, tmp_path / "run")["test"]["mean"]["accuracy"]
+    model = load(tmp_path / "run" / "model")
+    with pytest.warns(CutWarning, match="keep-end"):
+        said = model.classify(texts[80:])
+    right = [answer.label == row["label"] for answer, row in zip(said, rows[80:])]
+    assert sum(right) / 40 == measured >= 0.9
+    with pytest.warns(CutWarning):
+        assert model.classify(texts[80]).label == said[0].label  # of one text too
+        start = model.classify(texts[80:], overflow="keep-start")
+    assert len({answer.label for answer in start}) == 1  # nothing tells there
+    model.save(tmp_path / "again")
+    assert load(tmp_path / "again").extras.overflow == "keep-end"
 
 
 @needs_data

@@ -13,7 +13,8 @@ from tercet.hf.configs import GENERATION, OURS
 from tercet.hf.embedding import EmbeddingSettings, read_embedding, write_json
 from tercet.text.special import read_json
 
-TEMPERATURE = "temperature"  # of a classifier, beside what matters while training
+# of a classifier, beside what matters while training
+TEMPERATURE, OVERFLOW = "temperature", "overflow"
 GENERATION_FILE = "generation_config.json"
 # What changes which tokens are written, cannot be asked for and is not followed; where it is
 # neutral. (How many beams, which temperature and the like are for the caller to say.)
@@ -45,6 +46,7 @@ class Extras:
     """embedding: of a sentence-embedding folder. generation: the settings of generation_config.json
     as they stand there. labels: the names of the classes. problem: what they are to a text (Hugging
     Face's problem_type). temperature: what a classifier's logits are divided by to be calibrated.
+    overflow: what it has learned to keep of a text beyond the context, where not the start.
     model_type: whose spelling the folder had, kept when it is saved again."""
 
     embedding: EmbeddingSettings = EmbeddingSettings()
@@ -52,6 +54,7 @@ class Extras:
     labels: tuple[str, ...] = ()
     problem: str | None = None
     temperature: float = 1.0
+    overflow: str | None = None
     model_type: str | None = None
 
     @property
@@ -81,12 +84,14 @@ def read_extras(folder: Path, values: dict[str, Any]) -> Extras:
             generation |= read_json(folder / GENERATION_FILE).items()
     names = values.get("id2label") or {}
     labels = tuple(names[key] for key in sorted(names, key=int))
+    own = values.get(OURS) or {}
     return Extras(
         read_embedding(folder),
         generation,
         labels,
         values.get("problem_type"),
-        float((values.get(OURS) or {}).get(TEMPERATURE, 1.0)),
+        float(own.get(TEMPERATURE, 1.0)),
+        own.get(OVERFLOW),
         values.get("model_type"),
     )
 

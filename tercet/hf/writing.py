@@ -16,7 +16,7 @@ from tercet.hf.adapters import SETTINGS, TENSORS, write_adapter
 from tercet.hf.configs import OURS, ROWS
 from tercet.hf.embedding import FILES as EMBEDDING_FILES
 from tercet.hf.embedding import write_embedding, write_json
-from tercet.hf.extras import GENERATION_FILE, TEMPERATURE, Extras, write_generation
+from tercet.hf.extras import GENERATION_FILE, OVERFLOW, TEMPERATURE, Extras, write_generation
 from tercet.hf.matching import OPS, Link, links_of
 from tercet.hf.names import OUTPUT, TABLES, Form, Table
 from tercet.hf.reading import CONFIG, own_names
@@ -127,8 +127,10 @@ def _about_labels(
     }
     if extras.problem is not None:
         said["problem_type"] = extras.problem
-    if extras.temperature != 1:
-        said[OURS] = values.get(OURS, {}) | {TEMPERATURE: extras.temperature}
+    own = {} if extras.temperature == 1 else {TEMPERATURE: extras.temperature}
+    own |= {OVERFLOW: extras.overflow} if extras.overflow else {}
+    if own:
+        said[OURS] = values.get(OURS, {}) | own
     return said
 
 

@@ -98,12 +98,14 @@ class Representing(Parts):
         """What a fine-tuned head says of a text: a Label with calibrated probabilities, Labels, or
         a Value, as the model was taught; a list of them for a list.
 
-        texts: a text, or a pair of them as a tuple; or a list of either. overflow: None keeps the
-        start of the texts in a list and refuses a single one beyond the context.
+        texts: a text, or a pair of them as a tuple; or a list of either. overflow: of texts beyond
+        the context; None: as the model has learned it, else the start of those in a list is kept
+        and a single one refused.
         """
         self._must("classify")
         given, one = texts_or_pairs(texts)
-        policy, report = overflow or ("error" if one else "keep-start"), CutReport()
+        policy = overflow or self.extras.overflow or ("error" if one else "keep-start")
+        report = CutReport()
         if policy == "slide":
             raise InputError("overflow 'slide' is not for labels: choose keep-start or middle-out")
         read = classifying.read(self.tokenizer, given, self.limit, policy, report)

@@ -101,13 +101,14 @@ class ClassifyTask:
         """By logits (B, labels) of texts that were not learned, and their targets."""
         head = network.heads.classifier
         assert head is not None
-        facts = self.kind.finish(head, said, targets)
+        facts, overflow = self.kind.finish(head, said, targets), self.recipe.data.overflow
         extras = replace(
             self.model.extras,
             generation={},
             labels=self.kind.names,
             problem=self.kind.problem,
             temperature=facts.get("temperature", 1.0),
+            overflow=overflow if overflow in ("keep-end", "middle-out") else None,
         )
         kept = self._one_label and said.numel() <= MOST_KEPT
         return Finished(extras, facts, self._chances(said, extras) if kept else None)

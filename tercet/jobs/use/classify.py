@@ -50,7 +50,9 @@ def run(
     texts: Texts,
     *,
     pairs: bool = False,
-    overflow: Literal["error", "keep-start", "keep-end", "middle-out"] = "keep-start",
+    overflow: Annotated[
+        Literal["error", "keep-start", "keep-end", "middle-out"] | None, unset("POLICY")
+    ] = None,
     json: bool = False,
 ) -> None:
     """The label of each text, with its probability; or its labels, or its number.
@@ -59,7 +61,8 @@ def run(
 
     Args:
         pairs: two texts belong together: each two given here, or a line's, with a tab between
-        overflow: what is kept of a text beyond the context
+        overflow: what is kept of a text beyond the context: error, keep-start, keep-end or
+            middle-out; without it what the model has learned, else the start
         json: an object a text, with the probability of every label
     """
     network = model.load("classify")
