@@ -112,7 +112,9 @@ def test_what_a_probe_solves_ends_there(place: Path, tmp_path: Path, capsys: Any
     args += ["--test", str(place / "test.jsonl"), "--folder", str(folder), "--quiet"]
     args += [part for change in FAST for part in ("--set", change)]
     assert cli.run(args) == 0
-    said = capsys.readouterr().out
+    told = capsys.readouterr()
+    said = told.out
+    assert "transformers has no class for this head" in told.err  # it reads the mean
     assert "kept: probe" in said and "not tried: few-shot, lora, full" in said
     result = json.loads((folder / "result.json").read_text())
     (rung,) = result["ladder"]["rungs"]
@@ -128,6 +130,7 @@ def test_what_a_probe_solves_ends_there(place: Path, tmp_path: Path, capsys: Any
     assert rung["bytes"] == sum(p.stat().st_size for p in files if p.name != "README.md")
     card = (folder / "model" / "README.md").read_text()
     assert "| probe |" in card and "kept: probe" in card and "learned all train rows" in card
+    assert "library_name: tercet\n" in card
     assert not (folder / PROBE / "model").exists()
     before = load(place / "model").network.state_dict()
     after = model.network.state_dict()

@@ -71,7 +71,8 @@ def test_it_learns_and_goes_on_exactly(place: Path, monkeypatch):
     model = load(place / "whole" / "model")
     assert model.classify("the cat and the dog").label == "animal"
     assert adapters(model.network).keys() and not (place / "whole/model/model.safetensors").exists()
-    assert "tercet merge" in (place / "whole" / "model" / "README.md").read_text()
+    card = (place / "whole" / "model" / "README.md").read_text()
+    assert "tercet merge" in card and "library_name: peft\n" in card
     base = load(place / "base").network.state_dict()
     frozen = {name.replace(".base.", "."): t for name, t in model.network.state_dict().items()}
     body = {name: t for name, t in base.items() if not name.startswith("heads.")}

@@ -80,6 +80,7 @@ def test_from_a_table_to_a_model_in_use(
         pytest.approx(1)
     )
     card = (folder / "model" / "README.md").read_text()
+    assert "library_name: transformers\n" in card
     assert "base_model:" in card and "| accuracy | test |" in card and "160 train" in card
     assert cli.run(["runs", str(tmp_path)]) == 0
     line = capsys.readouterr().out.splitlines()[-1]

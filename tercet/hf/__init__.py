@@ -5,7 +5,7 @@ from tercet.hf.configs import OURS
 from tercet.hf.embedding import EmbeddingSettings
 from tercet.hf.extras import Extras
 from tercet.hf.hub import find, find_settings
-from tercet.hf.reading import config_of, load
+from tercet.hf.reading import config_of, library_of, load
 from tercet.hf.writing import row_for, save, save_adapter
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "find",
     "find_settings",
     "is_adapter",
+    "library_of",
     "load",
     "row_for",
     "save",

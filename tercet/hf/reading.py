@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tercet.config import TransformerConfig
 from tercet.errors import InputError, undamaged
-from tercet.hf.adapters import AdapterFolder, apply_adapter, laid_over, read_adapter
+from tercet.hf.adapters import AdapterFolder, apply_adapter, is_adapter, laid_over, read_adapter
 from tercet.hf.configs import OURS
 from tercet.hf.extras import Extras, check_generation, read_extras, special_ids
 from tercet.hf.matching import Link, absorbed, canonical, choose_form, links_of, links_of_tensor
@@ -79,6 +79,13 @@ def check_settings(folder: Path) -> None:
         with undamaged(folder / CONFIG):
             config = read_config(special_ids(values, extras), ())
     check_generation(folder, config, extras)
+
+
+def library_of(folder: Path) -> str:
+    """Which Python library opens a folder that we wrote: transformers, peft, or tercet alone."""
+    if is_adapter(folder):
+        return "peft"
+    return OURS if read_json(folder / CONFIG).get("model_type") == OURS else "transformers"
 
 
 class _Opened(NamedTuple):

@@ -123,6 +123,8 @@ def run(
 
     builtins.print("\n".join([*sentences(result), *curve_lines(result)]))
     say(f"the model is in {place / 'model'}; README.md there tells how it came about")
+    if result.get("library") == "tercet":
+        say("transformers has no class for this head; tercet.load opens the folder")
     say(f"tercet report {place} shows what it gets wrong, and what is odd in the data")
 
 

@@ -42,8 +42,7 @@ def sentences(result: dict[str, Any]) -> list[str]:
         name = f" of {best}, the best on validation" if several else ""
         if best in found["sentences"]:
             lines.append(f"{split}{name}: {found['sentences'][best]} ({found['n']:,} examples)")
-    seconds = result["seconds"]
-    n = len(result["runs"])
+    seconds, n = result["seconds"], len(result["runs"])
     lines.append(f"{seconds:,.1f} seconds of training steps in {n} run{'s' * (n > 1)}")
     return lines
 
@@ -130,7 +129,7 @@ def card(result: dict[str, Any]) -> str:
             "---",
             "# license: say it here; it depends on the base model and on your data",
             f"base_model: {result['model']}",
-            "library_name: transformers",
+            f"library_name: {result['library']}",
             f"tags: [tercet, {PIPELINES[result['task']]}]",
             "---",
             "",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tercet.errors import InputError
-from tercet.hf import is_adapter, row_for
+from tercet.hf import is_adapter, library_of, row_for
 from tercet.jobs.checks import choice
 from tercet.jobs.finetune import curve
 from tercet.jobs.finetune.card import card
@@ -146,6 +146,7 @@ class Job:
             "seconds": sum(one.seconds for one in done.values()),
             "learning_rate": self.recipe.train.rate(self.model.config.d_model),
             "adapter": self.model.base if is_adapter(self.folder / "model") else None,
+            "library": library_of(self.folder / "model"),
             "facts": done[best].facts,
             "data": self.task.facts,
         }

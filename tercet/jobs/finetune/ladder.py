@@ -24,7 +24,7 @@ from torch import Tensor
 from tercet.errors import InputError
 from tercet.evaluate.classification import Gain, paired_gain
 from tercet.files import written, written_folder
-from tercet.hf import is_adapter
+from tercet.hf import is_adapter, library_of
 from tercet.jobs.finetune.card import card
 from tercet.jobs.finetune.classify import ClassifyTask
 from tercet.jobs.finetune.job import Job, together
@@ -277,6 +277,7 @@ class Climb:
             "runs": {one.name: {"seconds": one.seconds, "flops": one.flops} for one in done},
             "seconds": sum(one.seconds + one.compared_seconds for one in done),
             "adapter": self.job.model.base if is_adapter(model) else None,
+            "library": library_of(model),
             "facts": best.facts,
             "data": self.task.facts,
             "ladder": {
