@@ -383,6 +383,7 @@ def test_a_long_pair_loses_the_end_of_the_longer_text(place: Path):
         ),
         (GOOD, ("task=embed", "train.class_weights=balanced"), "for the tasks classify and tag"),
         (GOOD, ("task=embed", "data.overflow=error"), "'error' is for the task classify"),
+        (GOOD, ("embed.negatives=3",), "embed: its settings are for the task embed, and classify"),
         ([{"text": " ", "label": "a"}], (), "no row has a text in column 'text'"),
         (
             [{**GOOD[i % 24], "label": f"name {i}"} for i in range(300)],

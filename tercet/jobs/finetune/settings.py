@@ -251,6 +251,13 @@ class FinetuneRecipe:
             raise InputError("folds: each fold is validated on its own rows; drop data.validation")
         if self.ladder is not None:
             self._check_ladder()
+        for section in ("classify", "embed", "rank", "seq2seq"):
+            own = getattr(self, section)
+            if section != self.task and own != type(own)():
+                raise InputError(
+                    f"{section}: its settings are for the task {section}, and {self.task} reads "
+                    "none of them; leave them out"
+                )
         weights, overflow = self.train.class_weights, self.data.overflow
         if weights != "none" and self.task not in ("classify", "tag"):
             raise InputError(
