@@ -167,6 +167,7 @@ def test_tasks_go_on_where_they_were_interrupted(
             "of a table": {
                 "figures": ["accuracy"],
                 "aim": 0,
+                "before": {"data": {"train": [test]}, "train": {"epochs": 1}},
                 "recipe": {"data": {"train": [train], "test": ["bare"]}},
             },
             "words": {
@@ -203,6 +204,9 @@ def test_tasks_go_on_where_they_were_interrupted(
     assert rows[0].note.startswith("NOT reached; seeds ") and rows[2].note.startswith("reached; ")
     result = json.loads((tmp_path / "out" / "classify" / "red" / "result.json").read_text())
     assert rows[1].ours == pytest.approx(100 * result["test"]["mean"]["f1"])
+    base = tmp_path / "out" / "before" / "of-a-table" / "model"
+    assert [one.model == str(base) for one in calls[-4:]] == [False, False, True, False]
+    assert load(base).labels == ("no", "yes")
     assert calls[-1].train.epochs == 3 and calls[-1].train.learning_rate == 1e-2
     monkeypatch.setattr(experiments, "entries", lambda: {"small": entry})
     command = ["reproduce", "small", "--task", "words", "red", "--folder", str(tmp_path / "out")]
@@ -309,7 +313,10 @@ def shipped() -> list[tuple[str, str, dict[str, Any]]]:
     """Entry, task and recipe."""
     known = entries()
     found = [
-        ("finetune", name, told["recipe"]) for name, told in known["finetune"]["tasks"].items()
+        ("finetune", name, told[part])
+        for name, told in known["finetune"]["tasks"].items()
+        for part in ("before", "recipe")
+        if part in told
     ]
     curve = known["transfer-curves"]["curve"]
     for name, told in known["transfer-curves"]["tasks"].items():
@@ -332,8 +339,9 @@ def test_the_shipped_recipes_are_whole(
 @needs_data
 def test_the_shipped_entries_find_their_tables(tmp_path: Path):
     known = entries()
-    (test,) = known["finetune"]["tables"].values()
-    news = rows_of(make(tmp_path / "news.jsonl", test))
+    tables = known["finetune"]["tables"]
+    assert len(rows_of(make(tmp_path / "same.jsonl", tables["same-translation"]))) > 9_000
+    news = rows_of(make(tmp_path / "news.jsonl", tables["ag-news-test"]))
     assert len(news) == 7_600 and {row["label"] for row in news} == {"0", "1", "2", "3"}
     (train,) = recipes.expanded(["$TERCET_DATA/ag-news/subset_train.tsv.gz"])
     learned = [row["label"] for row in records(train, columns=("label",))]

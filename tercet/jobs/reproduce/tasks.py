@@ -19,12 +19,19 @@ from tercet.train.progress import clock
 def tasks(entry: dict[str, Any], folder: Path, quiet: bool) -> list[Row]:
     """``tasks``: name -> a recipe of `tercet finetune` without its model, the test's ``figures``
     that are reported, what the first of them should reach (``aim``), all times 100, and the
-    ``minutes`` that one thread takes, for people."""
-    model, rows = body(entry["body"], quiet), []
+    ``minutes`` that one thread takes, for people. ``before``: such a recipe that the body learns
+    from first (Phang et al. 2018, Sentence Encoders on STILTs)."""
+    pretrained, rows = body(entry["body"], quiet), []
     for name, told in entry["tasks"].items():
         if not quiet:
             minutes = told.get("minutes")
             say(name if minutes is None else f"{name}: about {minutes} minutes on one thread")
+        model = pretrained
+        if "before" in told:
+            place = folder / "before" / slug(name)
+            first = recipe_of(model, entry, told["before"], folder)
+            finetune(first, place, resume=True, quiet=quiet)
+            model = str(place / "model")
         wanted = recipe_of(model, entry, told["recipe"], folder)
         result = finetune(wanted, folder / wanted.task / slug(name), resume=True, quiet=quiet)
         rows += _rows(name, told, result)
