@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet.data.documents import Document, documents, records
+from tercet.data.duplicates import normalised
 from tercet.data.order import permutation
 from tercet.data.questions import questions
 from tercet.files import written
@@ -65,6 +66,45 @@ def same(name: str, source: dict[str, Any]) -> Rows:
         together[other].append(text)
     for texts in together.values():
         yield from _pairs(list(dict.fromkeys(texts)))
+
+
+def paraphrases(name: str, source: dict[str, Any]) -> Rows:
+    """Of such lines, label 1: two texts with one translation; label 0: a text and one of the three
+    nearest that share none of its translations, by the vectors of the ``model``. ``near``: so many
+    other texts are drawn to look among. All of ``words`` words at least, on both sides together."""
+    from tercet.jobs.finetune.mining import dense_order
+    from tercet.jobs.reproduce.bodies import body
+    from tercet.language_model import load
+
+    meanings, texts = defaultdict(set), {}
+    for line in lines(name):
+        text, other = line.split("\t")[:2]
+        texts.setdefault(normalised(text), text)
+        meanings[normalised(text)].add(normalised(other))
+    together: dict[str, list[str]] = defaultdict(list)
+    for text, others in meanings.items():
+        for other in sorted(others):
+            together[other].append(text)
+    enough = lambda one, other: len(f"{one} {other}".split()) >= source["words"]  # noqa: E731
+    pairs = dict.fromkeys(
+        pair for group in together.values() for pair in zip(group, group[1:]) if enough(*pair)
+    )
+    asked = dict.fromkeys(text for pair in pairs for text in pair)
+    draw = random.Random(0)
+    more = [text for text in texts if text not in asked and enough(text, text)]
+    more = draw.sample(more, min(source["near"], len(more)))
+    queries = draw.sample(list(asked), min(len(asked), len(pairs)))
+    found = dense_order(
+        load(body(source["model"], quiet=True)),
+        {text: texts[text] for text in queries},
+        {text: texts[text] for text in (*asked, *more)},
+        depth=10,
+    )
+    for one, other in pairs:
+        yield {"text1": texts[one], "text2": texts[other], "label": 1}
+    for text, order in found.items():
+        if apart := [one for one in order if not meanings[one] & meanings[text]]:
+            yield {"text1": texts[text], "text2": texts[draw.choice(apart[:3])], "label": 0}
 
 
 def answers(name: str, source: dict[str, Any]) -> Rows:
@@ -128,6 +168,7 @@ def docstrings(name: str, source: dict[str, Any]) -> Rows:
 HOW = {
     "columns": columns,
     "same": same,
+    "paraphrases": paraphrases,
     "answers": answers,
     "neighbours": neighbours,
     "thinned": thinned,
