@@ -100,6 +100,7 @@ def test_the_recipe_is_strict_and_shown(place: Path, capsys: pytest.CaptureFixtu
         "train.class_weights=balance": "did you mean 'balanced'",
         "train.layer_decay=0": "layer_decay 0.0 must be above 0",
         "data.validation=2.0": "a share between 0 and 1",
+        "data.validation=[]": "data.validation []: name at least one file, or give a share",
         "evaluate.metric=acuracy": "did you mean 'accuracy'",
         "folds=1": "2 folds or more",
         "classify.pool=cls": "classify.pool 'cls' is unknown",
