@@ -332,6 +332,31 @@ def test_text_to_text(translator: LanguageModel, tmp_path: Path):
     assert str(tercet.load(tmp_path / "model").translate(SENTENCES[0], max_new_tokens=12))
 
 
+def test_pairs_beyond_the_context_count_in_no_split(translator: LanguageModel, tmp_path: Path):
+    head, many = "source\ttarget", " ".join(SENTENCES[:12])
+    some = [f"{one}\t{other}" for one, other in zip(SENTENCES[:18], OTHERS[:18])]
+    train = written(tmp_path / "train.tsv", head, *some[:10], f"{many}\tone")
+    clean = written(tmp_path / "clean.tsv", head, *some[10:])
+    held = written(tmp_path / "held.tsv", head, f"{many}\tone", *some[10:], f"one\t{many}")
+    heard: list[str] = []
+    how = Seq2Seq(beams=1, max_new_tokens=6)
+    wanted = recipe("seq2seq", train, validation=[held], test=[held], seq2seq=how)
+    task, splits = seq2seq(wanted, translator, heard.append)
+    assert "train: 1 of 11 pairs are beyond the context of 48 tokens and left out" in heard
+    for name in ("validation", "test"):
+        assert f"{name}: 2 of 10 pairs are beyond the context of 48 tokens and left out" in heard
+    assert [len(rows) for rows in (splits.train, splits.validation, splits.test)] == [10, 8, 8]
+    assert task.facts["validation"] == 8
+    assert task.facts["beyond_context"] == {"train": 1, "validation": 2, "test": 2}
+    other, plain = seq2seq(recipe("seq2seq", train, test=[clean], seq2seq=how), translator, print)
+    network = task.network(0).eval()
+    found = task.scores(network, splits.validation)
+    assert found == other.scores(network, plain.test) and found.n == 8
+    long = written(tmp_path / "long.tsv", head, f"{many}\tone")
+    with pytest.raises(InputError, match="test: every pair is beyond the context of 48 tokens; "):
+        seq2seq(recipe("seq2seq", train, test=[long]), translator, said.append)
+
+
 def test_text_to_text_is_for_encoder_decoders(model: LanguageModel, tmp_path: Path):
     name = written(tmp_path / "a.csv", "source,target", "a,b", "c,d")
     with pytest.raises(InputError, match="of the encoder family; text to text is for"):
