@@ -109,6 +109,30 @@ def test_rows_of_tables(tmp_path: Path):
     assert found == [Related(("a", "a")), Related(("b", "b"))]
 
 
+def test_columns_that_are_not_used_are_said(model: LanguageModel, tmp_path: Path):
+    def heard_of(*lines: str) -> str:
+        heard: list[str] = []
+        name = written(tmp_path / "a.csv", *lines)
+        task, _ = embed(recipe("embed", name), model, heard.append)
+        assert list(task.facts["columns"]) == used
+        return heard[0]
+
+    used = ["text"]
+    rows = [f"{one},yes" for one in SENTENCES[:40]]
+    assert heard_of("text,label", *rows) == (
+        "train: text from column 'text' (by their names): texts alone (SimCSE); "
+        "column 'label' is not used"
+    )
+    used = ["text", "pair", "label"]
+    rows = [f"{SENTENCES[i]},{OTHERS[i]},{OTHERS[i + 1]},{i % 2}" for i in range(8)]
+    found = heard_of("query,answer,negative,score", *rows)
+    assert "pair from column 'answer', label from column 'score' (by their names)" in found
+    assert found.endswith(": pairs with scores; column 'negative' is not used")
+    used = ["text", "pair", "negative"]
+    found = heard_of("query,answer,negative", *(row[:-2] for row in rows))
+    assert found.endswith("(by their names): pairs with negatives")
+
+
 @pytest.mark.parametrize(
     "lines, message",
     [
