@@ -438,8 +438,17 @@ def test_thirty_thousand_labels(place: Path):
 
 def test_text_too_long_and_policy_error(place: Path):
     long = {"text": "one tree " * 40, "label": "no"}
-    with pytest.raises(InputError, match="has 82 tokens and the model takes 40"):
-        said_of(place, lines(*GOOD, long), overflow="error")
+    blank = [{"text": " ", "label": "no"}] * 3
+    said = (
+        r"rows.jsonl, row 28: has 8\d tokens and the model takes 40; shorten the text, or set "
+        "data.overflow to keep-start, keep-end or middle-out$"
+    )
+    with pytest.raises(InputError, match=said):
+        said_of(place, lines(*GOOD, *blank, long), overflow="error")
+    pairs = [{**row, "text2": "a tree"} for row in (*GOOD, *blank, long)]
+    with pytest.raises(InputError, match=said):
+        said_of(place, lines(*pairs), overflow="error")
+    assert "train" not in said_of(place, lines(*GOOD), overflow="error")
 
 
 def test_tables_without_names(place: Path):
@@ -509,7 +518,7 @@ def test_the_method_and_its_refusals(place: Path, tmp_path: Path):
         model.classify([5])
     with pytest.raises(InputError, match="holds no text"):
         model.classify([])
-    with pytest.raises(InputError, match="tokens and the model takes 40"):
+    with pytest.raises(InputError, match="takes 40; .* policy: keep-start, keep-end, middle-out$"):
         model.classify("one tree " * 40)
     with pytest.warns(CutWarning, match="lost"):
         model.classify(["one tree " * 40])
