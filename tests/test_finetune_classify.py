@@ -368,7 +368,7 @@ def test_a_long_pair_loses_the_end_of_the_longer_text(place: Path):
         (
             [{**row, "label": i + 0.5} for i, row in enumerate(GOOD)],
             ("train.class_weights=balanced",),
-            "is for labels, not for numbers",
+            "'balanced' is for labels, not for numbers; leave it out",
         ),
         (
             [{**row, "label": ""} for row in GOOD],
@@ -386,7 +386,12 @@ def test_a_long_pair_loses_the_end_of_the_longer_text(place: Path):
         (
             [{**GOOD[i % 24], "label": f"name {i}"} for i in range(300)],
             (),
-            "300 different labels in 300 rows",
+            "300 different labels in 300 rows .*: name another column$",
+        ),
+        (
+            [{**GOOD[i % 24], "label": i} for i in range(300)],
+            (),
+            "name another column, or set classify.kind to number$",
         ),
     ],
 )
@@ -406,6 +411,11 @@ def test_a_label_that_was_never_learned(place: Path):
     with pytest.raises(
         InputError,
         match=r"odd.jsonl, row 2: the label 'yess' stands in no training row.*did you mean 'yes'",
+    ):
+        said_of(place, lines(*GOOD), test=[str(place / "odd.jsonl")])
+    (place / "odd.jsonl").write_text(lines({"text": "the red house", "label": "maybe"}))
+    with pytest.raises(
+        InputError, match="training row; there are 'no', 'yes'. Add training rows of it, or drop"
     ):
         said_of(place, lines(*GOOD), test=[str(place / "odd.jsonl")])
 
@@ -437,6 +447,7 @@ def test_thirty_thousand_labels(place: Path):
 
 
 def test_text_too_long_and_policy_error(place: Path):
+    """The row is named as the file numbers it, whatever was left out before it."""
     long = {"text": "one tree " * 40, "label": "no"}
     blank = [{"text": " ", "label": "no"}] * 3
     said = (

@@ -385,6 +385,12 @@ def test_text_to_text_is_for_encoder_decoders(model: LanguageModel, tmp_path: Pa
     name = written(tmp_path / "a.csv", "source,target", "a,b", "c,d")
     with pytest.raises(InputError, match="of the encoder family; text to text is for"):
         seq2seq(recipe("seq2seq", name), model, said.append)
+    with pytest.raises(
+        InputError,
+        match="columns.text is no part of these examples; write --set data.columns.source=a or "
+        "--set data.columns.target=a",
+    ):
+        seq2seq(recipe("seq2seq", name, columns={"text": "a"}), model, said.append)
 
 
 # through the frame --------------------------------------------------------------------------------

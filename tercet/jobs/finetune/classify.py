@@ -270,10 +270,11 @@ def _check_number_of_labels(
     # weights, gradient and two moments; and what a step of 32 rows says
     memory = f"{4 * 4 * size * model.config.d_model / 2**20:,.0f} MiB for the head"
     if size > max(20, rows / 2) and kind.problem == "single_label_classification":
+        number = ", or set classify.kind to number" if kinds.are_numbers(kind.names) else ""
         raise InputError(
             f"column {column!r} has {size:,} different labels in {rows:,} rows (it would take "
             f"{memory}); most stand there once, so nothing can be learned of them: name another "
-            "column, or set classify.kind to number"
+            f"column{number}"
         )
     if size > MANY:
         say(f"{size:,} labels take {memory}")
