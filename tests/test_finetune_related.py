@@ -379,6 +379,10 @@ def test_pairs_beyond_the_context_count_in_no_split(translator: LanguageModel, t
     long = written(tmp_path / "long.tsv", head, f"{many}\tone")
     with pytest.raises(InputError, match="test: every pair is beyond the context of 48 tokens; "):
         seq2seq(recipe("seq2seq", train, test=[long]), translator, said.append)
+    with pytest.raises(InputError, match="max_new_tokens 48 .* context of 48; give at most 47"):
+        seq2seq(
+            recipe("seq2seq", train, seq2seq=Seq2Seq(max_new_tokens=48)), translator, said.append
+        )
 
 
 def test_text_to_text_is_for_encoder_decoders(model: LanguageModel, tmp_path: Path):

@@ -59,6 +59,12 @@ class Seq2SeqTask:
             )
         if config.start_id is None or end is None:
             raise InputError("the model names no token that begins and ends a text; train another")
+        asked, room = recipe.seq2seq.max_new_tokens, config.context_length - 1
+        if asked is not None and asked > room:  # each translation would fail
+            raise InputError(
+                f"seq2seq.max_new_tokens {asked} and the token that begins a text are beyond the "
+                f"context of {config.context_length}; give at most {room}, or leave it out"
+            )
         self.shape = Translation(config.start_id, end)
 
     def network(self, seed: int) -> Network:
