@@ -294,19 +294,21 @@ def _texts(X: Any, *, pairs: bool) -> list[Any]:
 
 def _labels(y: Any) -> np.ndarray:
     """(B,) of names, whole numbers or truths. Raises InputError for others."""
-    labels = np.asarray(y)
-    if labels.ndim != 1:
-        raise InputError(f"y has the shape {labels.shape}; give one label a text, in a flat list")
-    values = labels.tolist()
+    # of a list each label as it was given: as an array of one kind, 1 beside "no" is "1"
+    given = np.asarray(y, object if isinstance(y, list | tuple) else None)
+    if given.ndim != 1:
+        raise InputError(f"y has the shape {given.shape}; give one label a text, in a flat list")
+    values = [v.item() if isinstance(v, np.generic) else v for v in given.tolist()]
     for i, value in enumerate(values):
         whole = isinstance(value, float) and value.is_integer()
         if not (whole or isinstance(value, int) or (isinstance(value, str) and value.strip())):
             raise InputError(
                 f"y[{i}] is {value!r}, which is no label; give names or whole numbers, without gaps"
             )
-    if len(kinds := {type(value).__name__ for value in values}) > 1:
+    kinds = {"int" if isinstance(value, float) else type(value).__name__ for value in values}
+    if len(kinds) > 1:
         raise InputError(f"y holds {' and '.join(sorted(kinds))}; give labels of one kind")
-    return labels
+    return np.asarray(y)
 
 
 def _names(classes: np.ndarray) -> dict[Any, str]:

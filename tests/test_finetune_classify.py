@@ -369,7 +369,7 @@ def test_a_long_pair_loses_the_end_of_the_longer_text(place: Path):
         (
             [{**row, "label": i + 0.5} for i, row in enumerate(GOOD)],
             ("train.class_weights=balanced",),
-            "is for labels, not for numbers",
+            "'balanced' is for labels, not for numbers; leave it out",
         ),
         (
             [{**row, "label": ""} for row in GOOD],
@@ -388,7 +388,12 @@ def test_a_long_pair_loses_the_end_of_the_longer_text(place: Path):
         (
             [{**GOOD[i % 24], "label": f"name {i}"} for i in range(300)],
             (),
-            "300 different labels in 300 rows",
+            "300 different labels in 300 rows .*: name another column$",
+        ),
+        (
+            [{**GOOD[i % 24], "label": i} for i in range(300)],
+            (),
+            "name another column, or set classify.kind to number$",
         ),
     ],
 )
@@ -408,6 +413,11 @@ def test_a_label_that_was_never_learned(place: Path):
     with pytest.raises(
         InputError,
         match=r"odd.jsonl, row 2: the label 'yess' stands in no training row.*did you mean 'yes'",
+    ):
+        said_of(place, lines(*GOOD), test=[str(place / "odd.jsonl")])
+    (place / "odd.jsonl").write_text(lines({"text": "the red house", "label": "maybe"}))
+    with pytest.raises(
+        InputError, match="training row; there are 'no', 'yes'. Add training rows of it, or drop"
     ):
         said_of(place, lines(*GOOD), test=[str(place / "odd.jsonl")])
 
@@ -439,9 +449,19 @@ def test_thirty_thousand_labels(place: Path):
 
 
 def test_text_too_long_and_policy_error(place: Path):
+    """The row is named as the file numbers it, whatever was left out before it."""
     long = {"text": "one tree " * 40, "label": "no"}
-    with pytest.raises(InputError, match="has 82 tokens and the model takes 40"):
-        said_of(place, lines(*GOOD, long), overflow="error")
+    blank = [{"text": " ", "label": "no"}] * 3
+    said = (
+        r"rows.jsonl, row 28: has 8\d tokens and the model takes 40; shorten the text, or set "
+        "data.overflow to keep-start, keep-end or middle-out$"
+    )
+    with pytest.raises(InputError, match=said):
+        said_of(place, lines(*GOOD, *blank, long), overflow="error")
+    pairs = [{**row, "text2": "a tree"} for row in (*GOOD, *blank, long)]
+    with pytest.raises(InputError, match=said):
+        said_of(place, lines(*pairs), overflow="error")
+    assert "train" not in said_of(place, lines(*GOOD), overflow="error")
 
 
 def test_tables_without_names(place: Path):
@@ -511,7 +531,7 @@ def test_the_method_and_its_refusals(place: Path, tmp_path: Path):
         model.classify([5])
     with pytest.raises(InputError, match="holds no text"):
         model.classify([])
-    with pytest.raises(InputError, match="tokens and the model takes 40"):
+    with pytest.raises(InputError, match="takes 40; .* policy: keep-start, keep-end, middle-out$"):
         model.classify("one tree " * 40)
     with pytest.warns(CutWarning, match="lost"):
         model.classify(["one tree " * 40])

@@ -109,6 +109,30 @@ def test_rows_of_tables(tmp_path: Path):
     assert found == [Related(("a", "a")), Related(("b", "b"))]
 
 
+def test_columns_that_are_not_used_are_said(model: LanguageModel, tmp_path: Path):
+    def heard_of(*lines: str) -> str:
+        heard: list[str] = []
+        name = written(tmp_path / "a.csv", *lines)
+        task, _ = embed(recipe("embed", name), model, heard.append)
+        assert list(task.facts["columns"]) == used
+        return heard[0]
+
+    used = ["text"]
+    rows = [f"{one},yes" for one in SENTENCES[:40]]
+    assert heard_of("text,label", *rows) == (
+        "train: text from column 'text' (by their names): texts alone (SimCSE); "
+        "column 'label' is not used"
+    )
+    used = ["text", "pair", "label"]
+    rows = [f"{SENTENCES[i]},{OTHERS[i]},{OTHERS[i + 1]},{i % 2}" for i in range(8)]
+    found = heard_of("query,answer,negative,score", *rows)
+    assert "pair from column 'answer', label from column 'score' (by their names)" in found
+    assert found.endswith(": pairs with scores; column 'negative' is not used")
+    used = ["text", "pair", "negative"]
+    found = heard_of("query,answer,negative", *(row[:-2] for row in rows))
+    assert found.endswith("(by their names): pairs with negatives")
+
+
 @pytest.mark.parametrize(
     "lines, message",
     [
@@ -332,10 +356,45 @@ def test_text_to_text(translator: LanguageModel, tmp_path: Path):
     assert str(tercet.load(tmp_path / "model").translate(SENTENCES[0], max_new_tokens=12))
 
 
+def test_pairs_beyond_the_context_count_in_no_split(translator: LanguageModel, tmp_path: Path):
+    head, many = "source\ttarget", " ".join(SENTENCES[:12])
+    some = [f"{one}\t{other}" for one, other in zip(SENTENCES[:18], OTHERS[:18])]
+    train = written(tmp_path / "train.tsv", head, *some[:10], f"{many}\tone")
+    clean = written(tmp_path / "clean.tsv", head, *some[10:])
+    held = written(tmp_path / "held.tsv", head, f"{many}\tone", *some[10:], f"one\t{many}")
+    heard: list[str] = []
+    how = Seq2Seq(beams=1, max_new_tokens=6)
+    wanted = recipe("seq2seq", train, validation=[held], test=[held], seq2seq=how)
+    task, splits = seq2seq(wanted, translator, heard.append)
+    assert "train: 1 of 11 pairs are beyond the context of 48 tokens and left out" in heard
+    for name in ("validation", "test"):
+        assert f"{name}: 2 of 10 pairs are beyond the context of 48 tokens and left out" in heard
+    assert [len(rows) for rows in (splits.train, splits.validation, splits.test)] == [10, 8, 8]
+    assert task.facts["validation"] == 8
+    assert task.facts["beyond_context"] == {"train": 1, "validation": 2, "test": 2}
+    other, plain = seq2seq(recipe("seq2seq", train, test=[clean], seq2seq=how), translator, print)
+    network = task.network(0).eval()
+    found = task.scores(network, splits.validation)
+    assert found == other.scores(network, plain.test) and found.n == 8
+    long = written(tmp_path / "long.tsv", head, f"{many}\tone")
+    with pytest.raises(InputError, match="test: every pair is beyond the context of 48 tokens; "):
+        seq2seq(recipe("seq2seq", train, test=[long]), translator, said.append)
+    with pytest.raises(InputError, match="max_new_tokens 48 .* context of 48; give at most 47"):
+        seq2seq(
+            recipe("seq2seq", train, seq2seq=Seq2Seq(max_new_tokens=48)), translator, said.append
+        )
+
+
 def test_text_to_text_is_for_encoder_decoders(model: LanguageModel, tmp_path: Path):
     name = written(tmp_path / "a.csv", "source,target", "a,b", "c,d")
     with pytest.raises(InputError, match="of the encoder family; text to text is for"):
         seq2seq(recipe("seq2seq", name), model, said.append)
+    with pytest.raises(
+        InputError,
+        match="columns.text is no part of these examples; write --set data.columns.source=a or "
+        "--set data.columns.target=a",
+    ):
+        seq2seq(recipe("seq2seq", name, columns={"text": "a"}), model, said.append)
 
 
 # through the frame --------------------------------------------------------------------------------

@@ -101,10 +101,11 @@ def test_the_recipe_is_strict_and_shown(place: Path, capsys: pytest.CaptureFixtu
         "train.class_weights=balance": "did you mean 'balanced'",
         "train.layer_decay=0": "layer_decay 0.0 must be above 0",
         "data.validation=2.0": "a share between 0 and 1",
+        "data.validation=[]": "data.validation []: name at least one file, or give a share",
         "evaluate.metric=acuracy": "did you mean 'accuracy'",
         "folds=1": "2 folds or more",
         "classify.pool=cls": "classify.pool 'cls' is unknown",
-        "data.columns.txt=a": "did you mean 'text'",
+        "data.columns.txt=a": "write --set data.columns.text=a or --set data.columns.pair=a or",
         "task=clasify": "did you mean 'classify'",
     }.items():
         args = ["finetune", str(place / "model"), str(place / "train.jsonl"), "--set", change]
@@ -293,6 +294,9 @@ def test_folds_validate_each_row_once(place: Path, tmp_path: Path):
     assert len(cut(whole, 0.2).validation) == 6 and cut(whole, 0.2) == cut(whole, 0.2)
     with pytest.raises(InputError, match="1 different training examples are too few"):
         cut(Splits(examples[:3], ()), 0.5)
+    said = "4 different training examples are too few for 5 folds; give more rows, or set folds to"
+    with pytest.raises(InputError, match=f"{said} at most 4"):
+        fold(Splits(examples[:12], ()), 0, 5)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_a_run(place: Path, tmp_path: Path):

@@ -14,6 +14,7 @@ from tercet.data import Stream
 from tercet.data.groups import Grouped, Groups
 from tercet.data.related import Related
 from tercet.errors import InputError
+from tercet.hf import Extras
 from tercet.jobs.finetune.mining import groups_of_pairs
 from tercet.language_model import LanguageModel
 from tercet.model import build
@@ -118,6 +119,10 @@ def test_refusals(model: LanguageModel, tokenizer: Tokenizer):
     network = build(model.config.replace(n_labels=2))
     with pytest.raises(InputError, match="cannot rank"):
         LanguageModel(network, tokenizer).rank(QUERY, SAID)
+    number = LanguageModel(model.network, tokenizer, Extras(problem="regression"))
+    assert "rank" not in number.can and number.classify("early")
+    with pytest.raises(InputError, match="problem: regression. cannot rank; it can embed, class"):
+        number.rank(QUERY, SAID)
 
 
 def test_the_verb(model: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -136,3 +141,8 @@ def test_the_verb(model: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFi
     file.write_text("", encoding="utf-8")
     assert cli.run(args) == 2 and "is empty" in capsys.readouterr().err
     assert cli.run([*args, "--top", "0"]) == 2 and "--top 0" in capsys.readouterr().err
+    number = Extras(labels=("value",), problem="regression")  # as tercet finetune leaves it
+    LanguageModel(model.network, model.tokenizer, number).save(tmp_path / "number")
+    file.write_text("one\n", encoding="utf-8")
+    assert cli.run(["rank", str(tmp_path / "number"), QUERY, "--file", str(file)]) == 2
+    assert "problem: regression) cannot rank; it can embed, class" in capsys.readouterr().err

@@ -65,6 +65,8 @@ def test_numbers_of_labels_stand_in_the_order_of_numbers(model: Path):
     labels = [[9, 10, 1][len(text) % 3] for text in TEXTS]
     found = classifier(model, epochs=1).fit(np.array(TEXTS), np.array(labels))
     assert found.classes_.tolist() == [1, 9, 10] and found.model_.labels == ("1", "9", "10")
+    mixed = [float(label) if i % 2 else np.int64(label) for i, label in enumerate(labels)]
+    assert classifier(model, epochs=1).fit(TEXTS, mixed).classes_.tolist() == [1, 9, 10]
     words = classifier(model, epochs=1).fit(TEXTS, [str(label) for label in labels])
     assert words.classes_.tolist() == ["1", "10", "9"]  # scikit-learn's order
     assert words.predict_proba(UNSEEN) == pytest.approx(found.predict_proba(UNSEEN)[:, [0, 2, 1]])
@@ -216,6 +218,10 @@ def test_before_fit(model: Path, tmp_path: Path):
         (["a", "b"], [1.0, np.nan], r"y.1. is nan, which is no label"),
         (["a", "b"], ["a", None], r"y.1. is None, which is no label"),
         (["a", "b"], np.array(["a", 1], object), "y holds int and str"),
+        (["a", "b"], [1, "no"], "y holds int and str"),
+        (["a", "b"], ("no", np.int64(1)), "y holds int and str"),
+        (["a", "b"], [True, "no"], "y holds bool and str"),
+        (["a", "b"], [["a"], "b"], r"y.0. is \['a'\], which is no label"),
         (["a", "b"], ["a", "a "], "labels differ in blanks alone"),
         (TEXTS, ["a"] * 60, "all 60 training rows have the label 'a'"),
     ],

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tercet.errors import InputError, undamaged
 from tercet.text import lines
@@ -87,6 +88,8 @@ def questions(name: str) -> Questions:
 def _answered(record: dict, context: str, name: str, file: str) -> tuple[Answered, int]:
     """A question, and how many of its answers were mended. file: its text, for the line."""
     answers, mended = [], 0
+    if wrong := _wrong(record, context):
+        raise InputError(f"{_where(record['id'], name, file)}: {wrong}; correct it")
     for answer in record["answers"]:
         text, start = answer["text"], answer["answer_start"]
         if not text.strip():
@@ -104,6 +107,24 @@ def _answered(record: dict, context: str, name: str, file: str) -> tuple[Answere
             start, mended = context.index(text), mended + 1
         answers.append((text, start))
     return Answered(str(record["id"]), record["question"], context, answers), mended
+
+
+def _wrong(record: dict, context: Any) -> str | None:
+    """What of a question is missing or of the wrong kind."""
+    question, answers = record.get("question"), record["answers"]
+    for name, value in (("question", question), ("context", context)):
+        if not isinstance(value, str):
+            return f"its {name} is {value!r:.40}, not a text"
+    if not isinstance(answers, list):
+        return f"its answers are {answers!r:.40}, not a list"
+    for answer in answers:
+        if not isinstance(answer, dict):
+            return f"the answer {answer!r:.60} is no object with 'text' and 'answer_start'"
+        for key, kind, called in (("text", str, "text"), ("answer_start", int, "whole number")):
+            value = answer.get(key)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                return f"{key!r} of the answer {answer!r:.60} is {value!r:.40}, not a {called}"
+    return None
 
 
 def _where(question: object, name: str, file: str) -> str:

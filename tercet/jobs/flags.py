@@ -80,10 +80,8 @@ def verbs(model: LanguageModel) -> list[str]:
 
 def able(model: LanguageModel, verb: str) -> LanguageModel:
     if METHODS.get(verb, verb) not in model.can:
-        heads = ", ".join(model.config.heads) or "none"
         raise InputError(
-            f"this model ({model.config.family}; heads: {heads}) cannot {verb}; "
-            f"it can {', '.join(verbs(model))}"
+            f"this model ({model.described}) cannot {verb}; it can {', '.join(verbs(model))}"
         )
     return model
 

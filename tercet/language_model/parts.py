@@ -62,7 +62,9 @@ class Parts:
         if "masked" in self.config.heads:
             able.append("fill")
         able += [method for head, method in READS.items() if head in self.config.heads]
-        if "classify" in able and self.config.family == "encoder" and self.config.n_labels == 1:
+        alone = self.config.family == "encoder" and self.config.n_labels == 1
+        # a number in the user's units is no score: its sigmoid would be 1 for whatever is above 20
+        if "classify" in able and alone and self.extras.problem != "regression":
             able.append("rank")
         if "language" in self.config.heads:
             able += ["generate", "stream"]
@@ -74,6 +76,12 @@ class Parts:
         if self.config.mixer == "attention":
             able.append("attention")
         return tuple(able)
+
+    @property
+    def described(self) -> str:
+        """What ``can`` follows from, for people."""
+        said = f"{self.config.family}; heads: {', '.join(self.config.heads) or 'none'}"
+        return f"{said}; problem: {self.extras.problem}" if self.extras.problem else said
 
     @property
     def limit(self) -> int:
@@ -88,8 +96,6 @@ class Parts:
 
     def _must(self, method: str) -> None:
         if method not in self.can:
-            heads = ", ".join(self.config.heads) or "none"
             raise InputError(
-                f"this model ({self.config.family}; heads: {heads}) cannot {method}; "
-                f"it can {', '.join(self.can)}"
+                f"this model ({self.described}) cannot {method}; it can {', '.join(self.can)}"
             )

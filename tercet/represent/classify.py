@@ -18,6 +18,7 @@ from tercet.model.evaluating import evaluating
 from tercet.text import CutReport, Tokenizer, fit
 
 Text = str | tuple[str, str]  # one text, or a pair
+CUTTING = ("keep-start", "keep-end", "middle-out")  # a label is of one window: none slides
 
 
 class Read(NamedTuple):
@@ -46,6 +47,7 @@ def read(
                 special=special,
                 report=report,
                 name=name,
+                choices=CUTTING,
             )
             found.append(Read(window.ids))
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from tercet.errors import InputError
 from tercet.model import Network
 from tercet.represent.encode import encode
-from tercet.text import CutReport, Tokenizer, Window, fit
+from tercet.text import POLICIES, CutReport, Tokenizer, Window, fit
 
 PART_TEXTS, PART_CHARACTERS = 4_096, 1 << 24  # tokenised at once while embedding
 
@@ -27,7 +27,7 @@ class TextReader:
 
     def whole(self, text: str) -> list[int]:
         """The ids of a text that must fit as it is: the caller has no overflow policy."""
-        return self.windows([text], "error", CutReport(), choice=False)[0][0].ids
+        return self.windows([text], "error", CutReport(), choices=())[0][0].ids
 
     def windows(
         self,
@@ -37,7 +37,7 @@ class TextReader:
         *,
         done: int = 0,
         half: bool = False,
-        choice: bool = True,
+        choices: Sequence[str] = POLICIES[1:],
     ) -> tuple[list[Window], list[int]]:
         """The windows of all texts, and the text of each. done: texts that came before them. half:
         ``slide`` by half a window."""
@@ -57,7 +57,7 @@ class TextReader:
                 stride=stride,
                 report=report,
                 name=name,
-                choice=choice,
+                choices=choices,
             )
             windows += found
             owners += [i] * len(found)

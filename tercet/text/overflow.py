@@ -82,14 +82,14 @@ def fit(
     stride: int | None = None,
     report: CutReport | None = None,
     name: str = "the text",
-    choice: bool = True,
+    choices: Sequence[str] = POLICIES[1:],
 ) -> list[Window]:
     """The windows, each of at most `limit` tokens, in which a text of `ids` goes to the model.
 
     `special` says how many special tokens stand at the start and at the end of `ids`; they stand in
     every window. `stride` (for `slide`) is how many tokens a window starts after the one before;
     by default a window's whole room, so that no token is seen twice. `name` stands in the error;
-    `choice`: whether the user could have chosen another policy, which the error then names.
+    `choices`: the other policies that the user could have chosen, which the error then names.
     A text that fits is one window whatever the policy. `slide`: each token counts in one window;
     special tokens at the start count in the first window, those at the end in the last.
 
@@ -106,7 +106,7 @@ def fit(
     else:
         room = limit - before - after
         if policy == "error":
-            others = f", or choose an overflow policy: {', '.join(POLICIES[1:])}" if choice else ""
+            others = f", or choose an overflow policy: {', '.join(choices)}" if choices else ""
             raise InputError(
                 f"{name} has {len(ids):,} tokens and the model takes {limit:,}; shorten it{others}"
             )

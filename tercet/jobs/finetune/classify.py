@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from tercet.jobs.finetune.splits import overlaps
 from tercet.jobs.finetune.task import TEST, TRAIN, VALIDATION, Finished, Folds, Say, Scores, Splits
 from tercet.language_model import LanguageModel
 from tercet.model import Network
-from tercet.represent.classify import Read, Text, logits, read, start_of
+from tercet.represent.classify import CUTTING, Read, Text, logits, read, start_of
 from tercet.text import CutReport
 from tercet.train.loop import Objective
 
@@ -225,13 +226,26 @@ def _examples(
     targets = [kind.target(row["label"], where) for where, row in table.rows]
     texts = [_text(row, where) for where, row in table.rows]
     report = CutReport()
-    found = read(model.tokenizer, texts, model.limit, overflow, report)
+    if overflow == "error":
+        found = read(model.tokenizer, texts, sys.maxsize, overflow, report)
+        _check_lengths(table, found, model.limit)
+    else:
+        found = read(model.tokenizer, texts, model.limit, overflow, report)
     rows = zip(found, targets, texts, table.rows, strict=True)
     examples = [
         Example(ids, target, text, _written(row["label"]), where)
         for ids, target, text, (where, row) in rows
     ]
     return examples, str(report)
+
+
+def _check_lengths(table: Table, found: list[Read], limit: int) -> None:
+    for (where, _), one in zip(table.rows, found, strict=True):
+        if len(one.ids) > limit:
+            raise InputError(
+                f"{where}: has {len(one.ids):,} tokens and the model takes {limit:,}; shorten the "
+                f"text, or set data.overflow to {', '.join(CUTTING[:-1])} or {CUTTING[-1]}"
+            )
 
 
 def _written(label: Any) -> str:
@@ -257,10 +271,11 @@ def _check_number_of_labels(
     # weights, gradient and two moments; and what a step of 32 rows says
     memory = f"{4 * 4 * size * model.config.d_model / 2**20:,.0f} MiB for the head"
     if size > max(20, rows / 2) and kind.problem == "single_label_classification":
+        number = ", or set classify.kind to number" if kinds.are_numbers(kind.names) else ""
         raise InputError(
             f"column {column!r} has {size:,} different labels in {rows:,} rows (it would take "
             f"{memory}); most stand there once, so nothing can be learned of them: name another "
-            "column, or set classify.kind to number"
+            f"column{number}"
         )
     if size > MANY:
         say(f"{size:,} labels take {memory}")

@@ -227,7 +227,9 @@ class Number:
 
     def objective(self, targets: Tensor, weights: str) -> Objective:
         if weights != "none":
-            raise InputError(f"train.class_weights {weights!r} is for labels, not for numbers")
+            raise InputError(
+                f"train.class_weights {weights!r} is for labels, not for numbers; leave it out"
+            )
         return Regression()
 
     def scores(self, logits: Tensor, targets: Tensor) -> Scores:
@@ -291,6 +293,11 @@ def listed(value: Any, separator: str | None) -> list[str]:
     return [name for name in names if name]
 
 
+def are_numbers(names: Sequence[str]) -> bool:
+    """Whether labels could be read as numbers too."""
+    return all(_number(name) is not None for name in names)
+
+
 def in_order(names: set[str]) -> tuple[str, ...]:
     """Numbers by size, else by the alphabet."""
 
@@ -303,9 +310,12 @@ def in_order(names: set[str]) -> tuple[str, ...]:
 
 def _place(name: str, places: dict[str, int], where: str) -> int:
     if name not in places:
+        near, some = nearest(name, places), [repr(known) for known in list(places)[:50]]
+        if not near.endswith("?"):
+            near = f"there are {', '.join(some)}{' ...' if len(places) > len(some) else '.'}"
         raise InputError(
-            f"{where}: the label {name!r} stands in no training row; "
-            f"{nearest(name, list(places)[:50])} Add training rows of it, or drop this one"
+            f"{where}: the label {name!r} stands in no training row; {near} Add training rows of "
+            "it, or drop this one"
         )
     return places[name]
 

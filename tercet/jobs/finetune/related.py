@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,13 @@ PARTS = (
     Part("negative", ("negative", "hard_negative"), needed=False),
     Part("label", ("score", "similarity", "similarity_score", "label"), needed=False),
 )
+
+LEARNED = {  # by the parts that are used
+    ("text",): "texts alone (SimCSE)",
+    ("text", "pair"): "pairs",
+    ("text", "pair", "negative"): "pairs with negatives",
+    ("text", "pair", "label"): "pairs with scores",
+}
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ def read_related(recipe: FinetuneRecipe, say: Say) -> RelatedData:
     folders = recipes.expanded(data.train)
     if len(folders) == 1 and is_retrieval_folder(folders[0]):
         return _of_folder(folders[0], data, say)
-    table = _table(data.train, data.columns)
-    say(f"train: {table.sentence}")
+    table, learned = _used(_table(data.train, data.columns))
+    say(f"train: {table.sentence}: {learned}")
     parts = {TRAIN: rows_of(table, TRAIN, say), VALIDATION: [], TEST: []}
     files = data.validation if isinstance(data.validation, list) else []
     for name, place in ((VALIDATION, files), (TEST, data.test)):
@@ -126,6 +133,25 @@ def _of_folder(folder: str, data: Data, say: Say) -> RelatedData:
     return RelatedData(Splits(train, [], test), judged.documents, facts)
 
 
+def _parts(columns: Collection[str]) -> tuple[str, ...]:
+    """Which of these parts something is learned from: a score and a negative are of a pair, and a
+    scored pair needs no negative."""
+    if "pair" not in columns:
+        return ("text",)
+    third = next((part for part in ("label", "negative") if part in columns), None)
+    return ("text", "pair") if third is None else ("text", "pair", third)
+
+
+def _used(table: Table) -> tuple[Table, str]:
+    """A table with the columns that are used alone, and a word on what is learned of them."""
+    parts = _parts(table.columns)
+    idle = [name for part, name in table.columns.items() if part not in parts]
+    said = [LEARNED[parts], *(f"column {name!r} is not used" for name in idle)]
+    columns = {part: table.columns[part] for part in parts}
+    guessed = tuple(part for part in table.guessed if part in parts)
+    return replace(table, columns=columns, guessed=guessed), "; ".join(said)
+
+
 def rows_of(table: Table, name: str, say: Say = lambda sentence: None) -> list[Related]:
     """The rows of a table: with a part pair they are pairs, which a part label scores, or to which
     a part negative gives a text that is far; without, each text is its own partner.
@@ -133,8 +159,8 @@ def rows_of(table: Table, name: str, say: Say = lambda sentence: None) -> list[R
     Empty rows are left out, and of those that are learned from repeated ones, which is said. Raises
     InputError for a score that is no finite number, and for scores that are all one.
     """
-    columns = table.columns
-    sides = ("text", "pair") if "pair" in columns else ("text", "text")
+    columns, used = table.columns, _parts(table.columns)
+    sides = ("text", "pair") if "pair" in used else ("text", "text")
     made, n_empty = [], 0
     for where, row in table.rows:
         texts = [text_of(row[side], columns[side], where) for side in sides]
@@ -142,9 +168,9 @@ def rows_of(table: Table, name: str, say: Say = lambda sentence: None) -> list[R
         if any(map(empty, texts)):
             n_empty += 1
             continue
-        if "pair" in columns and "label" in columns:
+        if "label" in used:
             score = number_of(row["label"], columns["label"], where)
-        elif "pair" in columns and not empty(row.get("negative")):
+        elif "negative" in used and not empty(row["negative"]):
             texts.append(text_of(row["negative"], columns["negative"], where))
         made.append(Related(tuple(texts), score))
     kept = list(dict.fromkeys(made)) if name == TRAIN else made

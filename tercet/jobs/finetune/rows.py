@@ -40,14 +40,14 @@ class Table:
 
 
 def read_table(files: Sequence[str], parts: Sequence[Part], named: Mapping[str, str]) -> Table:
-    """All rows of the files. Raises InputError for a part or a column that does not exist, with the
-    nearest name, and where a part's column is neither named nor to be guessed."""
+    """All rows of the files. Raises InputError for a part that does not exist, with those that do;
+    for a column that does not, with the nearest name; and where a part's column is neither named
+    nor to be guessed."""
     known = [part.name for part in parts]
-    for name in named:
+    for name, column in named.items():
         if name not in known:
-            raise InputError(
-                f"data.columns.{name} is no part of the examples; {nearest(name, known)}"
-            )
+            keys = " or ".join(f"--set data.columns.{part}={column}" for part in known)
+            raise InputError(f"data.columns.{name} is no part of these examples; write {keys}")
     numbered = [name for name in named.values() if name.isdigit()]
     wanted = list(named.values()) if len(numbered) == len(named) else []
     columns: dict[str, str] = {}

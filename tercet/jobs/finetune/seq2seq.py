@@ -47,10 +47,9 @@ class Seq2SeqTask:
 
     metrics = ("chrf", "bleu", "log_probability")
 
-    def __init__(
-        self, recipe: FinetuneRecipe, model: LanguageModel, say: Say, facts: dict[str, Any]
-    ) -> None:
-        self.recipe, self.model, self.say, self.facts = recipe, model, say, facts
+    def __init__(self, recipe: FinetuneRecipe, model: LanguageModel, say: Say) -> None:
+        self.recipe, self.model, self.say = recipe, model, say
+        self.facts: dict[str, Any] = {}
         require("sacrebleu", EXTRA)  # or the first epoch would be lost
         config, end = model.config, model.tokenizer.eos_id
         if config.family != "encoder-decoder" or "language" not in config.heads:
@@ -60,6 +59,12 @@ class Seq2SeqTask:
             )
         if config.start_id is None or end is None:
             raise InputError("the model names no token that begins and ends a text; train another")
+        asked, room = recipe.seq2seq.max_new_tokens, config.context_length - 1
+        if asked is not None and asked > room:  # each translation would fail
+            raise InputError(
+                f"seq2seq.max_new_tokens {asked} and the token that begins a text are beyond the "
+                f"context of {config.context_length}; give at most {room}, or leave it out"
+            )
         self.shape = Translation(config.start_id, end)
 
     def network(self, seed: int) -> Network:
@@ -73,18 +78,39 @@ class Seq2SeqTask:
     def stream(self, examples: Sequence[Written], seed: int) -> Stream:
         rows = min(self.recipe.train.rows, len(examples))
         draw = self._draw(examples, rows, seed)
-        if draw.left_out:
-            self.say(f"{draw.left_out:,} pairs beyond the context are left out")
         return Stream(draw, self.shape, self.recipe.train.micro_tokens)
 
+    def fitting(self, rows: Sequence[Written], name: str) -> list[Written]:
+        """Those of a split that fit into the context. How many others there are is said: they have
+        no loss, and nothing would be written of them. Raises InputError where none fits."""
+        longest = self.model.config.context_length
+        kept = [
+            row
+            for row, sides in zip(rows, self._ids(rows))
+            if max(map(len, sides)) < longest  # the token at the end counts too
+        ]
+        if rows and not kept:
+            raise InputError(
+                f"{name}: every pair is beyond the context of {longest:,} tokens; give shorter "
+                "texts, or a model with a longer context"
+            )
+        if count := len(rows) - len(kept):
+            self.say(
+                f"{name}: {count:,} of {len(rows):,} pairs are beyond the context of {longest:,} "
+                "tokens and left out"
+            )
+        return kept
+
     def _draw(self, examples: Sequence[Written], rows: int, seed: int) -> TextPairs:
+        documents = [ids for sides in self._ids(examples) for ids in sides]
+        return TextPairs(Tokens.of(documents, None), None, seed, rows=rows)
+
+    def _ids(self, examples: Sequence[Written]) -> list[tuple[list[int], list[int]]]:
         """The pairs as the model reads and writes them; the shape adds the token at their ends."""
         tokenizer = self.model.tokenizer
         sources = self._open(tokenizer, [row.source for row in examples])
         targets = self._open(tokenizer.target, [row.target for row in examples])
-        documents = [ids for pair in zip(sources, targets) for ids in pair]
-        longest = self.model.config.context_length
-        return TextPairs(Tokens.of(documents, None), None, seed, rows=rows, longest=longest)
+        return list(zip(sources, targets))
 
     def _open(self, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
         found = tokenizer.encode_batch(list(texts))
@@ -139,10 +165,13 @@ def seq2seq(recipe: FinetuneRecipe, model: LanguageModel, say: Say) -> tuple[Seq
     for name, place in ((VALIDATION, validation), (TEST, data.test)):
         if place:
             found[name] = rows_of(read_table(place, PARTS, data.columns), name, say)
-    facts: dict[str, Any] = {name: len(rows) for name, rows in found.items()}
-    facts |= overlaps(found, "sources", say)
-    task = Seq2SeqTask(recipe, model, say, facts | {"columns": table.columns})
-    return task, Splits(*found.values())
+    task = Seq2SeqTask(recipe, model, say)
+    fitting = {name: task.fitting(rows, name) for name, rows in found.items()}
+    beyond = {name: len(found[name]) - len(rows) for name, rows in fitting.items()}
+    task.facts |= {name: len(rows) for name, rows in fitting.items()}
+    task.facts |= overlaps(fitting, "sources", say)
+    task.facts |= {"columns": table.columns, "beyond_context": beyond}
+    return task, Splits(*fitting.values())
 
 
 def rows_of(table: Table, name: str, say: Say) -> list[Written]:

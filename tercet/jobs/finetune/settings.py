@@ -34,6 +34,11 @@ class Data:
     def __post_init__(self) -> None:
         if not self.train:
             raise InputError("data.train: name at least one file")
+        if self.validation == []:
+            raise InputError(
+                "data.validation []: name at least one file, or give a share between 0 and 1: the "
+                "best epoch is chosen on it"
+            )
         if isinstance(self.validation, float) and not 0 < self.validation < 1:
             raise InputError(
                 f"data.validation {self.validation} must be files, or a share between 0 and 1: the "

@@ -32,8 +32,7 @@ def cut(splits: Splits, share: float) -> Splits:
 def fold(splits: Splits, number: int, folds: int) -> Splits:
     """Validated on the part ``number`` of so many, with all of the other parts learned from."""
     groups = in_groups(splits.train)
-    if len(groups) < folds:
-        raise InputError(f"folds {folds}: there are {len(groups):,} different training examples")
+    _check_folds(len(groups), folds)
     return _parted(splits, groups, range(number, len(groups), folds))
 
 
@@ -41,9 +40,17 @@ def stratified(examples: Sequence[Any], folds: int) -> list[list[int]]:
     """The numbers of the examples in each of so many parts, every target spread evenly over them.
     With few rows, what a plain cut takes of a label more for one side is missing on the other."""
     groups = _by_target(examples)
-    if len(groups) < folds:
-        raise InputError(f"folds {folds}: there are {len(groups):,} different training examples")
+    _check_folds(len(groups), folds)
     return [sorted(i for group in groups[part::folds] for i in group) for part in range(folds)]
+
+
+def _check_folds(examples: int, folds: int) -> None:
+    if examples < folds:
+        fewer = f", or set folds to at most {examples:,}" if examples > 1 else ""
+        raise InputError(
+            f"{examples:,} different training examples are too few for {folds} folds; give more "
+            f"rows{fewer}"
+        )
 
 
 def held_back(examples: Sequence[Any], share: float) -> list[int]:
