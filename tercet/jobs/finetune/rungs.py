@@ -76,8 +76,8 @@ class Rungs:
         each of 8,640 cost more than LoRA's five epochs. Each must have a vector of its own: a pair
         is read at once, and an encoder-decoder's label by its decoder."""
         counts = torch.bincount(self.targets[list(rows)])
-        few = median(counts[counts > 0].tolist()) <= self._ladder.few and counts.max() > 1
-        few = few and len(rows) <= self._ladder.rows
+        each = median(counts[counts > 0].tolist())
+        few = each <= self._ladder.few and len(rows) <= self._ladder.rows and counts.max() > 1
         plain = self.task.model.config.family != "encoder-decoder" and not any(
             one.read.types for one in self.examples
         )
