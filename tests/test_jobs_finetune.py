@@ -10,11 +10,15 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from small_tables import FAST, label_of, model_folder, recipe, sentences, table
 
@@ -297,6 +301,31 @@ def test_folds_validate_each_row_once(place: Path, tmp_path: Path):
     said = "4 different training examples are too few for 5 folds; give more rows, or set folds to"
     with pytest.raises(InputError, match=f"{said} at most 4"):
         fold(Splits(examples[:12], ()), 0, 5)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    group: int
+    target: Any
+
+
+@given(st.lists(st.integers(0, 5), min_size=4, max_size=30), st.booleans(), st.floats(0.1, 0.6))
+def test_a_cut_takes_no_label_out_of_training(labels: list[int], several: bool, share: float):
+    """Nor more rows than its share; a number is no label."""
+    targets = [(label, 6) if several else label for label in labels]
+    rows = [Labelled(i, target) for i, target in enumerate(targets)]
+    wanted = max(1, round(share * len(rows)))
+    numbers = [Labelled(i, float(label)) for i, label in enumerate(labels)]
+    assert len(cut(Splits(numbers, ()), share).validation) == wanted
+    if max(Counter(labels).values()) == 1:
+        with pytest.raises(InputError, match="labels has two different examples, so that none can"):
+            cut(Splits(rows, ()), share)
+        return
+    found = cut(Splits(rows, ()), share)
+    assert {one.target for one in found.train} == set(targets)
+    assert len(found.train) + len(found.validation) == len(rows)
+    spare = len(labels) - len(set(labels))
+    assert len(found.validation) == min(wanted, spare)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_a_run(place: Path, tmp_path: Path):

@@ -1,12 +1,14 @@
 """How examples are cut into those that are learned from and those that the best epoch is chosen by,
 and what the splits of files have in common.
 
-Examples of one group stay together; the cut is a pure function of the examples' number and groups.
+Examples of one group stay together; the cut is a pure function of the examples' number, groups
+and labels.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +20,8 @@ SEED = 0  # of the cut: the same for every seed of a job, so that their figures 
 
 
 def cut(splits: Splits, share: float) -> Splits:
-    """With a share of the training examples for validation."""
+    """With a share of the training examples for validation. No label goes with all of its examples:
+    what is not learned could not be found."""
     groups = in_groups(splits.train)
     n = max(1, round(share * len(groups)))
     if n >= len(groups):
@@ -26,14 +29,32 @@ def cut(splits: Splits, share: float) -> Splits:
             f"{len(groups):,} different training examples are too few to hold some back; give a "
             "validation file"
         )
-    return _parted(splits, groups, range(n))
+    left = Counter(label for one in splits.train for label in _labels(one))
+    held: list[list[int]] = []
+    for group in groups:
+        own = Counter(label for i in group for label in _labels(splits.train[i]))
+        if len(held) < n and all(own[label] < left[label] for label in own):
+            left -= own
+            held.append(group)
+    if not held:
+        raise InputError(
+            f"none of the {len(left):,} labels has two different examples, so that none can be "
+            "held back; give more rows, or a validation file"
+        )
+    return _parted(splits, held)
+
+
+def _labels(example: Any) -> tuple[int, ...]:
+    """Of one that is classified. A number that is learned is no label; other tasks have none."""
+    target = getattr(example, "target", ())
+    return target if isinstance(target, tuple) else (target,) if isinstance(target, int) else ()
 
 
 def fold(splits: Splits, number: int, folds: int) -> Splits:
     """Validated on the part ``number`` of so many, with all of the other parts learned from."""
     groups = in_groups(splits.train)
     _check_folds(len(groups), folds)
-    return _parted(splits, groups, range(number, len(groups), folds))
+    return _parted(splits, groups[number::folds])
 
 
 def stratified(examples: Sequence[Any], folds: int) -> list[list[int]]:
@@ -95,8 +116,8 @@ def in_groups(examples: Sequence[Any]) -> list[list[int]]:
     return [groups[i] for i in permutation(SEED, 0, len(groups)).tolist()]
 
 
-def _parted(splits: Splits, groups: list[list[int]], held: range) -> Splits:
-    out = {i for number in held for i in groups[number]}
+def _parted(splits: Splits, held: list[list[int]]) -> Splits:
+    out = {i for group in held for i in group}
     train, validation = (
         [one for i, one in enumerate(splits.train) if (i in out) == there]
         for there in (False, True)
