@@ -93,8 +93,14 @@ def test_several_labels_at_once(place: Path, tmp_path: Path):
     ]
     assert model.extras.problem == "multi_label_classification"
     joined = lines(*({"text": t, "tags": "|".join(colours(t))} for t in sentences(24, 5)))
-    text = said_of(place, joined, "classify.separator='|'", columns={"label": "tags"})
-    assert "label from column 'tags'" in text
+    for change in ("classify.separator='|'", "classify.separator=|"):
+        text = said_of(place, joined, change, columns={"label": "tags"})
+        assert "label from column 'tags'" in text
+        wanted = recipe(place / "model", place / "rows.jsonl", change, columns={"label": "tags"})
+        task, _ = classify(wanted, load(place / "model"), lambda sentence: None)
+        assert task.kind.names == ("blue", "red", "tree")
+    with pytest.raises(InputError, match="separator is empty; write what stands between labels"):
+        said_of(place, joined, "classify.separator=''")
 
 
 def test_numbers_come_back_in_their_own_units(place: Path, tmp_path: Path):
@@ -473,6 +479,17 @@ def test_tables_without_names(place: Path):
     assert "text from column 'question'" in said
 
 
+def test_what_was_refused_before_the_first_step_leaves_nothing_behind(place: Path, tmp_path: Path):
+    rows = [{**row, "label": i + 0.5} for i, row in enumerate(GOOD)]
+    train = tmp_path / "rows.jsonl"
+    train.write_text(lines(*rows))
+    changes = ("train.epochs=1", "train.class_weights=balanced")
+    with pytest.raises(InputError, match="is for labels, not for numbers; leave it out"):
+        finetune(recipe(place / "model", train, *changes), tmp_path / "run")
+    result = finetune(recipe(place / "model", train, changes[0]), tmp_path / "run")
+    assert result["data"]["kind"] == "number"
+
+
 def test_how_labels_look():
     at = lambda *values: [("row", value) for value in values]  # noqa: E731
     assert kinds.kind_of(at("1", "0"), None, None) == "label"
@@ -488,6 +505,7 @@ def test_how_labels_look():
     assert kinds.in_order({"10", "9", "1"}) == ("1", "9", "10")
     assert kinds.in_order({"nan", "fra", "cmn", "inf"}) == ("cmn", "fra", "inf", "nan")
     assert kinds.listed(["red", None, " "], None) == ["red"]
+    assert kinds.listed([0, 2], None) == ["0", "2"] and kinds.listed(0, None) == ["0"]
 
 
 def test_thousands_of_labels_at_once_take_a_byte_each():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tercet import cli
 from tercet.data.related import Related
 from tercet.errors import InputError
 from tercet.hf import EmbeddingSettings, Extras
+from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.embed import embed
 from tercet.jobs.finetune.mining import Mining, dense_order, judged_rows, with_negatives
 from tercet.jobs.finetune.rank import rank
@@ -239,6 +241,11 @@ def test_embedding_from_a_retrieval_folder(model: LanguageModel, tmp_path: Path)
     assert len(splits.train) == 150 and len(splits.test) == 50 and not splits.validation
     scores = task.scores(task.network(0).eval(), splits.test)
     assert scores.n == 50 and "among 400 texts" in scores.sentence
+    with (place / "corpus.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "empty", "text": ""}) + "\n")
+    task, _ = embed(recipe("embed", str(place)), model, said.append)
+    assert said[-1].endswith("1 documents without a text are left out")
+    assert "among 400 texts" in task.scores(task.network(0).eval(), splits.test).sentence
     with pytest.raises(InputError, match="a retrieval folder with its own splits"):
         embed(recipe("embed", str(place), test=["a.csv"]), model, said.append)
 
@@ -395,6 +402,19 @@ def test_text_to_text_is_for_encoder_decoders(model: LanguageModel, tmp_path: Pa
         "--set data.columns.target=a",
     ):
         seq2seq(recipe("seq2seq", name, columns={"text": "a"}), model, said.append)
+
+
+def test_a_column_without_a_name_goes_by_its_number():
+    tree: dict[str, Any] = {"model": "m", "task": "seq2seq", "data": {"train": ["a.tsv"]}}
+    for change in ("data.columns.source=1", "data.columns.target=2"):
+        recipes.change_key(tree, change)
+    assert recipes.built(FinetuneRecipe, tree, "test").data.columns == {
+        "source": "1",
+        "target": "2",
+    }
+    recipes.change_key(tree, "data.columns.target=[2]")
+    with pytest.raises(InputError, match=r"data.columns.target \[2\] must be a word"):
+        recipes.built(FinetuneRecipe, tree, "test")
 
 
 # through the frame --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -10,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from tercet.jobs.finetune.classify import ClassifyTask
 from tercet.jobs.finetune.fit import Measure
 from tercet.jobs.finetune.layers import freeze, layer_of, share_of
 from tercet.jobs.finetune.settings import Curve, Data, FinetuneRecipe, Tuning
-from tercet.jobs.finetune.splits import cut, fold
+from tercet.jobs.finetune.splits import cut, fold, held_back
 from tercet.jobs.finetune.task import Splits
 from tercet.language_model import load
 from tercet.train import Classification
@@ -311,21 +311,24 @@ class Labelled:
 
 @given(st.lists(st.integers(0, 5), min_size=4, max_size=30), st.booleans(), st.floats(0.1, 0.6))
 def test_a_cut_takes_no_label_out_of_training(labels: list[int], several: bool, share: float):
-    """Nor more rows than its share; a number is no label."""
+    """As long as others can be held back."""
     targets = [(label, 6) if several else label for label in labels]
     rows = [Labelled(i, target) for i, target in enumerate(targets)]
     wanted = max(1, round(share * len(rows)))
-    numbers = [Labelled(i, float(label)) for i, label in enumerate(labels)]
-    assert len(cut(Splits(numbers, ()), share).validation) == wanted
-    if max(Counter(labels).values()) == 1:
-        with pytest.raises(InputError, match="labels has two different examples, so that none can"):
-            cut(Splits(rows, ()), share)
-        return
-    found = cut(Splits(rows, ()), share)
-    assert {one.target for one in found.train} == set(targets)
-    assert len(found.train) + len(found.validation) == len(rows)
     spare = len(labels) - len(set(labels))
-    assert len(found.validation) == min(wanted, spare)
+    found = cut(Splits(rows, ()), share)
+    assert len(found.validation) == wanted and len(found.train) + wanted == len(rows)
+    lost = set(targets) - {one.target for one in found.train}
+    assert len(lost) == max(0, wanted - spare)
+    numbers = [Labelled(i, float(label)) for i, label in enumerate(labels)]
+    plain = cut(Splits(numbers, ()), share)
+    assert len(plain.validation) == wanted
+    if len(set(labels)) == 1:  # nothing is rare: the drawn order, as for numbers
+        assert [one.group for one in found.validation] == [one.group for one in plain.validation]
+    held = held_back(rows, share)
+    kept = {row.target for i, row in enumerate(rows) if i not in held}
+    assert len(held) == math.ceil(len(rows) * share - 1e-9)
+    assert len(set(targets) - kept) == max(0, len(held) - spare)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_a_run(place: Path, tmp_path: Path):

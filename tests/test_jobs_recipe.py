@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_runs import RECIPE, recipe_file, train_small
@@ -46,6 +47,38 @@ def test_a_recipe_is_refused_before_anything_is_written(tmp_path: Path, capsys):
     arguments = ["train", str(path), "--folder", str(tmp_path / "run"), "--set", "train.stepz=3"]
     assert cli.run(arguments) == 2
     assert "stepz" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "said, value",
+    {
+        "|": "|",
+        ",": ",",
+        "#": "#",
+        " ": " ",
+        ">": ">",
+        "a: b: c": "a: b: c",
+        "": None,
+        "null": None,
+        "~": None,
+        "''": "",
+        "'|'": "|",
+        "0": 0,
+        "1e-3": "1e-3",  # the recipe wants a number there, and takes it for one
+        "[a, b]": ["a", "b"],
+        "[a": "[a",
+        "{a: 1}": {"a": 1},
+    }.items(),
+)
+def test_a_change_is_yaml_or_else_the_words_themselves(said: str, value: Any):
+    tree: dict[str, Any] = {}
+    recipes.change_key(tree, f"some.key={said}")
+    assert tree == {"some": {"key": value}}
+
+
+def test_a_list_that_does_not_end_is_refused_where_a_list_is_wanted():
+    with pytest.raises(InputError, match=r"train.betas '\[0.9, 1' must be a list"):
+        recipes.parse(GOOD, changes=["train.betas=[0.9, 1"])
 
 
 @pytest.mark.parametrize(

@@ -137,9 +137,20 @@ def change_key(tree: dict[str, Any], change: str) -> None:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
             raise InputError(f"--set {change!r}: {part} holds a value, not keys")
-    tree[last] = yaml.safe_load(value)
+    tree[last] = _read(value)
     if last in ("steps", "budget"):  # each replaces the other
         tree.pop({"steps": "budget", "budget": "steps"}[last], None)
+
+
+def _read(value: str) -> Any:
+    """As YAML, but a word that YAML takes for the beginning of something is that word: | and ,
+    are separators, and "a: b: c" is a sentence."""
+    try:
+        found = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+    nothing = value.strip() in ("~", "null", "Null", "NULL", "''", '""')
+    return value if found in (None, "") and value and not nothing else found
 
 
 def _built(kind: type, tree: Any, path: str) -> Any:
@@ -179,7 +190,13 @@ def _value(kind: Any, value: Any, place: str) -> Any:
                     _value(item, one, f"{place}[{i}]")
                     for i, one in enumerate(typing.cast(list, value))
                 ]
-            if plain is dict and dataclasses.is_dataclass(of := typing.get_args(option)[-1]):
+            of = typing.get_args(option)[-1] if typing.get_args(option) else Any
+            if plain is dict and of is str:  # a column without a name goes by its number
+                return {
+                    key: _value(str, str(one) if type(one) is int else one, f"{place}.{key}")
+                    for key, one in typing.cast(dict, value).items()
+                }
+            if plain is dict and dataclasses.is_dataclass(of):
                 return {
                     key: _value(of, one, f"{place}.{key}")
                     for key, one in typing.cast(dict, value).items()

@@ -73,13 +73,14 @@ def run(
     Args:
         model: a folder, or a model of the Hugging Face hub: owner/name
         data: files to learn from: .csv, .tsv, .jsonl, .parquet; tagged words: .conllu, .jsonl, or a
-            word and its tag a line; questions: .json in the form of SQuAD (all also .gz)
+            word and its tag a line; questions: .json in the form of SQuAD (all also .gz); for embed
+            also plain text, and for embed and rank a retrieval folder
         task: what is to be learned: classify, tag (words), answer (questions), embed, rank, seq2seq
         validation: rows to choose the best epoch by; a tenth of the data if not given
         test: rows that the best model is measured on at the end
         text: the column of the text, or of the words, if its name does not say so
         pair: the column of a second text, where two belong together
-        label: the column of the label, the labels, the number, or the tags
+        label: the column of the label, the labels, the number, the tags, or (embed, rank) the score
         folder: where the run is written; runs/TASK if not given
         set: change a key of the recipe, as train.epochs=3; may be given again and again
         seeds: so many runs, each with another seed: mean and deviation, the best is kept
@@ -125,7 +126,8 @@ def run(
     say(f"the model is in {place / 'model'}; README.md there tells how it came about")
     if result.get("library") == "tercet":
         say("transformers has no class for this head; tercet.load opens the folder")
-    say(f"tercet report {place} shows what it gets wrong, and what is odd in the data")
+    odd = "what it gets wrong, and what is odd in the data"
+    say(f"tercet report {place} shows {odd if kept(place / FINDINGS) else 'how it learned'}")
 
 
 def finetune(

@@ -123,6 +123,8 @@ class Learning:
             bfloat16=bfloat16,
             spike=0.0,  # on a few hundred texts losses leap
         )
+        # before there is a log, for it may refuse
+        objective = self.task.objective(self.splits.train)
         with ExitStack() as stack:
             log = stack.enter_context(Log(self.folder / LOG, step=state.step))
             parameters = sum(parameter.numel() for parameter in self.network.parameters())
@@ -141,7 +143,7 @@ class Learning:
             optimise(
                 self.network,
                 stream,
-                self.task.objective(self.splits.train),
+                objective,
                 how,
                 self.optimizer,
                 state=state,

@@ -78,7 +78,7 @@ class Job:
     def findings(self, best: str) -> dict[str, Any]:
         """What findings.json holds, once the runs are done: see ``Task.findings``."""
         if not self.quiet:
-            say("looking for mistakes, likely label errors and duplicates (for tercet report)")
+            say("looking for what is odd in the data (for tercet report)")
         runs = {name: splits for name, _, splits in self._runs()}
         said = {name: self.folder / name / SAID for name in runs}
         folds = [(runs[name], np.load(path)) for name, path in said.items() if path.exists()]

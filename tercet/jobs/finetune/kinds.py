@@ -288,7 +288,8 @@ def listed(value: Any, separator: str | None) -> list[str]:
     """The names in a value: of a list, or of a text with a separator; none in an empty one, which
     NaN is too."""
     value = None if isinstance(value, float) and math.isnan(value) else value
-    parts = value if isinstance(value, list) else str(value or "").split(separator or "\0")
+    text = "" if value is None else str(value)
+    parts = value if isinstance(value, list) else text.split(separator or "\0")
     names = [str(part).strip() for part in parts if part is not None]
     return [name for name in names if name]
 

@@ -123,14 +123,17 @@ def _of_folder(folder: str, data: Data, say: Say) -> RelatedData:
             "and neither data.test nor data.columns"
         )
     judged = Judgements.read(folder)
+    documents = {name: text for name, text in judged.documents.items() if text}
     train = judged.pairs("train")
     test = judged.pairs("test") if "test" in judged.judged else []
     say(
-        f"{folder}: {len(judged.documents):,} documents, {len(train):,} pairs to learn from, "
+        f"{folder}: {len(documents):,} documents, {len(train):,} pairs to learn from, "
         f"{len(test):,} for the test"
     )
-    facts = {TRAIN: len(train), TEST: len(test), "documents": len(judged.documents)}
-    return RelatedData(Splits(train, [], test), judged.documents, facts)
+    if without := len(judged.documents) - len(documents):
+        say(f"{folder}: {without:,} documents without a text are left out")
+    facts = {TRAIN: len(train), TEST: len(test), "documents": len(documents)}
+    return RelatedData(Splits(train, [], test), documents, facts)
 
 
 def _parts(columns: Collection[str]) -> tuple[str, ...]:

@@ -142,6 +142,8 @@ class Classify:
     def __post_init__(self) -> None:
         choice("classify.kind", self.kind, (None, *KINDS))
         choice("classify.pool", self.pool, (None, *POOLS))
+        if self.separator == "":
+            raise InputError("classify.separator is empty; write what stands between labels, as |")
 
 
 @dataclass(frozen=True)

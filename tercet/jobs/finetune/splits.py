@@ -20,8 +20,8 @@ SEED = 0  # of the cut: the same for every seed of a job, so that their figures 
 
 
 def cut(splits: Splits, share: float) -> Splits:
-    """With a share of the training examples for validation. No label goes with all of its examples:
-    what is not learned could not be found."""
+    """With a share of the training examples for validation. A label goes with all of its examples
+    only where there are not enough others: what is not learned could not be found."""
     groups = in_groups(splits.train)
     n = max(1, round(share * len(groups)))
     if n >= len(groups):
@@ -29,19 +29,21 @@ def cut(splits: Splits, share: float) -> Splits:
             f"{len(groups):,} different training examples are too few to hold some back; give a "
             "validation file"
         )
-    left = Counter(label for one in splits.train for label in _labels(one))
-    held: list[list[int]] = []
+    return _parted(splits, _spare_first(splits.train, groups)[:n])
+
+
+def _spare_first(examples: Sequence[Any], groups: Sequence[list[int]]) -> list[list[int]]:
+    """In their order those that leave an example of each label, then the others."""
+    left = Counter(label for one in examples for label in _labels(one))
+    spare, last = [], []
     for group in groups:
-        own = Counter(label for i in group for label in _labels(splits.train[i]))
-        if len(held) < n and all(own[label] < left[label] for label in own):
-            left -= own
-            held.append(group)
-    if not held:
-        raise InputError(
-            f"none of the {len(left):,} labels has two different examples, so that none can be "
-            "held back; give more rows, or a validation file"
-        )
-    return _parted(splits, held)
+        own = Counter(label for i in group for label in _labels(examples[i]))
+        if any(own[label] >= left[label] for label in own):
+            last.append(group)
+        else:
+            left.subtract(own)
+            spare.append(group)
+    return [*spare, *last]
 
 
 def _labels(example: Any) -> tuple[int, ...]:
@@ -76,10 +78,13 @@ def _check_folds(examples: int, folds: int) -> None:
 
 def held_back(examples: Sequence[Any], share: float) -> list[int]:
     """The numbers of a share of the examples, every target spread evenly: of 0.4 the groups 0, 2
-    and 5 of six."""
-    due = [math.ceil(i * share - 1e-9) for i in range(len(examples) + 1)]
+    and 5 of six; but for labels that would go with all of their examples, as in ``cut``."""
     groups = _by_target(examples)
-    return sorted(i for at, group in enumerate(groups) if due[at] < due[at + 1] for i in group)
+    due = [math.ceil(i * share - 1e-9) for i in range(len(groups) + 1)]
+    places = [at for at in range(len(groups)) if due[at] < due[at + 1]]
+    rest = [at for at in range(len(groups)) if due[at] == due[at + 1]]
+    ordered = _spare_first(examples, [groups[at] for at in (*places, *rest)])
+    return sorted(i for group in ordered[: len(places)] for i in group)
 
 
 def _by_target(examples: Sequence[Any]) -> list[list[int]]:
