@@ -111,6 +111,8 @@ def test_a_curve_goes_on_where_it_was_interrupted(
     monkeypatch.setattr(job_module.Fitting, "run", counted)
     with pytest.raises(KeyboardInterrupt):
         finetune(wanted, tmp_path / "cut")
+    result = json.loads((tmp_path / "cut" / "result.json").read_text())  # what was done is there
+    assert "curve" not in result and result["test"] == whole["test"]
     again = finetune(wanted, tmp_path / "cut", resume=True)
     for one, other in zip(whole["curve"]["points"], again["curve"]["points"], strict=True):
         assert one == other

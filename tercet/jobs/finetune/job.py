@@ -55,14 +55,16 @@ class Job:
         return cls(recipe, folder, model, task, splits, quiet)
 
     def run(self) -> dict[str, Any]:
-        """What result.json holds."""
-        parts = curve.parts(self)
-        done = self.fitted()
-        result = self._result(done)
+        """What result.json holds, but for the curve."""
+        curve.parts(self)  # what is wrong with its sizes is said before anything is learned
+        result = self._result(self.fitted())
         (self.folder / "model" / "README.md").write_text(card(result), encoding="utf-8")
-        if parts:
-            result["curve"] = curve.measured(self, parts, result)
         return result
+
+    def with_curve(self, result: dict[str, Any]) -> dict[str, Any]:
+        """That, and the runs on fewer rows."""
+        parts = curve.parts(self)
+        return result | {"curve": curve.measured(self, parts, result)} if parts else result
 
     def fitted(self, *, kept: bool = True) -> dict[str, Fitted]:
         """Each run, to its end. kept: the best network is in ``folder/model``."""
