@@ -32,7 +32,7 @@ from tercet.jobs.finetune.classify import ClassifyTask
 from tercet.jobs.finetune.fit import Measure
 from tercet.jobs.finetune.layers import freeze, layer_of, share_of
 from tercet.jobs.finetune.settings import Curve, Data, FinetuneRecipe, Tuning
-from tercet.jobs.finetune.splits import cut, fold, held_back
+from tercet.jobs.finetune.splits import cut, fold, held_back, unlearned
 from tercet.jobs.finetune.task import Splits
 from tercet.language_model import load
 from tercet.train import Classification
@@ -303,6 +303,19 @@ def test_folds_validate_each_row_once(place: Path, tmp_path: Path):
         fold(Splits(examples[:12], ()), 0, 5)
 
 
+def test_a_label_that_a_fold_does_not_learn_is_said(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rows = [{"text": text, "label": label_of(text)} for text in sentences(30, 5)]
+    rows[7]["label"] = "rare"
+    train = tmp_path / "rare.jsonl"
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    args = ["finetune", str(place / "model"), str(train), "--folds", "3"]
+    args += ["--set", "train.epochs=1", "--folder", str(tmp_path / "run")]
+    assert cli.run(args) == 0
+    assert capsys.readouterr().err.count("1 labels stand in its validation rows alone") == 1
+
+
 @dataclass(frozen=True)
 class Labelled:
     group: int
@@ -319,7 +332,7 @@ def test_a_cut_takes_no_label_out_of_training(labels: list[int], several: bool, 
     found = cut(Splits(rows, ()), share)
     assert len(found.validation) == wanted and len(found.train) + wanted == len(rows)
     lost = set(targets) - {one.target for one in found.train}
-    assert len(lost) == max(0, wanted - spare)
+    assert len(lost) == max(0, wanted - spare) == unlearned(found)
     numbers = [Labelled(i, float(label)) for i, label in enumerate(labels)]
     plain = cut(Splits(numbers, ()), share)
     assert len(plain.validation) == wanted

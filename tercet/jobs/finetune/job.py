@@ -17,7 +17,7 @@ from tercet.jobs.finetune import curve
 from tercet.jobs.finetune.card import card
 from tercet.jobs.finetune.fit import SAID, Fitted, Fitting, device
 from tercet.jobs.finetune.settings import FinetuneRecipe
-from tercet.jobs.finetune.splits import cut, fold
+from tercet.jobs.finetune.splits import cut, fold, unlearned
 from tercet.jobs.finetune.task import Finished, Reader, Scores, Splits, Task
 from tercet.jobs.flags import say
 from tercet.jobs.precision import IN_FLOAT32, in_bfloat16
@@ -70,6 +70,8 @@ class Job:
         """Each run, to its end. kept: the best network is in ``folder/model``."""
         done: dict[str, Fitted] = {}
         for name, seed, splits in self._runs():
+            if not self.quiet and (n := unlearned(splits)):
+                say(f"{name}: {n:,} labels stand in its validation rows alone: it cannot find them")
             keep = self._keep(done) if kept else lambda *_: None
             fitting = Fitting(self.folder / name, self.task, splits, self.recipe, seed, keep)
             done[name] = fitting.run(quiet=self.quiet)

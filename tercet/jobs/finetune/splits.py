@@ -46,6 +46,15 @@ def _spare_first(examples: Sequence[Any], groups: Sequence[list[int]]) -> list[l
     return [*spare, *last]
 
 
+def unlearned(splits: Splits) -> int:
+    """How many labels the validation examples have that no training example has."""
+    train, validation = (
+        {label for one in part for label in _labels(one)}
+        for part in (splits.train, splits.validation)
+    )
+    return len(validation - train)
+
+
 def _labels(example: Any) -> tuple[int, ...]:
     """Of one that is classified. A number that is learned is no label; other tasks have none."""
     target = getattr(example, "target", ())
