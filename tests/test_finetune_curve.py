@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tercet.jobs.finetune import finetune
 from tercet.jobs.finetune.curve import order
 from tercet.jobs.finetune.fit import Fitting
 from tercet.jobs.finetune.kinds import class_weights
-from tercet.jobs.finetune.settings import FinetuneRecipe
+from tercet.jobs.finetune.settings import Curve, FinetuneRecipe
 from tercet.train.log import rows
 
 FAST = (*small_tables.FAST, "train.epochs=2")
@@ -108,6 +109,11 @@ def test_a_curve_goes_on_where_it_was_interrupted(
             raise KeyboardInterrupt
         return run(self, quiet=quiet)
 
+    def stopped(self: Fitting, *, quiet: bool) -> Any:
+        if self.folder.parent.parent.name == "curve":
+            raise KeyboardInterrupt
+        return run(self, quiet=quiet)
+
     monkeypatch.setattr(job_module.Fitting, "run", counted)
     with pytest.raises(KeyboardInterrupt):
         finetune(wanted, tmp_path / "cut")
@@ -119,6 +125,11 @@ def test_a_curve_goes_on_where_it_was_interrupted(
     assert len(whole["curve"]["points"][0]["runs"]) == 2
     assert whole["curve"]["points"][0]["sd"]["accuracy"] is not None
     assert finetune(wanted, tmp_path / "cut", resume=True) == again and len(taken) == 4 + 6
+    monkeypatch.setattr(job_module.Fitting, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(replace(wanted, curve=Curve([20])), tmp_path / "cut", resume=True)
+    kept = json.loads((tmp_path / "cut" / "result.json").read_text())
+    assert kept["curve"]["points"] == again["curve"]["points"]  # until there is another
 
 
 def test_other_tasks_have_curves_too(tmp_path: Path):

@@ -160,10 +160,11 @@ def finetune(
             climb = Climb(job)
         if result is None:
             result = (climb or job).run()
-            _keep(result, folder / recipes.RESULT)
-            if climb is None:  # which may be stopped, or find too little in few rows
-                result = job.with_curve(result)
+            if not (folder / recipes.RESULT).exists():  # the curve may be stopped, or fail
                 _keep(result, folder / recipes.RESULT)
+            if climb is None:
+                result = job.with_curve(result)
+            _keep(result, folder / recipes.RESULT)
         _keep((climb or job).findings(result["best"]), folder / FINDINGS)
         if climb is not None:
             climb.clear()
