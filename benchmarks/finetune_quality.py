@@ -41,10 +41,10 @@ def main() -> None:
     if asked.side:
         print(json.dumps(side(asked)), flush=True)
         os._exit(0)
-    from tercet.kernels.processor import emulated
+    from tercet.kernels.processor import outrun
 
-    if asked.bfloat16 and emulated("bfloat16"):
-        parser.error("--bfloat16: this processor has none, and ours would compute in float32")
+    if asked.bfloat16 and outrun("bfloat16"):
+        parser.error("--bfloat16: it is slow on this processor, and ours would compute in float32")
     for task in asked.tasks:
         assert task in known, f"{task} has no test split here; choose from {', '.join(known)}"
         together = [compared(task, seed, asked) for seed in range(asked.seeds)]

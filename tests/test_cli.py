@@ -360,6 +360,11 @@ def test_info_says_what_a_model_is(models, run):
     "has, torch_has, said",
     [
         ({"avx512_bf16", "avx512_vnni"}, False, ["float32", "bfloat16", "int8", "int4"]),
+        (
+            {"avx512_bf16", "avx512_fp16", "avx512_vnni"},  # Intel's without their AMX
+            True,
+            ["float32", "bfloat16 (many rows: slower than float32)", "int8", "int4"],
+        ),
         (set(), True, ["float32", "bfloat16", "int8", "int4"]),  # the system does not say
         (set(), False, ["float32", "bfloat16 (emulated: slow)", "int8", "int4"]),
         (
@@ -371,12 +376,13 @@ def test_info_says_what_a_model_is(models, run):
 )
 def test_what_the_processor_emulates_is_said(has, torch_has, said, models, run, monkeypatch):
     monkeypatch.setattr("tercet.kernels.processor.features", lambda: frozenset(has))
+    monkeypatch.setattr("tercet.kernels.processor._vendor", lambda: "GenuineIntel")
     monkeypatch.setattr("tercet.kernels.processor._torch_multiplies_bfloat16", lambda: torch_has)
     assert json.loads(run("info", "gpt2", "--json")[1])["precisions"] == said
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         load(models["decoder"], precision="bfloat16")
-    assert (said[1] != "bfloat16") == any("is emulated" in str(w.message) for w in told)
+    assert ("emulated" in said[1]) == any("is emulated" in str(w.message) for w in told)
 
 
 def test_torch_and_the_tokenizer_share_one_setting_of_threads(models):

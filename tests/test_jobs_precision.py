@@ -1,4 +1,4 @@
-"""bfloat16 where the processor multiplies it, float32 (said aloud) where it would be imitated."""
+"""bfloat16 where the processor is faster in it, float32 (said aloud) where it is not."""
 
 from __future__ import annotations
 
@@ -20,12 +20,26 @@ from tercet.train.log import rows
 WANTED = "train.bfloat16=true"
 
 
-@pytest.fixture(params=[True, False])
-def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether this processor is believed to have such products."""
-    has = {"avx512_bf16"} if request.param else {"avx2"}
+PROCESSORS = {
+    "GenuineIntel avx2": False,
+    "GenuineIntel avx512_bf16": True,
+    "GenuineIntel avx512_bf16 avx512_fp16": False,  # its AMX is hidden
+    "GenuineIntel avx512_bf16 avx512_fp16 amx_bf16": True,
+    "AuthenticAMD avx512_bf16 avx512_fp16": True,
+}
+
+
+def believed(processor: str, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether it is faster in bfloat16; from here on it is taken for the one that works here."""
+    vendor, *has = processor.split()
     monkeypatch.setattr("tercet.kernels.processor.features", lambda: frozenset(has))
-    return request.param
+    monkeypatch.setattr("tercet.kernels.processor._vendor", lambda: vendor)
+    return PROCESSORS[processor]
+
+
+@pytest.fixture(params=list(PROCESSORS)[:2])
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    return believed(request.param, monkeypatch)
 
 
 def equal(one: Path, two: Path) -> bool:
@@ -55,6 +69,10 @@ def test_finetuning(native: bool, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert equal(tmp_path / "asked", tmp_path / "plain") != native
 
 
-def test_other_devices_are_taken_at_their_word(native: bool):
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_a_processor_is_asked_and_other_devices_taken_at_their_word(
+    processor: str, monkeypatch: pytest.MonkeyPatch
+):
+    faster = believed(processor, monkeypatch)
+    assert in_bfloat16(True, torch.device("cpu")) == faster
     assert in_bfloat16(True, "cuda") and not in_bfloat16(False, "cuda")
-    assert in_bfloat16(True, torch.device("cpu")) == native

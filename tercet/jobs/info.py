@@ -79,9 +79,10 @@ def _machine() -> dict[str, Any]:
     """How models run here: threads of torch and tokenizer, and the precisions."""
     import torch
 
-    from tercet.kernels.processor import NATIVE, emulated
+    from tercet.kernels.processor import NATIVE, emulated, outrun
 
-    said = [kind + (" (emulated: slow)" if emulated(kind) else "") for kind in NATIVE]
+    slow = {(True, True): " (emulated: slow)", (False, True): " (many rows: slower than float32)"}
+    said = [kind + slow.get((emulated(kind), outrun(kind)), "") for kind in NATIVE]
     threads: int | str = torch.get_num_threads()
     own = os.environ.get("RAYON_NUM_THREADS", str(threads))
     if own != str(threads):

@@ -1,8 +1,8 @@
 """Muon (Jordan et al. 2024): a matrix steps by the orthogonal matrix nearest to its momentum.
 
 The same as torch.optim.Muon to the bit, which multiplies in bfloat16 wherever it runs, but in
-float32 on a processor that only imitates bfloat16: on an AVX2 one a step of the quickstart's
-decoder took 5.6 s, nearly all of it here.
+float32 on a processor that is faster in it: on an AVX2 one, which only imitates bfloat16, a step of
+the quickstart's decoder took 5.6 s, nearly all of it here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tercet.kernels.processor import emulated
+from tercet.kernels.processor import outrun
 
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the odd polynomial, the steepest at zero
@@ -48,8 +48,8 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor) -> Tensor:
     """Nearly U V' of the matrix U S V', by five of Newton and Schulz's iterations: all but the
     smallest singular values (below a hundredth, say) become 0.7 to 1.2."""
-    imitated = matrix.device.type == "cpu" and emulated("bfloat16")
-    x = matrix.to(torch.float32 if imitated else torch.bfloat16)
+    slow = matrix.device.type == "cpu" and outrun("bfloat16")
+    x = matrix.to(torch.float32 if slow else torch.bfloat16)
     if tall := x.shape[0] > x.shape[1]:
         x = x.T
     x = x / x.norm().clamp(min=1e-7)  # no singular value above 1
