@@ -191,7 +191,7 @@ def test_a_column_is_called_by_its_name(run):
 
 def test_a_line_every_half_minute_where_there_is_no_terminal(capsys, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("tercet.jobs.display.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("tercet.train.progress.time.monotonic", lambda: clock[0])
     for quiet in (False, True):
         with Display(quiet=quiet) as display:
             for step in range(71):

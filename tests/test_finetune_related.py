@@ -17,7 +17,13 @@ from tercet.errors import InputError
 from tercet.hf import EmbeddingSettings, Extras
 from tercet.jobs import recipe as recipes
 from tercet.jobs.finetune.embed import embed
-from tercet.jobs.finetune.mining import Mining, dense_order, judged_rows, with_negatives
+from tercet.jobs.finetune.mining import (
+    Mining,
+    dense_order,
+    judged_rows,
+    reranked,
+    with_negatives,
+)
 from tercet.jobs.finetune.rank import rank
 from tercet.jobs.finetune.related import PARTS, rows_of
 from tercet.jobs.finetune.rows import read_table
@@ -292,7 +298,7 @@ def test_a_cross_encoder_learns_to_order_what_vectors_found(model: LanguageModel
 
 
 def test_the_order_is_measured_as_it_is(model: LanguageModel, tmp_path: Path):
-    """The dense order by hand, and the head's order of it through m.rank."""
+    """The dense order, by hand."""
     rows = [Related(pair) for pair in zip(SENTENCES[:12], OTHERS[:12])]
     queries, documents, judged = judged_rows([*rows, Related((SENTENCES[0], OTHERS[5]))])
     assert judged["0"] == {"0": 1, "5": 1} and len(queries) == len(documents) == 12
@@ -301,6 +307,24 @@ def test_the_order_is_measured_as_it_is(model: LanguageModel, tmp_path: Path):
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     best = np.argsort(-(unit[:12] @ unit[12:].T), axis=1)[:, :4]
     assert [order[str(i)] for i in range(12)] == [[str(j) for j in row] for row in best]
+
+
+@pytest.mark.parametrize("queries", [2, 512])
+def test_the_head_orders_each_ranking_by_itself(
+    model: LanguageModel, tmp_path: Path, queries: int, monkeypatch: pytest.MonkeyPatch
+):
+    """However many rankings are read together, as `tercet rank` orders one."""
+    monkeypatch.setattr("tercet.jobs.finetune.mining.QUERIES", queries)
+    wanted = recipe("rank", str(retrieval_folder(tmp_path)), rank=Rank(depth=20), dropout=0.0)
+    network = rank(wanted, model, said.append)[0].network(0).eval()
+    ranker = LanguageModel(network, model.tokenizer, model.extras)
+    asked = {str(i): one for i, one in enumerate(SENTENCES[:5])}
+    documents = {str(i): one for i, one in enumerate(OTHERS[:30])}
+    rankings = {i: [str(int(i) * 2 + j) for j in range(5 + int(i))] for i in asked}
+    found = reranked(ranker, asked, documents, rankings)
+    for i, ranking in rankings.items():
+        texts = [documents[name] for name in ranking]
+        assert found[i] == [ranking[one.index] for one in ranker.rank(asked[i], texts)]
 
 
 def test_a_cross_encoder_learns_from_scores(model: LanguageModel, tmp_path: Path):

@@ -58,6 +58,20 @@ def same(a: Path, b: Path) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_measuring_is_seen_too(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+):
+    monkeypatch.setattr("tercet.train.progress.EVERY", 0.0)
+    for quiet in (False, True):
+        finetune(recipe(place, "train.epochs=1"), tmp_path / f"quiet {quiet}", quiet=quiet)
+        said = capsys.readouterr().out.splitlines()
+        behind = [line.partition(":")[0].strip() for line in said if " 100 %, " in line]
+        whole = ["seed-0, reading"] * 4 + [
+            "findings, reading"
+        ]  # validation, twice; test; to finish
+        assert behind[: len(whole)] == ([] if quiet else whole)
+
+
 def test_from_a_table_to_a_model_in_use(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

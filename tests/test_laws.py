@@ -12,13 +12,15 @@ import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from tercet.config import RopeScaling, TransformerConfig
 from tercet.errors import InputError
 from tercet.kernels.linear import ONEDNN
 from tercet.model import Layout, build
-from tercet.model.layout import flatten
+from tercet.model.layout import batches, flatten, heard
 
 VOCABULARY, WINDOW = 61, 4
 BASE: dict[str, Any] = {
@@ -433,3 +435,15 @@ def test_token_types_are_read() -> None:
     zeros = torch.zeros(8, dtype=torch.long)
     assert torch.equal(net.encode(tokens, layout), net.encode(tokens, layout, types=zeros))
     assert not torch.equal(net.encode(tokens, layout), net.encode(tokens, layout, types=1 - zeros))
+
+
+@given(st.lists(st.integers(1, 90)), st.integers(1, 200))
+def test_batches_hold_every_text_once_and_say_how_far_they_are(lengths: list[int], budget: int):
+    told: list[tuple[int, int]] = []
+    with heard(lambda done, total: told.append((done, total))):
+        found = list(batches(lengths, budget))
+    assert found == list(batches(lengths, budget))  # the same where nobody hears
+    assert sorted(i for rows in found for i in rows) == list(range(len(lengths)))
+    sizes = [sum(lengths[i] for i in rows) for rows in found]
+    assert all(size <= budget or len(rows) == 1 for size, rows in zip(sizes, found))
+    assert told == [(done, sum(lengths)) for done in (0, *itertools.accumulate(sizes))]

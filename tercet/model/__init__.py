@@ -8,7 +8,7 @@ from tercet.config import TransformerConfig
 from tercet.kernels.memory import SOME, keep_pages
 from tercet.model.cache import Cache
 from tercet.model.initialise import Undrawn, initialise
-from tercet.model.layout import Layout, batches, flatten
+from tercet.model.layout import Layout, batches, flatten, heard
 from tercet.model.recurrent import Recurrent
 from tercet.model.transformer import Transformer
 
@@ -23,6 +23,7 @@ __all__ = [
     "batches",
     "build",
     "flatten",
+    "heard",
 ]
 
 

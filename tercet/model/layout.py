@@ -6,7 +6,9 @@ more sequences: nothing looks across a boundary. This file knows lengths and pos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -125,21 +127,40 @@ def flatten(
     return torch.tensor([token for ids in sequences for token in ids], device=device), layout
 
 
+Listener = Callable[[int, int], None]  # tokens that are read, and of how many
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def heard(listener: Listener) -> Iterator[None]:
+    """While it lasts the listener is told how far ``batches`` are: at their beginning, and behind
+    each. So long work can be seen by a person, without a parameter in all that reads texts."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
+
+
 def batches(lengths: Sequence[int], budget: int = BATCH_TOKENS) -> Iterator[list[int]]:
     """Indices of texts, longest first, so many at a time as hold at most ``budget`` tokens.
 
     Longest first, because a budget that is too large for the memory then fails at once.
     """
+    tell, total, done = _listener.get() or (lambda done, total: None), sum(lengths), 0
+    tell(done, total)
     batch: list[int] = []
     tokens = 0
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batch and tokens + lengths[i] > budget:
             yield batch
+            tell(done := done + tokens, total)
             batch, tokens = [], 0
         batch.append(i)
         tokens += lengths[i]
     if batch:
         yield batch
+        tell(total, total)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class Bar:
         self._stream = sys.stderr if stderr else sys.stdout
         self._said = time.monotonic()
         self._bar: Progress | None = None
+        self._stage = ""
 
     def __enter__(self) -> Self:
         if not self.quiet and self._stream.isatty():
@@ -55,6 +56,28 @@ class Bar:
             self._said = time.monotonic()
             print(f"  {label}: {facts()}", file=self._stream, flush=True)
 
+    def count(self, stage: str, done: int, total: int | None, tokens: int) -> None:
+        """How much is done of all, in bytes, rows or tokens, and the tokens so far."""
+        now = time.monotonic()
+        if stage != self._stage or not done:
+            self._stage, self._began = stage, (now, done, tokens)
+        self.show(stage, done, total, lambda: self._counted(now, done, total, tokens))
+
+    def reading(self, done: int, total: int) -> None:
+        """For ``heard``: texts that a network reads, in tokens."""
+        self.count("reading", done, total, done)
+
+    def _counted(self, now: float, done: int, total: int | None, tokens: int) -> str:
+        """ "41 %, 1,234,567 tokens, 812,000 tokens/s, 3:20 left"."""
+        began, done_before, tokens_before = self._began
+        seconds = max(now - began, 1e-3)
+        facts = [f"{100 * done / total:.0f} %"] if total else []
+        if tokens:
+            facts += [f"{tokens:,} tokens", f"{(tokens - tokens_before) / seconds:,.0f} tokens/s"]
+        if total and done > done_before:
+            facts.append(f"{clock(seconds * (total - done) / (done - done_before))} left")
+        return ", ".join(facts)
+
 
 class Watch(Bar):
     """An action for every step: ``with Watch("decoder") as watch: fit(..., actions=[(1, watch)])``.
@@ -79,6 +102,10 @@ class Watch(Bar):
         if self._since is None:
             self._since = replace(state) if state.step > 1 else State()
         self.show(self.label, state.step, state.steps, lambda: self._facts(state))
+
+    def reading(self, done: int, total: int) -> None:
+        """As of a bar; between the steps, as to measure."""
+        self.count(f"{self.label}, reading", done, total, done)
 
     def _facts(self, state: State) -> str:
         recent = state.recent[-RECENT:] or [math.nan]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.task import Finished, Scores, Splits, Task
 from tercet.jobs.precision import in_bfloat16
 from tercet.jobs.recipe import LOG, RESULT
-from tercet.model import Network, build
+from tercet.model import Network, build, heard
 from tercet.model.lora import LoRA, adapt
 from tercet.train import Checkpoints, Log, Optimizer, Recipe, Recorder, Schedule, State
 from tercet.train import fit as optimise
@@ -39,6 +39,13 @@ SAID = "said.npy"  # of a fold: what its model said of the examples that it had 
 def device() -> str:
     """Where networks learn and are measured."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def watched(label: str, quiet: bool) -> Iterator[Watch]:
+    """Whoever waits sees the steps, and how far texts are read to measure by."""
+    with Watch(label, quiet=quiet) as watch, heard(watch.reading):
+        yield watch
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class Learning:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.folder / "checkpoints", self.network, self.optimizer)
 
-    def optimise(self, state: State, quiet: bool) -> None:
+    def optimise(self, state: State, watch: Watch) -> None:
         stream, train = self.task.stream(self.splits.train, self.seed), self.recipe.train
         steps = max(1, round(train.epochs * stream.draw.steps_per_epoch))
         every = self.recipe.evaluate.every or -(-steps // train.epochs)
@@ -125,8 +132,7 @@ class Learning:
         )
         # before there is a log, for it may refuse
         objective = self.task.objective(self.splits.train)
-        with ExitStack() as stack:
-            log = stack.enter_context(Log(self.folder / LOG, step=state.step))
+        with Log(self.folder / LOG, step=state.step) as log:
             parameters = sum(parameter.numel() for parameter in self.network.parameters())
             learned = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
             log(
@@ -139,7 +145,6 @@ class Learning:
                 threads=torch.get_num_threads(),
                 bfloat16=bfloat16,
             )
-            watch = stack.enter_context(Watch(self.folder.name, quiet=quiet))
             optimise(
                 self.network,
                 stream,
@@ -172,10 +177,17 @@ class Fitting(Learning):
         no number, the best network so far is kept."""
         if done := Fitted.read(self.folder / RESULT):
             return done
+        with watched(self.folder.name, quiet) as watch:
+            found = self._fitted(watch)
+        found.write(self.folder / RESULT)
+        rmtree(self.checkpoints.folder, ignore_errors=True)  # the result stands without them
+        return found
+
+    def _fitted(self, watch: Watch) -> Fitted:
         state = self.checkpoints.load() or State()
         try:
-            self.optimise(state, quiet)
-            found = self._end(state)
+            self.optimise(state, watch)
+            return self._end(state)
         except KeyboardInterrupt:
             self._load_best(state)
             self._finish(state)
@@ -186,9 +198,6 @@ class Fitting(Learning):
                     self._load_best(state)
                     self._finish(state)
             raise
-        found.write(self.folder / RESULT)
-        rmtree(self.checkpoints.folder, ignore_errors=True)  # the result stands without them
-        return found
 
     def _load_best(self, state: State) -> None:
         """The best weights so far; before a first evaluation the last ones stay."""

@@ -15,7 +15,7 @@ from tercet.hf import is_adapter, library_of, row_for
 from tercet.jobs.checks import choice
 from tercet.jobs.finetune import curve
 from tercet.jobs.finetune.card import card
-from tercet.jobs.finetune.fit import SAID, Fitted, Fitting, device
+from tercet.jobs.finetune.fit import SAID, Fitted, Fitting, device, watched
 from tercet.jobs.finetune.settings import FinetuneRecipe
 from tercet.jobs.finetune.splits import cut, fold, unlearned
 from tercet.jobs.finetune.task import Finished, Reader, Scores, Splits, Task
@@ -88,7 +88,8 @@ class Job:
         folds = [(runs[name], np.load(path)) for name, path in said.items() if path.exists()]
         model = load(self.folder / "model", device=device())
         self.model.network.to(device())
-        return self.task.findings(model, runs[best], folds)
+        with watched("findings", self.quiet):
+            return self.task.findings(model, runs[best], folds)
 
     def _runs(self) -> Iterator[tuple[str, int, Splits]]:
         """Name, seed and examples of each."""

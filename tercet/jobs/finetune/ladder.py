@@ -27,6 +27,7 @@ from tercet.files import written, written_folder
 from tercet.hf import is_adapter, library_of
 from tercet.jobs.finetune.card import card
 from tercet.jobs.finetune.classify import ClassifyTask
+from tercet.jobs.finetune.fit import watched
 from tercet.jobs.finetune.job import Job, together
 from tercet.jobs.finetune.kinds import One
 from tercet.jobs.finetune.rungs import Cost, Rungs
@@ -170,7 +171,8 @@ class Climb:
         mistakes."""
         train, held = ([self.rungs.examples[i] for i in part] for part in (self.rows, self.held))
         splits = Splits(train, () if self.folds else held, self.job.splits.test)
-        return self.task.findings(load(self.job.folder / "model"), splits, [])
+        with watched("findings", self.job.quiet):
+            return self.task.findings(load(self.job.folder / "model"), splits, [])
 
     def clear(self) -> None:
         """Away with the models of the rungs, when the result is written: one of them is kept."""
@@ -196,10 +198,12 @@ class Climb:
         model, test = load(where / "model"), self.job.splits.test
         said = self._said(name)
         facts = self.task.calibrated(model.network, said, self.targets).facts
+        with watched(name, self.job.quiet):
+            tested = self.task.scores(model.network, test) if test else None
         found = Rung(
             name,
             self.task.kind.scores(said, self.targets),
-            self.task.scores(model.network, test) if test else None,
+            tested,
             facts | {"temperature": model.extras.temperature},
             cost.flops,
             cost.seconds,

@@ -20,6 +20,8 @@ from tercet.represent import classify as classifying
 from tercet.represent.mine import near_negatives, unit
 from tercet.text import CutReport
 
+QUERIES = 512  # whose documents are read together: 25,600 pairs of the usual 50 each
+
 
 @dataclass(frozen=True)
 class Mining:
@@ -136,12 +138,14 @@ def reranked(
     rankings: Mapping[str, Sequence[str]],
 ) -> dict[str, list[str]]:
     """The documents of each ranking, as a cross-encoder orders them."""
-    found = {}
-    for query, ranking in rankings.items():
-        texts = [documents[document] for document in ranking]
-        logits = _logits(model, [(queries[query], text) for text in texts])
-        order = logits.argsort(descending=True, stable=True).tolist()
-        found[query] = [ranking[i] for i in order]
+    found, asked = {}, list(rankings.items())
+    for start in range(0, len(asked), QUERIES):
+        some = asked[start : start + QUERIES]
+        pairs = [(queries[query], documents[name]) for query, names in some for name in names]
+        logits = _logits(model, pairs).split([len(names) for _, names in some])
+        for (query, names), own in zip(some, logits, strict=True):
+            order = own.argsort(descending=True, stable=True).tolist()
+            found[query] = [names[i] for i in order]
     return found
 
 

@@ -25,7 +25,7 @@ from tercet.data.order import generator
 from tercet.evaluate.regression import Regression, regression
 from tercet.jobs.finetune.bodies import dropping, with_body
 from tercet.jobs.finetune.classify import HEAD, ClassifyTask, Example, with_classifier
-from tercet.jobs.finetune.fit import Learning
+from tercet.jobs.finetune.fit import Learning, watched
 from tercet.jobs.finetune.kinds import class_weights
 from tercet.jobs.finetune.settings import ADAPTER, Classify, Evaluate, FinetuneRecipe, Ladder, Lora
 from tercet.jobs.finetune.task import Splits
@@ -167,7 +167,8 @@ class Rungs:
         if self._frozen is None:
             begun = time.perf_counter()
             network = self._network(self.task.model.network)
-            found = features(network, [one.read for one in self.examples]).double().numpy()
+            with watched("the frozen vectors", self.quiet):
+                found = features(network, [one.read for one in self.examples]).double().numpy()
             self._frozen = found, (time.perf_counter() - begun) / len(found)
         vectors, each = self._frozen
         if (key := tuple(rows)) not in self._heads:
@@ -211,9 +212,10 @@ class Last(Learning):
 
     def run(self, quiet: bool) -> State:
         state = self.checkpoints.load() or State()
-        self.optimise(state, quiet)
-        self.network.eval()
-        self.keep(self.network)
+        with watched(self.folder.name, quiet) as watch:
+            self.optimise(state, watch)
+            self.network.eval()
+            self.keep(self.network)
         return state
 
 
