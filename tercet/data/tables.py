@@ -13,6 +13,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -102,8 +103,14 @@ def _separated(
 ) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(LONGEST_VALUE)
     lines = (f"{line}\n" for line in lines_of(name, tally))
-    style: dict[str, Any] = {".csv": {}, ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE}}
-    reader = csv.reader(lines, strict=True, **style[kind])
+    first = next(lines, "")
+    # Excel writes semicolons where a comma stands in numbers
+    comma = ";" if ";" in first and "," not in first else ","
+    style: dict[str, Any] = {
+        ".csv": {"delimiter": comma},
+        ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
+    }
+    reader = csv.reader(chain([first] if first else [], lines), strict=True, **style[kind])
     header: list[str] | None = None
     number = 0
     try:
@@ -112,7 +119,8 @@ def _separated(
                 continue
             if header is None:
                 numbered = bool(columns) and all(column.isdigit() for column in columns)
-                header = [str(i + 1) for i in range(len(cells))] if numbered else cells
+                names = [cell.strip() for cell in cells]
+                header = [str(i + 1) for i in range(len(cells))] if numbered else names
                 if not numbered:
                     _check_header(header, name)
                     continue

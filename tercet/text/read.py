@@ -87,7 +87,7 @@ def _decode(line: bytes, name: str, number: int) -> str:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        guess = "utf-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin1"
+        guess = "utf-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) else "cp1252"
         raise InputError(
             f"{name}, line {number}: byte 0x{line[error.start]:02x} at position {error.start + 1}"
             f" is not UTF-8; convert it, for example: iconv -f {guess} -t utf-8"

@@ -58,6 +58,7 @@ class State:
     measured_from: int = 0  # the step since which the speed is being measured,
     measured_at: float = 0.0  # and the seconds that had been spent by then
     best: float | None = None  # of the watched metric,
+    beside: list[float] = field(default_factory=list)  # figures that decide between equals,
     best_step: int | None = None  # when,
     waited: int = 0  # and for how many evaluations since
     stopped: str | None = None  # why the run ended before its last step

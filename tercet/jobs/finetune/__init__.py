@@ -114,7 +114,15 @@ def run(
         builtins.print(recipes.text(wanted), end="")
         return
     place = folder or Path("runs") / wanted.task
-    result = finetune(wanted, place, resume=resume, quiet=quiet or json)
+    try:
+        result = finetune(wanted, place, resume=resume, quiet=quiet or json)
+    except KeyboardInterrupt:
+        there = (place / "model").exists()
+        best = (
+            f"the best model so far is in {place / 'model'}" if there else "there is no model yet"
+        )
+        say(f"{best}; the same command with --resume goes on")
+        raise
     if json:
         print_json(result)
         return

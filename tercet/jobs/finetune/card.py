@@ -41,10 +41,20 @@ def sentences(result: dict[str, Any]) -> list[str]:
             )
         name = f" of {best}, the best on validation" if several else ""
         if best in found["sentences"]:
-            lines.append(f"{split}{name}: {found['sentences'][best]} ({found['n']:,} examples)")
+            lines.append(f"{split}{name}: {found['sentences'][best]} ({counted(found['n'])})")
+        mean = found["mean"]
+        if mean.get("low", 1.0) <= mean.get("commonest", 0.0):
+            lines.append(
+                f"{split}: not shown to be better than always saying the commonest label, which is "
+                f"right in {mean['commonest']:.1%}; --ladder tries other ways to learn"
+            )
     seconds, n = result["seconds"], len(result["runs"])
     lines.append(f"{seconds:,.1f} seconds of training steps in {n} run{'s' * (n > 1)}")
     return lines
+
+
+def counted(n: int) -> str:
+    return f"{n:,} example{'s' * (n != 1)}"
 
 
 def curve_cells(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

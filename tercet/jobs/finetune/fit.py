@@ -260,9 +260,12 @@ class Measure:
         scores = self.run.task.scores(network, self.run.splits.validation)
         network.train()
         value = scores.figures[self.run.metric]
+        beside = [scores.figures[name] for name in self.run.task.metrics]
         self.log("evaluation", state.step, **scores.figures, chosen_by=self.run.metric)
-        if state.best is None or value > state.best:
+        # of few rows several epochs get equally many right: then the task's other figures decide
+        if state.best is None or (value, beside) > (state.best, state.beside):
             state.best, state.best_step, state.waited = value, state.step, 0
+            state.beside = beside
         else:
             state.waited += 1
             if evaluate.patience is not None and state.waited >= evaluate.patience:

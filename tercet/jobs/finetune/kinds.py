@@ -26,6 +26,7 @@ from tercet.train import Classification, Regression, SeveralLabels
 from tercet.train.loop import Objective
 
 EFFECTIVE = 0.999  # beta of Cui et al. 2019
+MEASURES = 0.8  # such a share of numbers among the values, and all of them are meant to be
 HALF = 0.5  # from this probability on a label of several is one of a text's
 
 
@@ -68,10 +69,19 @@ def kind_of(values: Sequence[tuple[str, Any]], told: str | None, separator: str 
     if separator is not None or any(isinstance(value, list) for _, value in values):
         return "labels"
     numbers = [_number(value) for _, value in values]
-    if any(number is None for number in numbers):
-        return "label"
     fractions = any(not math.isfinite(n) or n != int(n) for n in numbers if n is not None)
-    return "number" if fractions else "label"
+    if not fractions:
+        return "label"
+    if None in numbers:
+        where, value = values[numbers.index(None)]
+        there = sum(number is not None for number in numbers)
+        if there < MEASURES * len(numbers):
+            return "label"
+        raise InputError(
+            f"{where}: {value!r} is no number, and {there:,} of {len(numbers):,} rows have one; "
+            "mend it, or say --set classify.kind=label if these are names"
+        )
+    return "number"
 
 
 def learned_from(
@@ -133,7 +143,8 @@ class One:
         return Classification(class_weights(counts, weights))
 
     def scores(self, logits: Tensor, targets: Tensor) -> Scores:
-        """f1: of the second of two labels, "1" or "yes" or "positive"."""
+        """f1: of the second of two labels, "1" or "yes" or "positive". commonest: the accuracy of
+        who always says the same."""
         guesses, truth = logits.argmax(-1).numpy(), targets.numpy()
         found = class_scores(truth.tolist(), guesses.tolist())
         figures = {
@@ -141,6 +152,7 @@ class One:
             "low": found.low,
             "high": found.high,
             "macro_f1": found.macro_f1,
+            "commonest": int(torch.bincount(targets).max()) / len(truth),
             "log_loss": float(F.cross_entropy(logits, targets)),
         }
         said = f"accuracy {found.accuracy:.1%} ({found.low:.1%} to {found.high:.1%}), macro F1 "

@@ -154,6 +154,7 @@ class Climb:
         done: list[Rung] = []
         rights: list[np.ndarray] = []
         choice = Choice(0, None)
+        self._say(f"the ladder's rungs, the cheapest first: {', '.join(self.names)}")
         for name in self.names:
             if choice.reason and not self.settings.all:
                 break

@@ -14,6 +14,8 @@ from tercet.data.tables import Row, rows
 from tercet.errors import InputError
 from tercet.jobs import recipe as recipes
 
+FLAGS = {part: f"--{part} " for part in ("text", "pair", "label")}  # of tercet finetune
+
 
 @dataclass(frozen=True)
 class Part:
@@ -92,8 +94,8 @@ def chosen(
     if missing:
         part = missing[0].name
         raise InputError(
-            f"{where}: which column is the {part}? There are {', '.join(names)}; name it with "
-            f"--set data.columns.{part}=NAME"
+            f"{where}: which column is the {part}? There are {', '.join(map(repr, names))}; name "
+            f"it with {FLAGS.get(part, f'--set data.columns.{part}=')}NAME"
         )
     return {part.name: columns[part.name] for part in parts if part.name in columns}
 

@@ -212,7 +212,7 @@ class Last(Learning):
 
     def run(self, quiet: bool) -> State:
         state = self.checkpoints.load() or State()
-        with watched(self.folder.name, quiet) as watch:
+        with watched(f"{self.folder.parent.name}, {self.folder.name}", quiet) as watch:
             self.optimise(state, watch)
             self.network.eval()
             self.keep(self.network)
