@@ -353,7 +353,7 @@ def test_a_long_pair_loses_the_end_of_the_longer_text(place: Path):
             ("data.columns.text=txt",),
             "did you mean 'text'",
         ),
-        ([{"a": "x", "b": "y", "c": "z"}], (), "which column is the text. There are a, b, c"),
+        ([{"a": "x", "b": "y", "c": "z"}], (), "which column is the text. There are 'a', 'b', 'c'"),
         ([*GOOD, {"text": "x", "label": None}], (), r"row 25: has no label \(None\)"),
         ([*GOOD, {"text": "x", "label": math.nan}], (), r"row 25: has no label \(nan\)"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,29 @@ def test_ctrl_c_says_how_to_go_on(
         in capsys.readouterr().err
     )
     assert load(tmp_path / "run" / "model").classify("the red house").label in ("yes", "no")
+
+
+def test_a_table_is_classified_by_its_column(
+    tmp_path: Path, model: LanguageModel, capsys: pytest.CaptureFixture[str]
+):
+    model_folder(tmp_path / "model")
+    table(tmp_path / "train.jsonl", 40, 1)
+    table(tmp_path / "test.jsonl", 10, 2)
+    finetune(recipe(tmp_path, "train.epochs=1"), tmp_path / "run")
+    ready = ["classify", str(tmp_path / "run" / "model"), "--json"]
+    written(tmp_path, "yes", "no", comma=";", header="what;label")
+    file = ["--file", str(tmp_path / "train.csv")]
+    assert cli.run([*ready, *file]) == 2
+    assert "There are 'what', 'label'; name it with --text NAME" in capsys.readouterr().err
+    assert cli.run([*ready, *file, "--text", "what"]) == 0
+    said = capsys.readouterr()
+    found = [json.loads(line) for line in said.out.splitlines()]
+    assert [one["text"] for one in found] == [f"{text}, he said" for text in TEXTS]
+    assert "text from column 'what'" in said.err
+    plain = load(tmp_path / "run" / "model").classify([one["text"] for one in found])
+    assert [one["label"] for one in found] == [one.label for one in plain]
+    assert cli.run([*ready, *file, "--pair", "label", "--text", "what"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["text"][1] == "yes"
+    assert cli.run([*ready, "a text", "--text", "what"]) == 2
+    assert "--text what is a column of a table" in capsys.readouterr().err
+    assert cli.run([*ready, "a text", *file]) == 2

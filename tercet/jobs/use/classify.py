@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from tercet.errors import InputError
-from tercet.jobs.flags import Model, in_groups, one_line, print_json, unset
+from tercet.jobs.flags import Model, in_groups, one_line, print_json, say, unset
 from tercet.text.read import STDIN, lines
 
 if TYPE_CHECKING:
     from tercet.answers import Label, Labels, Value
+
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,36 @@ class Texts:
     ] = ()
     """one text or several; - reads one from standard input"""
     file: Annotated[str | None, unset("FILE")] = None
-    """a file with a text a line instead, pairs with a tab between; - for standard input"""
+    """a file with a text a line instead, pairs with a tab between; - for standard input; or a table
+    with a header (.csv, .tsv, .jsonl, .parquet), whose columns are found as tercet finetune does"""
+    text: Annotated[str | None, unset("COLUMN")] = None
+    """of a table: the column of the text, if its name does not say so"""
+    pair: Annotated[str | None, unset("COLUMN")] = None
+    """of a table: the column of a second text, where two belong together"""
 
     def read(self, *, pairs: bool) -> list[Any]:
+        kind = Path((self.file or "").removesuffix(".gz")).suffix
+        named = {part: name for part in ("text", "pair") if (name := getattr(self, part))}
+        if kind in TABLES and not pairs:
+            return self._rows(named)
+        for part, name in named.items():
+            raise InputError(f"--{part} {name} is a column of a table: --file FILE{TABLES[0]}, say")
+        return self._lines(pairs=pairs)
+
+    def _rows(self, named: dict[str, str]) -> list[Any]:
+        from tercet.jobs.finetune.classify import PARTS
+        from tercet.jobs.finetune.rows import read_table
+
+        if self.texts:
+            raise InputError("give a TEXT or --file FILE, not both")
+        table = read_table(
+            [str(self.file)], [part for part in PARTS if part.name != "label"], named
+        )
+        say(table.sentence)
+        both = [[row[part] for part in table.columns] for _, row in table.rows]
+        return [tuple(one) if len(one) > 1 else one[0] for one in both]
+
+    def _lines(self, *, pairs: bool) -> list[Any]:
         if bool(self.texts) == (self.file is not None):
             said = "both" if self.texts else "neither"
             raise InputError(f"give a TEXT or --file FILE, not {said}; - stands for standard input")
@@ -58,6 +89,7 @@ def run(
     """The label of each text, with its probability; or its labels, or its number.
 
       tercet classify runs/classify/model "How far is it from Denver to Aspen?"
+      tercet classify runs/classify/model --file questions.csv --json
 
     Args:
         pairs: two texts belong together: each two given here, or a line's, with a tab between
