@@ -98,6 +98,19 @@ def test_what_chance_would_do_is_said(tmp_path: Path):
         assert any(one.startswith(line) for one in told(result)) == shown
 
 
+def test_what_is_refused_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model_folder(tmp_path / "model")
+    written(tmp_path, "yes", "no", header="what,kind")
+    args = ["finetune", str(tmp_path / "model"), str(tmp_path / "train.csv")]
+    args += ["--folder", str(tmp_path / "run")]
+    assert cli.run(args) == 2
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    good = [*args, "--text", "what", "--label", "kind", "--set", "train.epochs=1"]
+    assert cli.run(good) == 0
+    there = sorted((tmp_path / "run").iterdir())
+    assert cli.run(args) == 2 and sorted((tmp_path / "run").iterdir()) == there
+
+
 def test_of_equal_epochs_the_other_figures_decide(tmp_path: Path, monkeypatch: Any):
     """Six epochs with one accuracy: the third has the best macro F1, the fourth the same again."""
     model_folder(tmp_path / "model")

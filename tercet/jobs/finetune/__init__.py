@@ -148,6 +148,7 @@ def finetune(
     trained; and for a folder that holds a run already, unless it is to go on.
     """
     with locked(folder):
+        fresh = not (folder / recipes.RECIPE).exists()
         begin(wanted, folder, resume=resume)
         result, shown = (kept(folder / name) for name in (recipes.RESULT, FINDINGS))
         if result is not None and wanted.curve.sizes:
@@ -161,7 +162,13 @@ def finetune(
         keep_pages()  # the token table's gradient is new at every step, and large
         module, _, name = TASKS[wanted.task].partition(":")
         reader: Reader = getattr(import_module(module), name)
-        job, climb = Job.of(wanted, folder, reader, quiet=quiet), None
+        try:
+            job, climb = Job.of(wanted, folder, reader, quiet=quiet), None
+        except InputError:
+            if fresh:  # nothing was begun: no run is to be listed
+                for file in (recipes.RECIPE, DIGESTS):
+                    (folder / file).unlink()
+            raise
         if wanted.ladder is not None:
             from tercet.jobs.finetune.ladder import Climb
 
