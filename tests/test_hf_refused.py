@@ -31,6 +31,10 @@ def test_folder_without_config(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"has no config.json \(it holds notes.txt\)"):
         hf.load(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    with pytest.raises(InputError, match=r"holds a run; its model is .*/model$"):
+        hf.load(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{'model_type': 'bert'}", "", "\xff", "[1]"])

@@ -163,6 +163,8 @@ def _values(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; check the path")
     if not (folder / CONFIG).is_file():
+        if (run := folder / "model" / CONFIG).is_file():
+            raise InputError(f"{folder}: holds a run; its model is {run.parent}")
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
         raise InputError(
             f"{folder}: has no {CONFIG} (it holds {found}); name the folder that the model was "

@@ -24,7 +24,7 @@ def found_facts(found: dict[str, Any]) -> list[Fact]:
         )
     if twins := found.get("duplicates"):
         n = twins["same"] + twins["near"]
-        note = f"of {twins['of']:,}; they stand in {twins['known']} too"
+        note = f"of {twins['of']:,}: so many stand in {twins['known']} too"
         facts.append(Fact(n, f"{twins['split']} texts on both sides", note))
     return facts
 
