@@ -11,9 +11,9 @@ from small_tables import FAST, model_folder, recipe, sentences, table
 
 from tercet import cli
 from tercet.errors import InputError
-from tercet.jobs.finetune import finetune
+from tercet.jobs.finetune import finetune, kinds
 from tercet.jobs.finetune.card import sentences as told
-from tercet.jobs.finetune.classify import PARTS, alike, classify
+from tercet.jobs.finetune.classify import PARTS, classify
 from tercet.jobs.finetune.fit import Measure
 from tercet.jobs.finetune.rows import read_table
 from tercet.jobs.finetune.task import Scores
@@ -67,7 +67,7 @@ def test_labels_that_look_like_one(tmp_path: Path, model: LanguageModel):
 
 
 def test_what_is_alike():
-    assert alike(["1", "1.0", "2", "a b", "A  b", "c"]) == [("1", "1.0"), ("a b", "A  b")]
+    assert kinds.alike(["1", "1.0", "2", "a b", "A  b", "c"]) == [("1", "1.0"), ("a b", "A  b")]
 
 
 @pytest.mark.parametrize("odd, number", [("n/a", True), ("4,5", True), ("", True), ("n/a", False)])

@@ -110,7 +110,7 @@ def _separated(
         ".csv": {"delimiter": comma},
         ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
     }
-    reader = csv.reader(chain([first] if first else [], lines), strict=True, **style[kind])
+    reader = csv.reader(chain([first], lines), strict=True, **style[kind])
     header: list[str] | None = None
     number = 0
     try:
@@ -119,8 +119,7 @@ def _separated(
                 continue
             if header is None:
                 numbered = bool(columns) and all(column.isdigit() for column in columns)
-                names = [cell.strip() for cell in cells]
-                header = [str(i + 1) for i in range(len(cells))] if numbered else names
+                header = [str(i) if numbered else cell.strip() for i, cell in enumerate(cells, 1)]
                 if not numbered:
                     _check_header(header, name)
                     continue

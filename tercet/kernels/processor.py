@@ -54,6 +54,7 @@ def features() -> frozenset[str]:
     return frozenset(" ".join(line.partition(":")[2] for line in lines).split())
 
 
+@cache
 def _vendor() -> str:
     lines = (line.partition(":") for line in _cpuinfo().splitlines())
     return next((value.strip() for key, _, value in lines if key.strip() == "vendor_id"), "")

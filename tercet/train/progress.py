@@ -63,10 +63,6 @@ class Bar:
             self._stage, self._began = stage, (now, done, tokens)
         self.show(stage, done, total, lambda: self._counted(now, done, total, tokens))
 
-    def reading(self, done: int, total: int) -> None:
-        """For ``heard``: texts that a network reads, in tokens."""
-        self.count("reading", done, total, done)
-
     def _counted(self, now: float, done: int, total: int | None, tokens: int) -> str:
         """ "41 %, 1,234,567 tokens, 812,000 tokens/s, 3:20 left"."""
         began, done_before, tokens_before = self._began
@@ -104,7 +100,7 @@ class Watch(Bar):
         self.show(self.label, state.step, state.steps, lambda: self._facts(state))
 
     def reading(self, done: int, total: int) -> None:
-        """As of a bar; between the steps, as to measure."""
+        """For ``heard``: tokens of texts that are read between the steps, as to measure."""
         self.count(f"{self.label}, reading", done, total, done)
 
     def _facts(self, state: State) -> str:

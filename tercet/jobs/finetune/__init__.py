@@ -164,15 +164,15 @@ def finetune(
         reader: Reader = getattr(import_module(module), name)
         try:
             job, climb = Job.of(wanted, folder, reader, quiet=quiet), None
+            if wanted.ladder is not None:
+                from tercet.jobs.finetune.ladder import Climb
+
+                climb = Climb(job)
         except InputError:
             if fresh:  # nothing was begun: no run is to be listed
                 for file in (recipes.RECIPE, DIGESTS):
                     (folder / file).unlink()
             raise
-        if wanted.ladder is not None:
-            from tercet.jobs.finetune.ladder import Climb
-
-            climb = Climb(job)
         if result is None:
             result = (climb or job).run()
             if not (folder / recipes.RESULT).exists():  # the curve may be stopped, or fail

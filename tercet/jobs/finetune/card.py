@@ -40,8 +40,11 @@ def sentences(result: dict[str, Any]) -> list[str]:
                 f"{split}: {metric} {mean:.4f} ± {sd:.4f} in the mean of {len(found['runs'])} runs"
             )
         name = f" of {best}, the best on validation" if several else ""
+        n = found["n"]
         if best in found["sentences"]:
-            lines.append(f"{split}{name}: {found['sentences'][best]} ({counted(found['n'])})")
+            lines.append(
+                f"{split}{name}: {found['sentences'][best]} ({n:,} example{'s' * (n != 1)})"
+            )
         mean = found["mean"]
         if mean.get("low", 1.0) <= mean.get("commonest", 0.0):
             lines.append(
@@ -51,10 +54,6 @@ def sentences(result: dict[str, Any]) -> list[str]:
     seconds, n = result["seconds"], len(result["runs"])
     lines.append(f"{seconds:,.1f} seconds of training steps in {n} run{'s' * (n > 1)}")
     return lines
-
-
-def counted(n: int) -> str:
-    return f"{n:,} example{'s' * (n != 1)}"
 
 
 def curve_cells(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,15 +37,8 @@ PARTS = (
 MANY = 1_000  # labels: more are said, with their memory
 MOST_KEPT = 20_000_000  # probabilities of a fold: 80 MB
 MOST = 0.95  # of the rows with one label: a warning
-MISSING = {
-    "na",
-    "n/a",
-    "nan",
-    "none",
-    "null",
-    "?",
-    "-",
-}  # how tables spell that a value is not there
+# how tables spell that a value is not there
+MISSING = {"na", "n/a", "nan", "none", "null", "?", "-"}
 
 
 @dataclass(frozen=True)
@@ -299,7 +292,7 @@ def _facts(examples: dict[str, list[Example]], kind: Kind, say: Say) -> dict[str
     if disputed:
         say(f"train: {disputed:,} texts stand there with different labels")
     facts["disputed"] = disputed
-    for names in alike(kind.names):
+    for names in kinds.alike(kind.names):
         said = ", ".join(map(repr, names))
         say(f"train: the labels {said} are learned as different ones; make them one if they are")
     if missing := [name for name in kind.names if name.casefold() in MISSING]:
@@ -317,18 +310,6 @@ def _facts(examples: dict[str, list[Example]], kind: Kind, say: Say) -> dict[str
                 "often; --set train.class_weights=balanced --set evaluate.metric=macro_f1"
             )
     return facts
-
-
-def alike(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Those that are one but for case and spaces, or one number."""
-    found: dict[str | float, list[str]] = defaultdict(list)
-    for name in names:
-        try:
-            key: str | float = float(name)
-        except ValueError:
-            key = " ".join(name.casefold().split())
-        found[key].append(name)
-    return [tuple(group) for group in found.values() if len(group) > 1]
 
 
 def with_classifier(

@@ -7,6 +7,7 @@ head still needs. It sees logits and targets; no texts and no network but its he
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -309,6 +310,15 @@ def listed(value: Any, separator: str | None) -> list[str]:
 def are_numbers(names: Sequence[str]) -> bool:
     """Whether labels could be read as numbers too."""
     return all(_number(name) is not None for name in names)
+
+
+def alike(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Those that are one but for case and spaces, or one number."""
+    found: dict[str | float, list[str]] = defaultdict(list)
+    for name in names:
+        number = _number(name)
+        found[" ".join(name.casefold().split()) if number is None else number].append(name)
+    return [tuple(group) for group in found.values() if len(group) > 1]
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:

@@ -40,7 +40,8 @@ class Texts:
         named = {part: name for part in ("text", "pair") if (name := getattr(self, part))}
         if kind in TABLES and not pairs:
             return self._rows(named)
-        for part, name in named.items():
+        if named:
+            part, name = next(iter(named.items()))
             raise InputError(f"--{part} {name} is a column of a table: --file FILE{TABLES[0]}, say")
         return self._lines(pairs=pairs)
 
