@@ -19,6 +19,7 @@ import tercet.jobs.reproduce as experiments
 import tercet.jobs.reproduce.tasks as tasks_module
 from tercet import cli
 from tercet.data.documents import records
+from tercet.data.duplicates import normalised
 from tercet.errors import InputError
 from tercet.evaluate.probe import probe, probe_vectors
 from tercet.evaluate.similarity import spearman, tfidf_similarity
@@ -123,6 +124,20 @@ def test_paraphrases_have_one_translation_and_their_opposites_none(place: Path, 
     assert labels.count(1) == 17  # 6 pairs of two texts, and a chain of a dozen
     assert 0 < labels.count(0) <= 17
     assert rows_of(make(tmp_path / "b.jsonl", [source | {"words": 9, "near": 5}])) == rows
+
+
+def test_graded_pairs_have_a_label_where_their_score_says_one(tmp_path: Path):
+    scores = [("news", 5.0), ("forum", 4.0), ("news", 3.9), ("forum", 3.0), ("news", 0.2)]
+    written = [f"{i} a\t{i} b\t{score}\t{genre}" for i, (genre, score) in enumerate(scores)]
+    (tmp_path / "pairs.tsv").write_text("\n".join(["one\ttwo\tscore\tgenre", *written]) + "\n")
+    source = {"how": "graded", "file": str(tmp_path / "pairs.tsv"), "same": 4, "apart": 3}
+    source |= {"columns": ["one", "two", "score"]}
+    rows = rows_of(make(tmp_path / "a.jsonl", [source]))
+    labels = {row["text1"]: row["label"] for row in rows}
+    assert labels == {"0 a": 1, "1 a": 1, "3 a": 0, "4 a": 0}
+    assert all(row["text2"] == row["text1"].replace("a", "b") for row in rows)
+    less = rows_of(make(tmp_path / "b.jsonl", [source | {"without": {"genre": "forum"}}]))
+    assert less == [row for row in rows if row["text1"] in ("0 a", "4 a")]
 
 
 # the measures beneath -----------------------------------------------------------------------------
@@ -364,5 +379,15 @@ def test_the_shipped_entries_find_their_tables(tmp_path: Path):
     (train,) = recipes.expanded(["$TERCET_DATA/ag-news/subset_train.tsv.gz"])
     learned = [row["label"] for row in records(train, columns=("label",))]
     assert set(learned) == {"0", "1", "2", "3"}
+    graded = rows_of(make(tmp_path / "graded.jsonl", tables["paraphrases"][1:]))
+    files = ["$TERCET_DATA/mrpc/train.tsv.gz", "$TERCET_DATA/mrpc/test.tsv.gz"]
+    tested = {
+        normalised(row[side])
+        for file in recipes.expanded(files)
+        for row in records(file, columns=("sentence1", "sentence2"))
+        for side in ("sentence1", "sentence2")
+    }
+    assert len(graded) == 3_857
+    assert not any(normalised(row[side]) in tested for row in graded for side in ("text1", "text2"))
     pairs = rows_of(make(tmp_path / "pairs.jsonl", known["contrastive"]["tables"]["pairs"]))
     assert len(pairs) > 40_000 and all(row["text1"] and row["text2"] for row in pairs)

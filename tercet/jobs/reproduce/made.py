@@ -107,6 +107,17 @@ def paraphrases(name: str, source: dict[str, Any]) -> Rows:
             yield {"text1": texts[text], "text2": texts[draw.choice(apart[:3])], "label": 0}
 
 
+def graded(name: str, source: dict[str, Any]) -> Rows:
+    """Of pairs with a score (the three ``columns``), label 1: from ``same`` on; label 0: up to
+    ``apart``; those between say neither. ``without``: column -> the value of rows left out."""
+    texts, without = source["columns"], source.get("without", {})
+    for row in records(name, columns=(*texts, *without)):
+        one, other, score = (row[column] for column in texts)
+        between = source["apart"] < float(score) < source["same"]
+        if not between and all(row[column] != value for column, value in without.items()):
+            yield {"text1": one, "text2": other, "label": int(float(score) >= source["same"])}
+
+
 def answers(name: str, source: dict[str, Any]) -> Rows:
     """Questions of a file in the form of SQuAD, each with the sentence that holds its answer."""
     for one in questions(name).rows:
@@ -169,6 +180,7 @@ HOW = {
     "columns": columns,
     "same": same,
     "paraphrases": paraphrases,
+    "graded": graded,
     "answers": answers,
     "neighbours": neighbours,
     "thinned": thinned,
