@@ -170,6 +170,27 @@ def test_all_rungs_are_measured_where_that_is_asked(place: Path, tmp_path: Path)
     assert all(one["compared_seconds"] > 0 for one in told["rungs"])
 
 
+def test_of_many_rows_as_many_folds_are_asked_as_are_enough(place: Path, tmp_path: Path):
+    """80 rows, 30 wanted: two folds of 16, each asked of a network that has not learned it."""
+    changes = ("ladder.rows=30", "train.epochs=1", "ladder.steps=4")
+    wanted = recipe(place, "easy.jsonl", *changes)
+    result = finetune(wanted, tmp_path / "run")
+    assert result["ladder"]["how"] == "out of 2 of 5 folds"
+    assert result["validation"]["n"] == 32 and FEW_SHOT not in result["runs"]
+    parts = sorted(one.name for one in (tmp_path / "run" / PROBE).iterdir() if one.is_dir())
+    assert parts == ["fold-0", "fold-1", "whole"]
+    assert "learned all train rows" in (tmp_path / "run" / "model" / "README.md").read_text()
+    rungs, right = rungs_of(place, place, "easy.jsonl", *changes), []
+    for held in stratified(rungs.examples, 5)[:2]:
+        asked, rest = [rungs.examples[i] for i in held], sorted({*range(80)} - {*held})
+        networks: list[Any] = []
+        rungs.learn(PROBE, rest, tmp_path / "again", networks.append)
+        said = rungs.task.logits(networks[0], asked).argmax(-1)
+        right += (said == rungs.targets[held]).tolist()
+    (probe,) = (one for one in result["ladder"]["rungs"] if one["name"] == PROBE)
+    assert probe["validation"]["figures"]["accuracy"] == pytest.approx(sum(right) / 32)
+
+
 # nothing lost ------------------------------------------------------------------------------------
 
 LONG = ("ladder.all=true", "ladder.steps=20", "ladder.pairs=160", "train.dropout=0.1")

@@ -8,9 +8,11 @@ one learns is ``rungs``'.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -38,7 +40,7 @@ from tercet.jobs.recipe import RESULT
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network
 
-FOLDS = 5  # of few rows
+FOLDS = 5  # of as many rows as are to be compared on, or fewer; of more not all are measured
 WARM, TIMED = 3, 30  # calls: before the clock runs, and under it
 WHOLE = "whole"  # beside fold-0, fold-1 ...: learned from all rows
 RUNG, COST, LOGITS = "rung.json", "cost.json", "held.safetensors"
@@ -140,13 +142,16 @@ class Climb:
         """The examples that the kept models learn, those that rungs are compared on, and their
         folds, where that is out of fold: then both are all of them."""
         recipe, train = self.job.recipe, self.job.splits.train
-        every, share = list(range(len(train))), recipe.data.validation
+        every, share, wanted = list(range(len(train))), recipe.data.validation, self.settings.rows
         if not isinstance(share, float):
             return every, list(range(len(train), len(self.rungs.examples))), []
-        if recipe.folds or len(train) <= self.settings.rows:
-            return every, every, stratified(train, recipe.folds or FOLDS)
-        held = held_back(train, share)
-        return sorted({*every} - {*held}), held, []
+        if recipe.folds is None and share * len(train) >= wanted:
+            held = held_back(train, share)
+            return sorted({*every} - {*held}), held, []
+        folds = stratified(train, recipe.folds or FOLDS)
+        if recipe.folds is None:  # a tenth of 9,600 rows tells half a point from chance no more
+            folds = folds[: math.ceil(FOLDS * wanted / len(train))]  # 4,000 rows: three of five
+        return every, sorted(chain(*folds)), folds
 
     def run(self) -> dict[str, Any]:
         """What result.json holds. The best model so far stands in ``model`` from the first rung
@@ -246,10 +251,10 @@ class Climb:
         where = self.job.folder / name
         if not self.folds:
             return load_file(where / WHOLE / LOGITS)["logits"]
-        found = torch.empty(len(self.held), len(self.task.kind.names))
+        found = torch.empty(len(self.rows), len(self.task.kind.names))
         for i, held in enumerate(self.folds):
             found[torch.tensor(held)] = load_file(where / f"fold-{i}" / LOGITS)["logits"]
-        return found
+        return found[torch.tensor(self.held)]
 
     def _latency(self, model: LanguageModel) -> float:
         """Milliseconds of one text, the median of a few dozen calls on several texts."""
@@ -286,13 +291,19 @@ class Climb:
             "facts": best.facts,
             "data": self.task.facts,
             "ladder": {
-                "how": f"out of {len(self.folds)} folds" if self.folds else "validation",
+                "how": self._how(),
                 "reason": choice.reason,
                 "left_out": self.names[len(done) :],
                 "pretraining": self._pretraining(),
                 "rungs": [asdict(one) for one in done],
             },
         }
+
+    def _how(self) -> str:
+        if not self.folds:
+            return "validation"
+        n, some = len(self.folds), len(self.held) < len(self.rows)
+        return f"out of {n} of {FOLDS} folds" if some else f"out of {n} folds"
 
     def _pretraining(self) -> dict[str, float] | None:
         """What the body took, where its folder stands in the run that trained it."""

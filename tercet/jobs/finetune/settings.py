@@ -198,7 +198,7 @@ class Ladder:
 
     all: bool = False  # every rung is climbed, those too that would have been left out
     few: int = 64  # the few-shot rung is for so many texts a label, in the median,
-    rows: int = 2_000  # and so many in all; beyond, rungs are compared on rows held back
+    rows: int = 2_000  # and so many in all; and on so many at least rungs are compared
     steps: int = 100  # that LoRA and full fine-tuning take at least, however few the rows
     pairs: int = 1_000  # few-shot: pairs of one label that are drawn at least,
     partners: int = 2  # and so many for each text where those are more
