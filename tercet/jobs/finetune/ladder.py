@@ -40,7 +40,7 @@ from tercet.jobs.recipe import RESULT
 from tercet.language_model import LanguageModel, load
 from tercet.model import Network
 
-FOLDS = 5  # of as many rows as are to be compared on, or fewer; of more not all are measured
+FOLDS = 5  # of the rows, if not said otherwise; of many rows not all are asked
 WARM, TIMED = 3, 30  # calls: before the clock runs, and under it
 WHOLE = "whole"  # beside fold-0, fold-1 ...: learned from all rows
 RUNG, COST, LOGITS = "rung.json", "cost.json", "held.safetensors"
@@ -139,8 +139,8 @@ class Climb:
         self.targets = self.rungs.targets[self.held]
 
     def _parts(self) -> tuple[list[int], list[int], list[list[int]]]:
-        """The examples that the kept models learn, those that rungs are compared on, and their
-        folds, where that is out of fold: then both are all of them."""
+        """The examples that the kept models learn, those that rungs are compared on, and the folds
+        of these, where that is out of fold: then all are learned."""
         recipe, train = self.job.recipe, self.job.splits.train
         every, share, wanted = list(range(len(train))), recipe.data.validation, self.settings.rows
         if not isinstance(share, float):
