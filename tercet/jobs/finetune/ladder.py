@@ -8,11 +8,10 @@ one learns is ``rungs``'.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -150,7 +149,8 @@ class Climb:
             return sorted({*every} - {*held}), held, []
         folds = stratified(train, recipe.folds or FOLDS)
         if recipe.folds is None:  # a tenth of 9,600 rows tells half a point from chance no more
-            folds = folds[: math.ceil(FOLDS * wanted / len(train))]  # 4,000 rows: three of five
+            sizes = accumulate(map(len, folds))
+            folds = folds[: 1 + sum(size < wanted for size in sizes)]  # 4,000 rows: three of five
         return every, sorted(chain(*folds)), folds
 
     def run(self) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def graded(name: str, source: dict[str, Any]) -> Rows:
     for row in records(name, columns=(*texts, *without)):
         one, other, score = (row[column] for column in texts)
         between = source["apart"] < float(score) < source["same"]
-        if not between and all(row[column] != value for column, value in without.items()):
+        if not between and all(str(row[name]) != str(value) for name, value in without.items()):
             yield {"text1": one, "text2": other, "label": int(float(score) >= source["same"])}
 
 
